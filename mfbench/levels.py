@@ -1,0 +1,64 @@
+"""Levels of theory, ordered from low to high, with citation and cost of a label."""
+
+import csv
+from dataclasses import dataclass, field
+from functools import cache
+
+from mfbench import resources
+from mfbench.errors import unknown
+
+
+@dataclass(frozen=True, order=True)
+class LevelOfTheory:
+    """A method with a basis set. Levels compare by ``rank``, low to high, then by name."""
+
+    rank: int
+    name: str
+    label: str = field(compare=False)
+    doi: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_CATALOGUE = (
+    LevelOfTheory(10, "gfn2-xtb", "GFN2-xTB", "10.1021/acs.jctc.8b01176"),
+    LevelOfTheory(20, "hf/cc-pvdz", "HF/cc-pVDZ", "10.1103/RevModPhys.23.69"),
+    LevelOfTheory(30, "pbe/def2-svp", "PBE/def2-SVP", "10.1103/PhysRevLett.77.3865"),
+    LevelOfTheory(35, "pbe+vdw-ts", "PBE+vdW-TS", "10.1103/PhysRevLett.102.073005"),
+    LevelOfTheory(40, "wb97x/6-31g*", "ωB97X/6-31G*", "10.1063/1.2834918"),
+    LevelOfTheory(50, "wb97x/def2-tzvpp", "ωB97X/def2-TZVPP", "10.1063/1.2834918"),
+    LevelOfTheory(60, "ccsd/cc-pvdz", "CCSD/cc-pVDZ", "10.1063/1.443164"),
+    LevelOfTheory(70, "ccsd(t)/cc-pvdz", "CCSD(T)/cc-pVDZ", "10.1016/S0009-2614(89)87395-6"),
+    LevelOfTheory(80, "ccsd(t)/cc-pvtz", "CCSD(T)/cc-pVTZ", "10.1016/S0009-2614(89)87395-6"),
+    LevelOfTheory(90, "ccsd(t)*/cbs", "CCSD(T)*/CBS", "10.1038/s41467-019-10827-4"),
+)
+LEVELS = {level.name: level for level in _CATALOGUE}
+
+
+def level(name: str) -> LevelOfTheory:
+    """The level called ``name``; raises UserError naming those that exist."""
+    if name not in LEVELS:
+        raise unknown("level of theory", name, LEVELS)
+    return LEVELS[name]
+
+
+@cache
+def _mini_costs() -> dict[tuple[str, bool], float]:
+    sums: dict[tuple[str, bool], list[float]] = {}
+    with open(resources.mini_data() / "label_cost.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            name = row["level"].replace("gfn2_xtb", "gfn2-xtb")
+            for column, forces in (("energy_core_s", False), ("energy_and_forces_core_s", True)):
+                if row[column]:
+                    sums.setdefault((name, forces), []).append(float(row[column]))
+    return {key: sum(values) / len(values) for key, values in sums.items()}
+
+
+def label_cost(name: str, forces: bool) -> float | None:
+    """Mean cost in core-seconds of an energy (with its forces) over the molecules of the mini data.
+
+    None where it was not measured. At this size coupled cluster is hardly dearer than DFT in a large
+    basis; its steeper growth shows in larger molecules only, so a cost axis has to say what it uses.
+    """
+    return _mini_costs().get((level(name).name, forces))

@@ -1,0 +1,197 @@
+"""The tidy results table and the run folders it is read from. Nothing here imports torch.
+
+A *run folder* holds one experiment:
+
+    settings.json      the experiment, resolved and complete
+    provenance.json    versions, commit, device, data hashes, seeds, time
+    history.csv        one row per validation
+    predictions.h5     reference and predicted labels of the test structures
+    weights.safetensors
+    metrics.parquet    the rows of the results table; written last, by rename: it exists = the run finished
+
+The *results table* has one row per (run, level, part, quantity, metric), with the columns of ``COLUMNS``.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mfbench import units
+from mfbench.errors import UserError
+
+FORMAT_VERSION = 1
+METRICS_FILE = "metrics.parquet"
+
+COLUMNS: dict[str, str] = {
+    "run": "str",  # name of the run folder
+    "case": "str",
+    "data": "str",  # variant of the case's data, e.g. "mini"
+    "arm": "str",
+    "backbone": "str",
+    "preset": "str",
+    "n_low": "int64",  # low-level structures trained on
+    "n_high": "int64",  # high-level structures used, validation included; 0 for SF-low
+    "split_seed": "int64",
+    "seed": "int64",
+    "level": "str",  # the level of the reference labels
+    "role": "str",  # "low" or "high": that level's place in the case
+    "head": "str",  # the level whose head predicted; differs from `level` where the arm has none for it
+    "part": "str",  # "test": new geometries of known molecules; "unseen": molecules never trained on
+    "quantity": "str",  # a key of QUANTITIES
+    "metric": "str",  # "mae" or "rmse"
+    "value": "float64",  # in the quantity's internal unit; NaN where n = 0
+    "n": "int64",  # number of values averaged over
+    "steps": "int64",
+    "seconds": "float64",  # of training
+    "structures_per_second": "float64",
+    "device": "str",
+    "remark": "str",  # why a row has n = 0, else empty
+}
+EXPERIMENT = ["case", "data", "arm", "backbone", "preset", "n_low", "n_high", "split_seed", "seed"]
+PARTS = ("test", "unseen")
+METRICS = ("mae", "rmse")
+UNIT_SYSTEMS = ("kcal/mol", "meV")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What an error is an error of: its name for people, internal unit and shown unit per unit system."""
+
+    label: str
+    unit: str
+    shown: Mapping[str, str]
+
+    def factor(self, system: str) -> float:
+        """Multiply an internal value by this to show it in the unit system."""
+        return units.convert(1.0, self.unit, self.shown[system])
+
+
+QUANTITIES = {
+    "energy": Quantity("Energy", "eV", {"kcal/mol": "kcal/mol", "meV": "meV"}),
+    "energy_per_atom": Quantity("Energy per atom", "eV/atom", {"kcal/mol": "meV/atom", "meV": "meV/atom"}),
+    "energy_relative": Quantity("Relative energy", "eV", {"kcal/mol": "kcal/mol", "meV": "meV"}),
+    "force": Quantity(
+        "Force component", "eV/Angstrom", {"kcal/mol": "kcal/mol/Angstrom", "meV": "meV/Angstrom"}
+    ),
+}
+CONVENTION = (
+    "Energy: total energy of the molecule. Relative energy: reference and prediction each minus its own "
+    "mean over the molecule's structures in that part. Force: all Cartesian components, one by one."
+)
+
+
+def empty_table() -> pd.DataFrame:
+    """A results table with no rows."""
+    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
+
+
+def conform(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with exactly the schema's columns and dtypes; raises UserError naming what differs."""
+    missing = [name for name in COLUMNS if name not in frame]
+    extra = [name for name in frame if name not in COLUMNS]
+    if missing or extra:
+        raise UserError(f"not a results table: {missing=}, {extra=}; expected the columns {list(COLUMNS)}")
+    return frame[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON by temp file and rename."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises UserError where the file is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"cannot read {path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the run folder holds a finished run."""
+    return (run / METRICS_FILE).is_file()
+
+
+def write_metrics(run: Path, metrics: pd.DataFrame) -> None:
+    """Finish a run: its metrics appear whole, by rename, after all else in the folder."""
+    with replacing(run / METRICS_FILE) as temporary:
+        conform(metrics).to_parquet(temporary, index=False)
+
+
+def load_runs(folders: Iterable[Path] | Path) -> pd.DataFrame:
+    """The results table of all finished runs in a folder (or folders) of run folders.
+
+    Returns:
+        The rows of every ``metrics.parquet``, ordered by run; empty where there is none.
+    """
+    roots = [folders] if isinstance(folders, Path) else list(folders)
+    files = sorted(file for root in roots for file in root.glob(f"*/{METRICS_FILE}"))
+    frames = [read_metrics(file) for file in files]
+    return conform(pd.concat(frames)) if frames else empty_table()
+
+
+def read_metrics(file: Path) -> pd.DataFrame:
+    """One file of results rows (Parquet), checked against the schema."""
+    try:
+        return conform(pd.read_parquet(file))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is not a results table of mfbench: {error}") from error
+
+
+def shown(table: pd.DataFrame, system: str = "kcal/mol") -> pd.DataFrame:
+    """The table with ``value`` in the units shown to people and a column ``unit`` that names them."""
+    factor = table["quantity"].map({name: q.factor(system) for name, q in QUANTITIES.items()})
+    unit = table["quantity"].map({name: q.shown[system] for name, q in QUANTITIES.items()})
+    return table.assign(value=table["value"] * factor.astype(float), unit=unit)
+
+
+def gap_closed(table: pd.DataFrame, arm: str = "MF") -> pd.DataFrame:
+    """How much of the gap from SF-E to SF-EF an arm closes, at the same number of high-level structures.
+
+    1 - log(err / err_SF-EF) / log(err_SF-E / err_SF-EF), paired by everything but the arm (and the number
+    of low-level structures, which SF-E and SF-EF do not use): 0 = no better than SF-E, 1 = as good as
+    SF-EF. Only rows judged at the high level by that level's own head. NaN where SF-EF is no better
+    than SF-E, for then there is no gap to close.
+
+    Returns:
+        Columns: EXPERIMENT without arm and n_low, part, quantity, metric, SF-E, arm, SF-EF,
+        ratio (= arm / SF-E) and gap_closed. ``SF-EF`` and ``gap_closed`` are NaN where SF-EF has n = 0.
+    """
+    keys = [k for k in EXPERIMENT if k not in ("arm", "n_low")] + ["part", "quantity", "metric"]
+    rows = table[(table["role"] == "high") & (table["head"] == table["level"])]
+    # Several low-level sizes of one arm would be averaged by a pivot: keep the largest.
+    rows = rows.sort_values("n_low").drop_duplicates([*keys, "arm"], keep="last")
+    wide = rows.pivot(index=keys, columns="arm", values="value")
+    wide = wide.reindex(columns=["SF-E", arm, "SF-EF"]).dropna(subset=["SF-E", arm]).reset_index()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = np.log(wide["SF-E"] / wide["SF-EF"])
+        wide["ratio"] = wide[arm] / wide["SF-E"]
+        wide["gap_closed"] = (1 - np.log(wide[arm] / wide["SF-EF"]) / gap).where(gap > 0)
+    wide.columns.name = None
+    return wide

@@ -1,0 +1,62 @@
+"""Every conversion constant, with its source. Inside mfbench: eV, Angstrom, eV/Angstrom.
+
+A unit is a string: an energy (``eV``, ``meV``, ``Ha``, ``kcal/mol``, ``kJ/mol``), optionally per atom
+(``meV/atom``) or per length (``Ha/Angstrom``, ``kcal/mol/Angstrom``, ``Ha/Bohr``).
+"""
+
+from mfbench.errors import unknown
+
+# Exact by the definition of the SI (2019): elementary charge in C, Avogadro constant in 1/mol;
+# the thermochemical calorie is 4.184 J by definition.
+ELEMENTARY_CHARGE = 1.602176634e-19
+AVOGADRO = 6.02214076e23
+CALORIE = 4.184
+# CODATA 2018 (Tiesinga et al., Rev. Mod. Phys. 93, 025010): Hartree in eV, Bohr radius in Angstrom.
+HARTREE = 27.211386245988
+BOHR = 0.529177210903
+
+_KJ_PER_MOL = 1e3 / (AVOGADRO * ELEMENTARY_CHARGE)
+
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "meV": 1e-3,
+    "Ha": HARTREE,
+    "kcal/mol": CALORIE * _KJ_PER_MOL,
+    "kJ/mol": _KJ_PER_MOL,
+}
+LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR}
+
+
+def internal(unit: str) -> float:
+    """The value of one ``unit`` in internal units (eV, eV/atom, eV/Angstrom or Angstrom).
+
+    Raises:
+        UserError: the unit is not known.
+    """
+    if unit in LENGTH_UNITS:
+        return LENGTH_UNITS[unit]
+    energy, _, per = unit.rpartition("/")
+    if unit in ENERGY_UNITS:
+        return ENERGY_UNITS[unit]
+    if energy in ENERGY_UNITS and per == "atom":
+        return ENERGY_UNITS[energy]
+    if energy in ENERGY_UNITS and per in LENGTH_UNITS:
+        return ENERGY_UNITS[energy] / LENGTH_UNITS[per]
+    raise unknown("unit", unit, [*ENERGY_UNITS, *LENGTH_UNITS, "<energy>/atom", "<energy>/<length>"])
+
+
+def dimension(unit: str) -> str:
+    """``energy``, ``energy/atom``, ``force`` or ``length``."""
+    internal(unit)
+    if unit in LENGTH_UNITS:
+        return "length"
+    if unit in ENERGY_UNITS:
+        return "energy"
+    return "energy/atom" if unit.endswith("/atom") else "force"
+
+
+def convert(value: float, unit: str, to: str) -> float:
+    """``value`` in ``unit``, expressed in ``to``; both must be of one dimension."""
+    if dimension(unit) != dimension(to):
+        raise unknown(f"conversion from {unit} to", to, [u for u in ENERGY_UNITS])
+    return value * internal(unit) / internal(to)
