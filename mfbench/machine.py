@@ -1,20 +1,19 @@
 """What this process may use of the machine: the cores of its allocation, not those of the host."""
 
-import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-_SCHEDULERS = ("SLURM_CPUS_PER_TASK", "PBS_NCPUS", "NCPUS", "LSB_DJOB_NUMPROC", "NSLOTS", "FLUX_TASK_CPUS")
+# Cores per process as SLURM, PBS, LSF and Grid Engine (in this order) tell their jobs.
+_SCHEDULERS = ("SLURM_CPUS_PER_TASK", "NCPUS", "LSB_DJOB_NUMPROC", "NSLOTS")
 
 
-def available_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores for this process: the least of affinity, cgroup quota and the scheduler's allocation."""
-    limits = [os.process_cpu_count() or 1 if hasattr(os, "process_cpu_count") else _affinity()]
-    quota = _cgroup_quota(root)
-    if quota is not None:
-        limits.append(max(1, math.floor(quota)))
-    limits += [int(os.environ[name]) for name in _SCHEDULERS if os.environ.get(name, "").isdigit()]
-    return max(1, min(limits))
+def available_cores(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Cores for this process: the least of affinity, cgroup quotas and the scheduler's allocation."""
+    values = (os.environ.get(name, "") for name in _SCHEDULERS)
+    allocated = [int(value) for value in values if value.isdecimal() and int(value) > 0]
+    limits = [_affinity(), *allocated, *_quotas(root, membership)]
+    return min(max(1, int(limit)) for limit in limits)
 
 
 def _affinity() -> int:
@@ -23,15 +22,32 @@ def _affinity() -> int:
     return os.cpu_count() or 1
 
 
-def _cgroup_quota(root: Path) -> float | None:
-    """CPU quota in cores of cgroup v2 (``cpu.max``) or v1 (``cpu.cfs_quota_us``); None where unlimited."""
+def _quotas(root: Path, membership: Path) -> Iterator[float]:
+    """CPU quotas, in cores, of the process's own cgroup and of all above it (cgroup v2 and v1)."""
+    for folder in _cgroups(root, membership):
+        try:
+            if (folder / "cpu.max").exists():  # v2
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota = (folder / "cpu.cfs_quota_us").read_text()
+                period = (folder / "cpu.cfs_period_us").read_text()
+            if int(quota) > 0:  # v1 says -1 for no limit
+                yield int(quota) / int(period)
+        except (OSError, ValueError):  # no such controller here, or "max": no limit
+            continue
+
+
+def _cgroups(root: Path, membership: Path) -> Iterator[Path]:
+    """Folders that may limit this process; in a container its own path may not exist: then the roots do."""
+    yield root
+    yield root / "cpu"
     try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        us = int((root / "cpu" / "cpu.cfs_quota_us").read_text())
-        return us / int((root / "cpu" / "cpu.cfs_period_us").read_text()) if us > 0 else None
-    except (OSError, ValueError):
-        return None
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:  # hierarchy:controllers:/path, with no controllers for v2
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            top = root / "cpu" if controllers else root
+            parts = Path(path).parts[1:]
+            yield from (top.joinpath(*parts[: depth + 1]) for depth in range(len(parts)))

@@ -1,0 +1,173 @@
+"""Structures on the device, and the few padded blocks that a batch of them is arranged in.
+
+A batch is a function of (seed, step): it is drawn first and arranged after, so what is trained on never
+depends on the arrangement. Everything here but the gathering of arrays happens on the host.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mfbench.structures import Structures
+
+
+@dataclass(frozen=True)
+class Term:
+    """Labels of one level that count: its energies, its forces or both."""
+
+    level: str
+    energy: bool = True
+    forces: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """Structures with the labels they contribute; whatever else they are labelled with is not looked at."""
+
+    indices: NDArray[np.int64]
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """B structures padded to N atoms, with labels at L levels.
+
+    Masks say which labels count here; a value below a False mask means nothing.
+    """
+
+    index: Tensor  # (B,) which structures these are
+    numbers: Tensor  # (B, N) atomic numbers, 0 = padding
+    positions: Tensor  # (B, N, 3) Angstrom
+    energies: Tensor  # (B, L) eV, float64
+    forces: Tensor  # (B, N, L, 3) eV/Angstrom
+    energy_mask: Tensor  # (B, L)
+    force_mask: Tensor  # (B, L)
+    force_levels: tuple[int, ...]  # levels with a True in force_mask, known without asking the device
+
+
+class DeviceStructures:
+    """The arrays of ``Structures`` as tensors on one device, for gathering blocks."""
+
+    def __init__(self, structures: Structures, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        """Copy the arrays to the device: positions and forces as ``dtype``, energies always as float64."""
+        self.levels = structures.levels
+        self.n_atoms = structures.n_atoms  # on the host: the arrangement needs it
+        self.host_energy_mask, self.host_force_mask = structures.energy_mask, structures.force_mask
+        self.device, self.dtype = device, dtype
+        pad = [(0, 1)]  # a last row of zeros stands for the padding atom
+        self._offsets = torch.as_tensor(structures.offsets[:-1], device=device)
+        self._counts = torch.as_tensor(structures.n_atoms, device=device)
+        self._numbers = torch.as_tensor(np.pad(structures.numbers, pad), device=device).long()
+        positions = np.pad(structures.positions, [*pad, (0, 0)])
+        self._positions = torch.as_tensor(positions, device=device, dtype=dtype)
+        forces = np.pad(structures.forces, [*pad, (0, 0), (0, 0)])
+        self._forces = torch.as_tensor(forces, device=device, dtype=dtype)
+        self._energies = torch.as_tensor(structures.energies, device=device)
+
+    def block(self, indices: NDArray[np.int64], energy_mask: NDArray, force_mask: NDArray) -> Block:
+        """Gather one block; the masks are (B, L) on the host."""
+        index = torch.as_tensor(indices, device=self.device)
+        slots = torch.arange(int(self.n_atoms[indices].max()), device=self.device)
+        real = slots < self._counts[index, None]
+        atoms = torch.where(real, self._offsets[index, None] + slots, len(self._numbers) - 1)  # (B, N)
+        return Block(
+            index=index,
+            numbers=self._numbers[atoms],
+            positions=self._positions[atoms],
+            energies=self._energies[index],
+            forces=self._forces[atoms],
+            energy_mask=torch.as_tensor(energy_mask, device=self.device),
+            force_mask=torch.as_tensor(force_mask, device=self.device),
+            force_levels=tuple(np.flatnonzero(force_mask.any(0)).tolist()),
+        )
+
+    def blocks(
+        self, sources: Sequence[Source], max_pairs: int | None = None, max_blocks: int | None = None
+    ) -> Iterator[Block]:
+        """Arrange the structures of all sources in padded blocks of similar size and gather them.
+
+        Args:
+            max_pairs: most padded pairs of atoms in a block (a bound on memory); None for no bound.
+            max_blocks: see ``arrange``.
+        """
+        indices = np.concatenate([source.indices for source in sources])
+        energy_mask, force_mask = (np.concatenate(m) for m in zip(*(self._masks(s) for s in sources)))
+        for members in arrange(self.n_atoms[indices], max_pairs, max_blocks):
+            yield self.block(indices[members], energy_mask[members], force_mask[members])
+
+    def _masks(self, source: Source) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        shape = (len(source.indices), len(self.levels))
+        energy, force = np.zeros(shape, bool), np.zeros(shape, bool)
+        for term in source.terms:
+            column = self.levels.index(term.level)
+            if term.energy:
+                energy[:, column] = self.host_energy_mask[source.indices, column]
+            if term.forces:
+                force[:, column] = self.host_force_mask[source.indices, column]
+        return energy, force
+
+
+# Starting one more block costs about as much as computing this many pairs (CPU and GPU alike, to a factor).
+_BLOCK_OVERHEAD = 4096
+
+
+def arrange(
+    n_atoms: NDArray[np.integer], max_pairs: int | None = None, max_blocks: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Partition structures into blocks of similar size, least in padded pairs plus overhead per block.
+
+    Args:
+        n_atoms: (B,) sizes.
+        max_pairs: most padded pairs in a block; larger blocks are cut.
+        max_blocks: 1 puts all in one block; None lets the sizes decide.
+
+    Returns:
+        Positions in ``n_atoms``, one array a block; each block ordered by size, ties by position.
+    """
+    order = np.argsort(n_atoms, kind="stable")
+    sizes, first = np.unique(n_atoms[order], return_index=True)
+    ends = np.append(first[1:], len(order))
+    if max_blocks == 1:
+        cuts = [0, len(order)]
+    else:
+        # Dynamic programming over the distinct sizes: best[k] = least cost of the k smallest sizes.
+        best, previous = [0.0], [0]
+        for k in range(len(sizes)):
+            costs = [
+                best[j] + _BLOCK_OVERHEAD + (ends[k] - first[j]) * float(sizes[k]) ** 2 for j in range(k + 1)
+            ]
+            best.append(min(costs))
+            previous.append(int(np.argmin(costs)))
+        cuts, k = [len(order)], len(sizes)
+        while k > 0:
+            k = previous[k]
+            cuts.append(int(first[k]) if k < len(sizes) else len(order))
+        cuts.reverse()
+    blocks = []
+    for begin, end in zip(cuts[:-1], cuts[1:]):
+        step = end - begin
+        if max_pairs is not None:
+            step = max(1, max_pairs // int(n_atoms[order[end - 1]]) ** 2)
+        blocks += [order[at : min(at + step, end)] for at in range(begin, end, step)]
+    return blocks
+
+
+def draw(source: Source, batch_size: int, seed: int, stream: int, step: int) -> Source:
+    """The structures of a source that a step trains on: a function of (seed, stream, step) alone.
+
+    Structures are visited in one random order per epoch, so that all are drawn equally often.
+    """
+    count = len(source.indices)
+    size = min(batch_size, count)
+    chosen: list[NDArray[np.int64]] = []
+    at, need = step * size, size
+    while need:
+        epoch, offset = divmod(at, count)
+        order = np.random.default_rng([seed, stream, epoch]).permutation(count)[offset : offset + need]
+        chosen.append(source.indices[order])
+        at, need = at + len(order), need - len(order)
+    return Source(np.concatenate(chosen), source.terms)

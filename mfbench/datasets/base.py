@@ -1,0 +1,52 @@
+"""What every reader needs: keys that must exist, and labels converted to internal units, once."""
+
+from collections.abc import Callable, Container
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfbench import units
+from mfbench.errors import DataCorrupt
+from mfbench.manifest import Manifest
+
+Values = Callable[[str], NDArray[np.float64]]
+
+
+def require(path: Path, container: Container[str], *keys: str) -> None:
+    """Raise DataCorrupt for a key that the file does not hold."""
+    for key in keys:
+        if key not in container:
+            raise DataCorrupt(f"{path}: expected the key {key!r}, which the manifest or the format names")
+
+
+def labels_of(
+    manifest: Manifest, values: Values, n_frames: int, n_atoms: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Labels of one molecule's frames in eV and eV/Angstrom; NaN where a level has none.
+
+    Args:
+        values: reads one key of the file, in the file's units.
+
+    Returns:
+        Energies (C, L) and forces (C, L, N, 3), the levels from low to high.
+    """
+    energies = np.full((n_frames, len(manifest.labels)), np.nan)
+    forces = np.full((n_frames, len(manifest.labels), n_atoms, 3), np.nan)
+    for labels in manifest.labels:
+        column = manifest.levels.index(labels.level)
+        if labels.energy is not None:
+            total = sum(_shaped(values(key), (n_frames,), key) for key in labels.energy.key)
+            energies[:, column] = total * units.internal(labels.energy.unit)
+        if labels.forces is not None:
+            summed = sum(_shaped(values(key), (n_frames, n_atoms, 3), key) for key in labels.forces.key)
+            forces[:, column] = summed * units.internal(labels.forces.unit)
+    return energies, forces
+
+
+def _shaped(array: NDArray[np.float64], shape: tuple[int, ...], key: str) -> NDArray[np.float64]:
+    # sGDML files hold energies as (n, 1).
+    squeezed = array[:, 0] if array.ndim == 2 and len(shape) == 1 and array.shape[1] == 1 else array
+    if squeezed.shape != shape:
+        raise DataCorrupt(f"key {key!r}: expected shape {shape}, got {array.shape}")
+    return squeezed

@@ -1,0 +1,406 @@
+"""An experiment: case x arm x backbone x sizes x seeds, frozen and hashed; ``run`` makes its run folder."""
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from pydantic import Field, ValidationError, field_validator
+
+from mfbench import arms, backbones, provenance, results
+from mfbench.batch import DeviceStructures, Source
+from mfbench.cases import CaseData, case
+from mfbench.datasets import load_joined
+from mfbench.errors import UserError
+from mfbench.manifest import Record, manifest
+from mfbench.metrics import ErrorSums, centred
+from mfbench.potential import Potential, forces
+from mfbench.predictions import Predictions, sample_rows
+from mfbench.presets import preset
+from mfbench.splits import Selection, Split, make_split, select
+from mfbench.structures import Structures
+from mfbench.training import FitState, Optimisation, Progress, fit, silent
+
+
+class Experiment(Record):
+    """All that decides the numbers of an experiment. Build one with ``experiment()``."""
+
+    case: str
+    arm: str
+    data: str = "mini"
+    backbone: str = "hipnn-ts"
+    preset: str = "demo"
+    n_high: Annotated[int, Field(ge=0)] = 0
+    n_low: int | None = None  # None: all there are
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: Annotated[int, Field(gt=0)] | None = None  # None: all cores of this process's allocation
+    pooled: bool = False
+    epochs: int | None = None
+    network: dict[str, Any]
+    optimisation: Optimisation = Optimisation()
+
+    @field_validator("network")
+    @classmethod
+    def _complete(cls, network: dict[str, Any], info: Any) -> dict[str, Any]:
+        return backbones.backbone(info.data["backbone"]).settings.model_validate(network).model_dump()
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the numbers: settings that differ from their defaults, data hashes, split rules."""
+        kind = backbones.backbone(self.backbone)
+        rules = case(self.case).variant(self.data)
+        return {
+            "format": results.FORMAT_VERSION,
+            "settings": self.model_dump(mode="json", exclude_defaults=True, exclude={"network", "preset"}),
+            "network": kind.settings.model_validate(self.network).model_dump(exclude_defaults=True),
+            "levels": [case(self.case).low, case(self.case).high_of(self.data)],
+            "split": rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes"}),
+            "data": {
+                file.name: file.sha256 for name in rules.datasets for file in manifest(name).files
+            },
+        }
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder: readable, and distinct for whatever decides the numbers."""
+        content = json.dumps(self.deciding(), sort_keys=True).encode()
+        digest = hashlib.sha256(content).hexdigest()[:10]
+        return f"{self.case}-{self.data}-{self.arm}-{self.backbone}-n{self.n_high}-s{self.seed}-{digest}"
+
+
+def experiment(
+    case_name: str,
+    arm_name: str,
+    *,
+    data: str = "mini",
+    backbone_name: str = "hipnn-ts",
+    preset_name: str = "demo",
+    n_high: int | None = None,
+    network: dict[str, Any] | None = None,
+    optimisation: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Experiment:
+    """An experiment, resolved: preset first, then what is given.
+
+    Args:
+        n_high: high-level structures, validation included; by default the smallest of the case's sizes. Arms
+            that do not use the high level have 0, arms that do not use the low level have no ``n_low``.
+        network, optimisation: settings that differ from the preset's.
+        settings: other fields of ``Experiment``.
+
+    Raises:
+        UserError: an unknown name, or a value out of range.
+    """
+    chosen, rules = arms.arm(arm_name), case(case_name).variant(data)
+    start = preset(preset_name)
+    optimisation_settings = {**start.optimisation, **(optimisation or {})}
+    if arm_name in start.learning_rates:
+        optimisation_settings.setdefault("learning_rate", start.learning_rates[arm_name])
+    if not chosen.uses_low:
+        settings["n_low"] = None
+    try:
+        return Experiment(
+            case=case(case_name).name,
+            arm=chosen.name,
+            data=data,
+            backbone=backbones.backbone(backbone_name).name,
+            preset=start.name,
+            n_high=(rules.sizes[0] if n_high is None else n_high) if chosen.uses_high else 0,
+            pooled=start.pooled and chosen.uses_low and chosen.uses_high,
+            epochs=None if "steps" in (optimisation or {}) else start.epochs,
+            network={**start.network.get(backbone_name, {}), **(network or {})},
+            optimisation=Optimisation.model_validate(optimisation_settings),
+            **settings,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {first['msg']}; got {first['input']!r:.80}") from error
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment's data, split and selected."""
+
+    structures: Structures
+    low: str
+    high: str
+    split: Split
+    selection: Selection
+
+
+@lru_cache(maxsize=2)
+def _load(datasets: tuple[str, ...], folder: Path | None) -> Structures:
+    return load_joined(datasets, folder)
+
+
+def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
+    """Load, split and select; raises UserError where the data do not hold what is asked for."""
+    declared = case(settings.case)
+    rules: CaseData = declared.variant(settings.data)
+    low, high = declared.low, declared.high_of(settings.data)
+    structures = _load(rules.datasets, data_folder)
+    split = make_split(structures, low, high, rules, settings.split_seed)
+    selection = select(
+        structures, split, low, high, settings.n_high, settings.n_low, settings.seed, rules.max_low
+    )
+    return Prepared(structures, low, high, split, selection)
+
+
+def build(settings: Experiment, prepared: Prepared) -> tuple[Potential, list[Any]]:
+    """The experiment's untrained potential and its stages. No global seed is changed."""
+    present = tuple(int(z) for z in np.unique(prepared.structures.numbers))
+    kind = backbones.backbone(settings.backbone)
+    network = kind.settings.model_validate(settings.network)
+    problem = arms.Problem(
+        prepared.structures,
+        prepared.low,
+        prepared.high,
+        prepared.selection,
+        _with_budget(settings, prepared),
+        settings.pooled,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return arms.arm(settings.arm).build(problem, lambda: kind.build(present, network))
+
+
+def _with_budget(settings: Experiment, prepared: Prepared) -> Optimisation:
+    """The optimisation with a budget in epochs turned into steps."""
+    o = settings.optimisation
+    if settings.epochs is None:
+        return o
+    low = prepared.selection.train_low if settings.n_high == 0 else prepared.selection.train_high
+    per_epoch = math.ceil(len(low) / min(o.batch_size, len(low)))
+    return o.model_copy(update={"steps": settings.epochs * per_epoch, "validations": settings.epochs})
+
+
+def run(
+    settings: Experiment,
+    runs: Path,
+    device: str = "cpu",
+    data_folder: Path | None = None,
+    progress: Progress = silent,
+    checkpoint_seconds: float = 5.0,
+) -> Path:
+    """Run an experiment, or continue it, and write its run folder; a finished one is left as it is.
+
+    Args:
+        runs: folder of run folders.
+        device: ``cpu``, ``cuda`` or ``cuda:k``.
+        data_folder: where the data files are, for data that do not ship.
+        progress: told of each validation.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: the experiment cannot be run as asked (LabelsMissing: the labels do not exist).
+    """
+    folder = runs / settings.name
+    if results.is_finished(folder):
+        return folder
+    prepared = prepare(settings, data_folder)
+    threads = provenance.use_threads(settings.threads)
+    where = torch.device(device)
+    dtype = torch.float64 if settings.dtype == "float64" else torch.float32
+    potential, stages = build(settings, prepared)
+    potential = potential.to(where)
+    if dtype == torch.float64:
+        potential = potential.double()
+    data = DeviceStructures(prepared.structures, where, dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    results.write_json(folder / "settings.json", settings.model_dump(mode="json"))
+    began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    states: list[FitState] = []
+    for number, stage in enumerate(stages):
+        checkpoint = folder / f"checkpoint-{number}.safetensors"
+        states.append(fit(potential, stage, data, settings.seed, checkpoint, checkpoint_seconds, progress))
+    predictions = predict(potential, data, prepared, settings.seed)
+    predictions.save(folder / "predictions.h5")
+    _write_split(folder / "split.npz", prepared)
+    history = pd.concat([pd.DataFrame(s.history).assign(stage=k) for k, s in enumerate(states)])
+    with results.replacing(folder / "history.csv") as temporary:
+        history.to_csv(temporary, index=False)
+    with results.replacing(folder / "weights.safetensors") as temporary:
+        heads = {"heads": json.dumps(potential.heads), "levels": json.dumps(potential.levels)}
+        safetensors.torch.save_file(potential.state_dict(), temporary, heads)
+    steps, seconds = sum(s.step for s in states), sum(s.seconds for s in states)
+    drawn = sum(
+        sum(min(stage.optimisation.batch_size, len(source.indices)) for source in stage.train) * state.step
+        for stage, state in zip(stages, states)
+    )
+    results.write_json(
+        folder / "provenance.json",
+        {
+            **provenance.describe(where, threads),
+            "began": began,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "deciding": settings.deciding(),
+            "best_step": [s.best_step for s in states],
+            "n_parameters": sum(p.numel() for p in potential.parameters()),
+        },
+    )
+    table = evaluate(predictions).assign(
+        **_identity(settings, prepared),
+        steps=steps,
+        seconds=seconds,
+        structures_per_second=drawn / seconds if seconds else 0.0,
+        device=provenance.device_name(where),
+    )
+    results.write_metrics(folder, table)
+    for number in range(len(stages)):
+        (folder / f"checkpoint-{number}.safetensors").unlink(missing_ok=True)
+    return folder
+
+
+def _identity(settings: Experiment, prepared: Prepared) -> dict[str, Any]:
+    arm = arms.arm(settings.arm)
+    return {
+        "run": settings.name,
+        **{key: getattr(settings, key) for key in results.EXPERIMENT if key not in ("n_low", "n_high")},
+        "n_low": len(prepared.selection.train_low) if arm.uses_low else 0,
+        "n_high": settings.n_high,
+    }
+
+
+def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Path | None = None) -> Path:
+    """The run folder of an experiment that the data do not allow: every row has n = 0 and says why."""
+    folder = runs / settings.name
+    if not results.is_finished(folder):
+        prepared = prepare(settings, data_folder)
+        rows = [
+            _row(level, role, level, "test", quantity, metric, math.nan, 0, reason)
+            for level, role in ((prepared.low, "low"), (prepared.high, "high"))
+            for quantity in results.QUANTITIES
+            for metric in results.METRICS
+        ]
+        table = pd.DataFrame(rows).assign(
+            **_identity(settings, prepared), steps=0, seconds=0.0, structures_per_second=0.0, device=""
+        )
+        results.write_json(folder / "settings.json", settings.model_dump(mode="json"))
+        results.write_metrics(folder, table)
+    return folder
+
+
+def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, seed: int) -> Predictions:
+    """Predict the test and unseen parts at both levels of the case."""
+    indices = np.concatenate([prepared.split.test, prepared.split.unseen])
+    structures, levels = prepared.structures, (prepared.low, prepared.high)
+    heads = tuple(name if name in potential.heads else potential.heads[0] for name in levels)
+    part = structures[indices]
+    energies = np.zeros((len(part), len(structures.levels)))
+    predicted_forces = np.zeros((len(part.positions), len(structures.levels), 3), np.float32)
+    row_of = {int(index): row for row, index in enumerate(indices)}
+    for block in data.blocks([Source(indices, ())], max_pairs=1 << 18):
+        positions = block.positions.detach().requires_grad_()
+        with torch.enable_grad():
+            out = potential(replace(block, positions=positions)).energies
+            by_head = {
+                name: forces(out, positions, structures.level_index(name), create_graph=False).cpu().numpy()
+                for name in set(heads)
+            }
+        rows = np.asarray([row_of[int(index)] for index in block.index])
+        energies[rows] = out.detach().cpu().numpy()
+        counts = part.n_atoms[rows]
+        inside = np.arange(positions.shape[1]) < counts[:, None]
+        for name, values in by_head.items():
+            predicted_forces[part.atoms_of(rows), structures.level_index(name)] = values[inside]
+    reference = [structures.level_index(name) for name in levels]
+    source = [structures.level_index(name) for name in heads]
+    shown = sample_rows(len(part), seed)
+    return Predictions(
+        levels=levels,
+        heads=heads,
+        molecules=part.molecules,
+        structure=indices,
+        geometry=part.geometry,
+        molecule=part.molecule,
+        temperature=part.temperature,
+        unseen=np.isin(indices, prepared.split.unseen),
+        offsets=part.offsets,
+        numbers=part.numbers,
+        energy_reference=part.energies[:, reference],
+        energy_predicted=energies[:, source],
+        force_reference=part.forces[:, reference],
+        force_predicted=predicted_forces[:, source],
+        energy_mask=part.energy_mask[:, reference],
+        force_mask=part.force_mask[:, reference],
+        shown=shown,
+        positions=part[shown].positions,
+    )
+
+
+def evaluate(predictions: Predictions) -> pd.DataFrame:
+    """Rows of the results table (without the experiment's own columns) for each level and part."""
+    p = predictions
+    n_atoms = torch.as_tensor(np.diff(p.offsets))
+    owner = torch.repeat_interleave(torch.arange(len(n_atoms)), n_atoms)
+    rows = []
+    for column, (level, role) in enumerate(zip(p.levels, ("low", "high"))):
+        head = p.heads[column]
+        energy = torch.as_tensor(p.energy_predicted[:, column] - p.energy_reference[:, column])
+        force = torch.as_tensor((p.force_predicted[:, column] - p.force_reference[:, column]).astype(np.float64))
+        for part, chosen in (("test", ~p.unseen), ("unseen", p.unseen)):
+            if not chosen.any():
+                continue
+            labelled = torch.as_tensor(chosen & p.energy_mask[:, column])
+            # Another level's total energy is not comparable: its atoms have other reference energies.
+            comparable = labelled & (head == level)
+            with_forces = torch.as_tensor(chosen & p.force_mask[:, column])[owner][:, None]
+            relative = centred(energy, torch.as_tensor(p.molecule).long(), labelled)
+            foreign = "" if head == level else f"no head at this level: judged by its {head} head"
+            for quantity, error, mask, remark in (
+                ("energy", energy, comparable, foreign),
+                ("energy_per_atom", energy / n_atoms, comparable, foreign),
+                ("energy_relative", relative, labelled, ""),
+                ("force", force, with_forces, ""),
+            ):
+                sums = ErrorSums.of(error, mask)
+                n = int(sums.n)
+                if not n and not remark:
+                    remark = f"no {quantity.split('_')[0]} labels at this level in this part"
+                for metric, value in (("mae", sums.mae()), ("rmse", sums.rmse())):
+                    rows.append(
+                        _row(level, role, head, part, quantity, metric, float(value), n, "" if n else remark)
+                    )
+    return pd.DataFrame(rows)
+
+
+def _row(
+    level: str, role: str, head: str, part: str, quantity: str, metric: str, value: float, n: int, remark: str
+) -> dict[str, Any]:
+    return {
+        "level": level,
+        "role": role,
+        "head": head,
+        "part": part,
+        "quantity": quantity,
+        "metric": metric,
+        "value": value,
+        "n": n,
+        "remark": remark,
+    }
+
+
+def _write_split(path: Path, prepared: Prepared) -> None:
+    """Indices of the parts and of what was selected, and the file and row that each index stands for."""
+    with results.replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            structure_file=prepared.structures.file,
+            structure_row=prepared.structures.row,
+            files=np.asarray(prepared.structures.files),
+            **vars(prepared.split),
+            **prepared.selection._asdict(),
+        )
+

@@ -1,0 +1,166 @@
+"""What a dataset is: files, hashes, licence, citation, and the level and unit of every label.
+
+A manifest is data (one YAML file in ``data_manifests/``): schema-checked, unknown keys refused, no code.
+"""
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from mfbench import levels, resources, units
+from mfbench.errors import DataCorrupt, UserError, unknown
+
+
+class Record(BaseModel):
+    """Base of everything that is read from YAML: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _has_dimension(expected: str) -> Any:
+    def check(unit: str) -> str:
+        if units.dimension(unit) != expected:
+            raise ValueError(f"expected a unit of {expected}, got {unit!r}, a unit of {units.dimension(unit)}")
+        return unit
+
+    return AfterValidator(check)
+
+
+def _safe_name(path: str) -> str:
+    if PurePosixPath(path).name != path or "\\" in path or path in ("", ".", ".."):
+        raise ValueError(f"expected a plain file name, got {path!r}")
+    return path
+
+
+def _safe_url(url: str) -> str:
+    if not url.startswith(("https://", "http://", "file://")):
+        raise ValueError(f"expected an https, http or file URL, got {url!r}")
+    return url
+
+
+Keys = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+LevelName = Annotated[str, AfterValidator(lambda name: levels.level(name).name)]
+
+
+class Energy(Record):
+    """Where an energy is in the file. The values of several keys are added (e.g. HF + correlation)."""
+
+    key: Keys
+    unit: Annotated[str, _has_dimension("energy")]
+
+
+class Forces(Record):
+    """Where forces (minus the gradient) are in the file."""
+
+    key: Keys
+    unit: Annotated[str, _has_dimension("force")]
+
+
+class Labels(Record):
+    """The labels of one level of theory, and how many structures have them."""
+
+    level: LevelName
+    energy: Energy | None = None
+    forces: Forces | None = None
+    n_energy: int = 0
+    n_forces: int = 0
+
+
+class DataFile(Record):
+    """One file of a dataset."""
+
+    name: Annotated[str, AfterValidator(_safe_name)]
+    bytes: int = Field(gt=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    urls: tuple[Annotated[str, AfterValidator(_safe_url)], ...] = ()
+
+
+class Citation(Record):
+    """Who made the data."""
+
+    text: str
+    doi: str | None = None
+
+
+class Manifest(Record):
+    """A dataset, declared."""
+
+    name: str
+    title: str
+    format: Literal["ani1x", "rmd17", "sgdml"]
+    license: str
+    citation: Citation
+    length_unit: Annotated[str, _has_dimension("length")] = "Angstrom"
+    shipped: bool = False
+    files: tuple[DataFile, ...] = Field(min_length=1)
+    labels: tuple[Labels, ...] = Field(min_length=1)
+    n_structures: int = Field(gt=0)
+    notes: str = ""
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the levels, from low to high."""
+        return tuple(sorted((labels.level for labels in self.labels), key=levels.level))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without aliases, which could blow a small file up to any size."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+def read_yaml[R: Record](path: Path, kind: type[R]) -> R:
+    """Read one YAML file as a record; raises UserError naming file, field and what was expected."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "top level"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UserError(f"{path}: {where}: {first['msg']}; got {first['input']!r:.80}{more}") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def manifest(name: str) -> Manifest:
+    """The shipped manifest called ``name``."""
+    path = resources.manifests() / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("dataset", name, (p.stem for p in resources.manifests().glob("*.yaml")))
+    return read_yaml(path, Manifest)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in chunks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verified(file: DataFile, folder: Path) -> Path:
+    """The path of a file below ``folder`` whose length and hash are the declared ones.
+
+    Raises:
+        UserError: there is no file of that name.
+        DataCorrupt: there is one, but it is not the declared file.
+    """
+    candidates = sorted(folder.rglob(file.name)) if folder.is_dir() else []
+    if not candidates:
+        raise UserError(
+            f"no file {file.name!r} in {folder}: name the folder that holds it with --data-folder"
+            + (f", or download it from {file.urls[0]}" if file.urls else "")
+        )
+    path = candidates[0]
+    if path.stat().st_size != file.bytes:
+        raise DataCorrupt(
+            f"{path}: expected {file.bytes:,} bytes, got {path.stat().st_size:,}: cut short, or another file"
+        )
+    if (got := sha256(path)) != file.sha256:
+        raise DataCorrupt(f"{path}: expected sha256 {file.sha256}, got {got}: damaged, or another file")
+    return path

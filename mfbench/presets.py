@@ -1,0 +1,67 @@
+"""Presets: the network and recipe that an experiment starts from. Every default that differs from a class's
+own is written here, once."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mfbench.errors import unknown
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of a preset, by backbone and by arm; what is not named keeps its class's default."""
+
+    name: str
+    network: dict[str, dict[str, Any]] = field(default_factory=dict)  # backbone -> settings
+    optimisation: dict[str, Any] = field(default_factory=dict)
+    learning_rates: dict[str, float] = field(default_factory=dict)  # arm -> rate
+    epochs: int | None = None  # budget in passes over the largest source, instead of steps
+    pooled: bool = False
+
+
+# Each arm's own best learning rate, by validation error: benchmarks/learning_rate_search.py.
+_DEMO = Preset(
+    name="demo",
+    learning_rates={"SF-E": 2e-3, "SF-EF": 2e-3, "SF-low": 2e-3, "MF": 2e-3},
+)
+
+# The authors' public script (hippynn pull request 168). It does not say up to what size the batch is raised;
+# 2048 is hippynn's own habit for ANI-1x. Its early stopping is left out: every arm runs its full budget.
+_PAPER = Preset(
+    name="paper",
+    network={
+        "hipnn-ts": {
+            "l_max": 2,
+            "n_interactions": 2,
+            "n_atom_layers": 4,
+            "n_features": 120,
+            "n_sensitivities": 20,
+            "soft_min": 0.75,
+            "soft_max": 5.5,
+            "cutoff": 6.5,
+        }
+    },
+    optimisation={
+        "batch_size": 256,
+        "max_batch_size": 2048,
+        "learning_rate": 1e-3,
+        "schedule": "plateau",
+        "warmup": 0,
+        "patience": 20,
+        "ema_decay": 0.0,
+        "select_by": "rmse",
+        "validations": 2000,
+        "loss": {"energy": 1.0, "force": 1.0, "hierarchicality": 1.0},
+    },
+    epochs=2000,
+    pooled=True,
+)
+
+PRESETS = {preset.name: preset for preset in (_DEMO, _PAPER)}
+
+
+def preset(name: str) -> Preset:
+    """The preset called ``name``."""
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return PRESETS[name]

@@ -1,0 +1,71 @@
+"""Where a number came from: versions, commit, machine; and the threads that torch may use here."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mfbench import __version__
+from mfbench.machine import available_cores
+
+_PACKAGES = ("torch", "numpy", "pandas", "h5py", "schnetpack", "ase")
+
+
+def use_threads(asked: int | None) -> int:
+    """Set torch's threads to what was asked for, or to the cores of this process's allocation."""
+    threads = asked or available_cores()
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return threads
+
+
+def device_name(device: torch.device) -> str:
+    """The processor's or the accelerator's name, for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> str:
+    """Commit of the checkout that the package runs from, with ``+changes``; empty for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def describe(device: torch.device, threads: int) -> dict[str, Any]:
+    """Versions, commit and machine."""
+    versions = {"mfbench": __version__, "python": sys.version.split()[0]}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "versions": versions,
+        "commit": commit(),
+        "device": device_name(device),
+        "device_type": device.type,
+        "platform": platform.platform(),
+        "cores": available_cores(),
+        "threads": threads,
+    }

@@ -1,0 +1,593 @@
+"""The results for people: a table for the terminal and one self-contained page. Never loads torch."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+from bokeh.embed import components
+from bokeh.util.paths import bokehjs_path
+
+from mfbench import plots
+from mfbench.errors import UserError, unknown
+from mfbench.plots import METRIC_LABELS, PART_LABELS, arm_order, arm_style, number, pretty_unit
+from mfbench.results import CONVENTION, PARTS, QUANTITIES, UNIT_SYSTEMS, gap_closed, replacing, shown
+
+REFERENCE_ARMS = ("SF-E", "SF-EF", "SF-low")  # gap closed measures the others against these
+GAP_QUANTITIES = ("energy", "energy_relative", "force")
+GAP_CONVENTION = (
+    "Gap closed by an arm: 1 − log(err / SF-EF) / log(SF-E / SF-EF) at the same number of high-level "
+    "structures; 0 = no better than SF-E, 1 = as good as SF-EF, above 1 = better than SF-EF."
+)
+INFERRED = (
+    "The three cases are inferred from the paper's abstract and the authors' public script; the body of the "
+    "paper was not read, and no table of it is reproduced here."
+)
+CLAIM = (
+    "The claim under test (Messerly et al., Mach. Learn.: Sci. Technol. 6 (2025) 035066): one model trained "
+    "on low-level energies and forces together with high-level energies only (MF) is far more accurate at "
+    "the high level than a model trained on those high-level energies alone (SF-E), and almost as accurate "
+    "as one trained on high-level energies and forces (SF-EF)."
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of numbers in the table of errors."""
+
+    quantity: str
+    metric: str
+    head: str  # short name of the quantity, shared by neighbouring columns
+
+    @property
+    def key(self) -> str:
+        return f"{self.quantity} {self.metric}"
+
+    def unit(self, system: str) -> str:
+        return pretty_unit(QUANTITIES[self.quantity].shown[system])
+
+
+COLUMNS = (
+    Column("energy", "mae", "Energy"),
+    Column("energy", "rmse", "Energy"),
+    Column("energy_per_atom", "mae", "Energy/atom"),
+    Column("energy_relative", "mae", "Rel. energy"),
+    Column("force", "mae", "Force"),
+    Column("force", "rmse", "Force"),
+)
+
+
+# Tables of numbers
+
+
+def sections(table: pd.DataFrame) -> list[tuple[str, tuple[str, ...]]]:
+    """The (case, (data, backbone, preset)) that have rows: each is shown on its own."""
+    if table.empty:
+        raise UserError("no results to report: expected finished runs, found none; run `mfbench demo`")
+    return [
+        (case, settings)
+        for case in plots.cases(table)
+        for settings in plots.settings_of(plots.case_rows(table, case))
+    ]
+
+
+def parts_of(table: pd.DataFrame, case: str) -> list[str]:
+    """The parts in which the case has a number at the high level; ``test`` always."""
+    return [p for p in PARTS if p == "test" or (plots.judged_at_high_level(table, case, p)["n"] > 0).any()]
+
+
+def error_table(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> pd.DataFrame:
+    """Errors at the high level, one row per (n_high, arm, n_low): medians over seeds, in the units shown.
+
+    Returns:
+        Columns n_high, arm, n_low, seeds (text), the keys of ``COLUMNS`` (NaN where n = 0), and
+        ``n energies`` and ``n forces`` (text), the numbers of values behind each error.
+    """
+    if system not in UNIT_SYSTEMS:
+        raise unknown("unit system", system, UNIT_SYSTEMS)
+    rows = shown(plots.judged_at_high_level(table, case, part), system)
+    keys = ["n_high", "arm", "n_low"]
+    lines = []
+    for key, group in rows.groupby(keys):
+        line: dict[str, Any] = {**dict(zip(keys, key)), "seeds": plots.integers(group["seed"])}
+        for column in COLUMNS:
+            of = group[(group["quantity"] == column.quantity) & (group["metric"] == column.metric)]
+            line[column.key] = of.loc[of["n"] > 0, "value"].median()
+        for name, of_kind in (
+            ("energies", group["quantity"] != "force"),
+            ("forces", group["quantity"] == "force"),
+        ):
+            found = group.loc[of_kind & (group["n"] > 0), "n"]
+            line[f"n {name}"] = plots.counts(found) if len(found) else "0"
+        lines.append(line)
+    columns = [*keys, "seeds", *(c.key for c in COLUMNS), "n energies", "n forces"]
+    result = pd.DataFrame(lines, columns=columns)
+    order = {arm: k for k, arm in enumerate(arm_order(result["arm"]))}
+    return result.sort_values(keys, key=lambda c: c.map(order) if c.name == "arm" else c, ignore_index=True)
+
+
+def remarks(table: pd.DataFrame, case: str, part: str = "test") -> list[str]:
+    """Why rows have n = 0: ``SF-low, energy and energy per atom (n = 0): ...``."""
+    rows = plots.judged_at_high_level(table, case, part)
+    rows = rows[rows["n"] == 0]
+    said = []
+    for arm in arm_order(rows["arm"]):
+        for remark, group in rows[rows["arm"] == arm].groupby("remark", sort=False):
+            names = [QUANTITIES[q].label.lower() for q in QUANTITIES if q in set(group["quantity"])]
+            what = "" if len(names) == len(QUANTITIES) else ", " + " and ".join(names)
+            said.append(f"{arm}{what} (n = 0): {str(remark) or 'no labels'}")
+    return said
+
+
+def gap_table(
+    table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol", metric: str = "mae"
+) -> pd.DataFrame:
+    """Gap closed by every arm but the reference ones; medians over seeds, the pairing being by seed.
+
+    Returns:
+        Columns n_high, arm, quantity, SF-E, error (the arm's), SF-EF (both in the units shown), ratio
+        (error / SF-E), gap_closed, pairs (number of seeds). NaN as in ``results.gap_closed``.
+    """
+    keys = ["n_high", "arm", "quantity"]
+    columns = ["SF-E", "error", "SF-EF", "ratio", "gap_closed"]
+    found = []
+    rows = plots.case_rows(table, case)
+    for arm in arm_order(rows["arm"]):
+        if arm not in REFERENCE_ARMS:
+            gaps = gap_closed(rows, arm).rename(columns={arm: "error"})
+            found.append(gaps[(gaps["part"] == part) & (gaps["metric"] == metric)].assign(arm=arm))
+    if not found:
+        return pd.DataFrame(columns=[*keys, *columns, "pairs"])
+    gaps = pd.concat(found)
+    gaps = gaps[gaps["quantity"].isin(GAP_QUANTITIES)]
+    factor = gaps["quantity"].map({name: q.factor(system) for name, q in QUANTITIES.items()}).astype(float)
+    for column in ("SF-E", "error", "SF-EF"):
+        gaps[column] = gaps[column] * factor
+    grouped = gaps.groupby(keys, sort=False)
+    result = grouped[columns].median().assign(pairs=grouped.size()).reset_index()
+    order = {name: k for k, name in enumerate([*arm_order(gaps["arm"]), *QUANTITIES])}
+    return result.sort_values(
+        keys, key=lambda c: c if c.name == "n_high" else c.map(order), ignore_index=True
+    )
+
+
+def gap_text(row: "pd.Series[float]") -> str:
+    """The gap closed, or why there is none."""
+    if not np.isfinite(row["SF-EF"]):
+        return "no SF-EF"
+    return f"{row['gap_closed']:.2f}" if np.isfinite(row["gap_closed"]) else "no gap"
+
+
+def column_texts(values: Iterable[float], empty: str = "n = 0") -> list[str]:
+    """Numbers of one column with the same decimals, three digits of the smallest, so that points align."""
+    found = list(values)
+    finite = [abs(v) for v in found if np.isfinite(v) and v != 0]
+    decimals = min(max(2 - int(np.floor(np.log10(min(finite)) + 1e-12)), 0), 4) if finite else 0
+    return [f"{v:,.{decimals}f}" if np.isfinite(v) else empty for v in found]
+
+
+def seeds_text(rows: pd.DataFrame) -> str:
+    """``seed 0`` or ``seeds 0–4 (medians)``, of the runs that used high-level structures."""
+    seeds = rows.loc[rows["n_high"] > 0, "seed"] if (rows["n_high"] > 0).any() else rows["seed"]
+    return (
+        f"seed {plots.integers(seeds)}"
+        if seeds.nunique() == 1
+        else f"seeds {plots.integers(seeds)} (medians)"
+    )
+
+
+def n_low_text(rows: pd.DataFrame) -> str:
+    """``1,000 low-level structures``: what the arms that learn from the low level were given."""
+    used = sorted({int(n) for n in rows["n_low"] if n > 0})
+    return f"{', '.join(f'{n:,}' for n in used)} low-level structures" if used else "no low-level structures"
+
+
+# For the terminal
+
+
+def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
+    """The errors and the gap closed of every case, aligned for a terminal of 100 columns.
+
+    Raises:
+        UserError: the table is empty or the unit system unknown.
+    """
+    blocks = []
+    for case, settings in sections(table):
+        rows = plots.with_settings(plots.case_rows(table, case), settings)
+        data, backbone, preset = settings
+        lines = [
+            f"{case}: {plots.levels_label(rows, case)}",
+            f"  data {data}, {backbone}, preset {preset}; {n_low_text(rows)}; {seeds_text(rows)}",
+        ]
+        for part in parts_of(rows, case):
+            lines += ["", f"  Part {part}: {PART_LABELS[part]}", *_text_errors(rows, case, part, system)]
+            lines += [f"    {remark}" for remark in remarks(rows, case, part)]
+        lines += _text_gaps(rows, case, system)
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, CONVENTION, GAP_CONVENTION.replace("−", "-"), INFERRED]) + "\n"
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int], indent: str = "    ") -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        indent
+        + "  ".join(
+            t.ljust(w) if k in left else t.rjust(w) for k, (t, w) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _text_errors(rows: pd.DataFrame, case: str, part: str, system: str) -> list[str]:
+    errors = error_table(rows, case, part, system)
+    several = errors["n_low"].groupby(errors["arm"]).nunique().max() > 1
+    head = [
+        ["", "", *([""] if several else []), *(c.head for c in COLUMNS), "", ""],
+        ["", "", *([""] if several else []), *(c.unit(system) for c in COLUMNS), "n", "n"],
+        [
+            "n_high",
+            "arm",
+            *(["n_low"] if several else []),
+            *(METRIC_LABELS[c.metric] for c in COLUMNS),
+            "energies",
+            "forces",
+        ],
+    ]
+    numbers = [column_texts(errors[c.key]) for c in COLUMNS]
+    body = []
+    for k, line in enumerate(errors.to_dict("records")):
+        low = [f"{line['n_low']:,}"] if several else []
+        body.append(
+            [
+                f"{line['n_high']:,}",
+                line["arm"],
+                *low,
+                *(column[k] for column in numbers),
+                line["n energies"],
+                line["n forces"],
+            ]
+        )
+    return _aligned([*head, *body], left=[1])
+
+
+def _text_gaps(rows: pd.DataFrame, case: str, system: str) -> list[str]:
+    head = ["part", "n_high", "MAE of", "unit", "arm", "SF-E", "arm's", "SF-EF", "arm/SF-E", "gap closed"]
+    body = []
+    for part in parts_of(rows, case):
+        for _, row in gap_table(rows, case, part, system).iterrows():
+            quantity = QUANTITIES[row["quantity"]]
+            name, unit = quantity.label.lower(), pretty_unit(quantity.shown[system])
+            errors = [number(row[c]) if np.isfinite(row[c]) else "n = 0" for c in ("SF-E", "error", "SF-EF")]
+            sizes = [part, f"{row['n_high']:,}"]
+            body.append([*sizes, name, unit, row["arm"], *errors, f"{row['ratio']:.2f}", gap_text(row)])
+    return ["", "  Gap closed", *_aligned([head, *body], left=[0, 2, 3, 4])] if body else []
+
+
+# HTML, shared by the report and the dashboard
+
+STYLE = """
+.mfb{--ink:#1f2933;--soft:#52606d;--line:#dde3e9;--wash:#f6f8fa;color:var(--ink);
+  font:16px/1.55 "Helvetica Neue",Helvetica,Arial,"Liberation Sans",sans-serif}
+.mfb *{box-sizing:border-box}
+.mfb p{max-width:76ch;margin:.5em 0}
+.mfb .soft{color:var(--soft)}
+.mfb .scroll{overflow-x:auto;margin:.7em 0}
+.mfb table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:15px;line-height:1.35;
+  white-space:nowrap}
+.mfb th,.mfb td{padding:.32em .75em;text-align:right}
+.mfb th{font-weight:600;vertical-align:bottom}
+.mfb thead th .unit{display:block;font-weight:400;color:var(--soft);font-size:13px}
+.mfb thead tr:last-child th{border-bottom:2px solid var(--ink)}
+.mfb thead th.group{border-bottom:1px solid var(--line);text-align:center}
+.mfb .left{text-align:left}
+.mfb td.zero{color:var(--soft)}
+.mfb tbody.block tr:first-child>*{border-top:1px solid var(--line)}
+.mfb tbody.block:first-of-type tr:first-child>*{border-top:0}
+.mfb tbody tr:hover td{background:var(--wash)}
+.mfb .arm{font-weight:600;white-space:nowrap}
+.mfb .arm svg{vertical-align:-1px;margin-right:.45em}
+.mfb ul.notes{margin:.2em 0 .8em;padding-left:1.2em;color:var(--soft);font-size:15px}
+.mfb .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:14px;margin:1em 0}
+.mfb .card{border:1px solid var(--line);border-radius:8px;padding:14px 18px;background:#fff}
+.mfb .card h3{margin:0;font-size:17px}
+.mfb .card .pair{display:grid;grid-template-columns:1fr 1fr;gap:10px;margin-top:8px}
+.mfb .card .big{font-size:30px;line-height:1.2;font-weight:650;color:#0072B2}
+.mfb .card small{display:block;color:var(--soft);font-size:14px;line-height:1.35}
+"""
+
+_SHAPES = {
+    "circle": '<circle cx="7" cy="7" r="5.5"/>',
+    "square": '<rect x="2" y="2" width="10" height="10"/>',
+    "triangle": '<path d="M7 1.5 13 12H1z"/>',
+    "inverted_triangle": '<path d="M7 12.5 13 2H1z"/>',
+    "hex": '<path d="M7 1l5.2 3v6L7 13 1.8 10V4z"/>',
+    "star": '<path d="M7 .5l2 4.3 4.7.6-3.4 3.2.9 4.7L7 11l-4.2 2.3.9-4.7L.3 5.4 5 4.8z"/>',
+    "plus": '<path d="M5.5 1h3v4.5H13v3H8.5V13h-3V8.5H1v-3h4.5z"/>',
+    "diamond": '<path d="M7 .5 13.5 7 7 13.5.5 7z"/>',
+}
+
+
+def arm_html(arm: str) -> str:
+    """The arm's name beside its marker."""
+    style = arm_style(arm)
+    shape = _SHAPES[style.marker]
+    if arm == "SF-low":  # a dashed line in the plots
+        shape = '<path d="M0 5.8h5.6v2.6H0zM8.4 5.8H14v2.6H8.4z"/>'
+    icon = f'<svg width="14" height="14" fill="{style.color}" aria-hidden="true">{shape}</svg>'
+    return f'<span class="arm">{icon}{escape(arm)}</span>'
+
+
+def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> str:
+    """The table of errors of one case and part (one data variant, backbone and preset), with its remarks."""
+    errors = error_table(table, case, part, system)
+    if errors.empty:
+        return f'<p class="soft">{escape(case)} has no part of {PART_LABELS[part]}.</p>'
+    heads = list(dict.fromkeys(c.head for c in COLUMNS))
+    groups = "".join(
+        f'<th class="group" colspan="{len(of)}">{head}<span class="unit">{of[0].unit(system)}</span></th>'
+        for head in heads
+        for of in [[c for c in COLUMNS if c.head == head]]
+    )
+    names = "".join(f"<th>{METRIC_LABELS[c.metric]}</th>" for c in COLUMNS)
+    sizes = '<th>n<sub>high</sub></th><th class="left">Arm</th><th>n<sub>low</sub></th>'
+    counted = '<th class="group" colspan="2">n averaged over</th>'
+    head = (
+        f'<thead><tr><th colspan="3"></th>{groups}{counted}<th></th></tr>'
+        f"<tr>{sizes}{names}<th>energies</th><th>forces</th><th>Seeds</th></tr></thead>"
+    )
+    numbers = zip(*(column_texts(errors[c.key]) for c in COLUMNS))
+    blocks: dict[int, list[str]] = {}
+    for line, texts in zip(errors.to_dict("records"), numbers):
+        cells = "".join(map(_cell, texts))
+        blocks.setdefault(line["n_high"], []).append(
+            f'<tr><td>{line["n_high"]:,}</td><td class="left">{arm_html(line["arm"])}</td>'
+            f"<td>{line['n_low']:,}</td>{cells}"
+            f"<td>{line['n energies']}</td><td>{line['n forces']}</td><td>{line['seeds']}</td></tr>"
+        )
+    bodies = "".join(f'<tbody class="block">{"".join(lines)}</tbody>' for lines in blocks.values())
+    table_html = f'<div class="scroll"><table>{head}{bodies}</table></div>'
+    return table_html + _notes(remarks(table, case, part))
+
+
+def _cell(text: str) -> str:
+    return f'<td class="zero">{text}</td>' if text == "n = 0" else f"<td>{text}</td>"
+
+
+def _notes(lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f'<ul class="notes">{items}</ul>' if items else ""
+
+
+def gaps_html(rows: Sequence[tuple[str, pd.DataFrame]], system: str = "kcal/mol", metric: str = "mae") -> str:
+    """One table of gap closed over several (title, ``gap_table``); empty text where there is nothing."""
+    bodies = []
+    for title, gaps in rows:
+        lines = []
+        for _, row in gaps.iterrows():
+            quantity = QUANTITIES[row["quantity"]]
+            errors = "".join(
+                _cell(number(row[c]) if np.isfinite(row[c]) else "n = 0") for c in ("SF-E", "error", "SF-EF")
+            )
+            gap = gap_text(row)
+            shade = "" if gap[-1].isdigit() else ' class="zero"'
+            lines.append(
+                f'<tr><td class="left">{escape(title)}</td><td>{row["n_high"]:,}</td>'
+                f'<td class="left">{quantity.label}</td>'
+                f'<td class="left soft">{pretty_unit(quantity.shown[system])}</td>'
+                f'<td class="left">{arm_html(row["arm"])}</td>'
+                f"{errors}<td>{row['ratio']:.2f}</td><td{shade}>{gap}</td><td>{row['pairs']}</td></tr>"
+            )
+        if lines:
+            bodies.append(f'<tbody class="block">{"".join(lines)}</tbody>')
+    if not bodies:
+        return ""
+    head = (
+        '<thead><tr><th class="left">Case</th><th>n<sub>high</sub></th>'
+        f'<th class="left">{METRIC_LABELS[metric]} of</th>'
+        '<th class="left">Unit</th><th class="left">Arm</th><th>SF-E</th><th>arm’s</th><th>SF-EF</th>'
+        "<th>arm / SF-E</th><th>Gap closed</th><th>Pairs</th></tr></thead>"
+    )
+    return f'<div class="scroll"><table>{head}{"".join(bodies)}</table></div>'
+
+
+def card_html(
+    table: pd.DataFrame, case: str, part: str = "test", metric: str = "mae", arm: str = "MF"
+) -> str:
+    """A case at a glance: the arm's error over SF-E's, and the gap closed, at the smallest n_high."""
+    gaps = gap_table(table, case, part, metric=metric)
+    gaps = gaps[gaps["arm"] == arm]
+    gaps = gaps[gaps["n_high"] == gaps["n_high"].min()].set_index("quantity")
+    cells = []
+    for quantity, name in (("energy", "energy"), ("force", "force")):
+        big, small = "–", f"{name}: not measured"
+        if quantity in gaps.index:
+            row = gaps.loc[quantity]
+            gap = gap_text(row)
+            closed = f"gap closed {gap}" if gap[-1].isdigit() else f"gap closed: {gap}"
+            big, small = f"{row['ratio']:.2f} ×", f"SF-E’s {name} {METRIC_LABELS[metric]}<br>{closed}"
+        cells.append(f'<div><span class="big">{big}</span><small>{small}</small></div>')
+    size = f"n<sub>high</sub> = {gaps['n_high'].min():,}" if len(gaps) else ""
+    what = f"{arm}’s error with {size}" if size else f"no {arm} and SF-E of one size and seed yet"
+    return (
+        f'<div class="card"><h3>{escape(case)}</h3><small>{escape(plots.levels_label(table, case))}</small>'
+        f'<small>{what}</small><div class="pair">{"".join(cells)}</div></div>'
+    )
+
+
+# The page
+
+_PAGE_STYLE = """
+html{background:#fff}
+body{margin:0}
+main{max-width:1320px;margin:0 auto;padding:28px 32px 56px}
+h1{font-size:30px;line-height:1.2;margin:0 0 .3em;letter-spacing:-.01em}
+h2{font-size:23px;line-height:1.25;margin:2.2em 0 .2em;padding-top:.9em;border-top:1px solid var(--line)}
+h3{font-size:17px;margin:1.6em 0 .2em}
+.lead{font-size:17px}
+.mfb .facts{max-width:none;color:var(--soft)}
+.plots{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:8px 36px;margin:1em 0}
+.plots>div{min-width:0}
+.arms{display:flex;flex-wrap:wrap;gap:4px 26px;margin:.8em 0;padding:0;list-style:none;font-size:15px}
+dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15em 1.4em;font-size:15px}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+@media(max-width:900px){main{padding:18px 14px 40px}.plots{grid-template-columns:minmax(0,1fr);gap:26px}
+ h1{font-size:25px}h2{font-size:20px}.mfb table{font-size:14px}.mfb th,.mfb td{padding:.3em .55em}}
+@media print{main{max-width:none;padding:0}.plots,.card{break-inside:avoid}}
+"""
+
+
+def write_html(
+    table: pd.DataFrame,
+    path: Path,
+    provenance: Mapping[str, str],
+    system: str = "kcal/mol",
+    cases: Mapping[str, tuple[str, str]] | None = None,
+) -> None:
+    """Write the results as one page that needs nothing else: it opens from disk, without a network.
+
+    Args:
+        table: the results table.
+        path: where the page goes; it appears whole, by rename.
+        provenance: what to say about where the numbers come from (device, date, commit, versions).
+        system: unit system shown, ``kcal/mol`` or ``meV``.
+        cases: case name -> (title, basis), texts of the case files.
+
+    Raises:
+        UserError: the table is empty or the unit system unknown.
+    """
+    figures: dict[str, Any] = {}
+
+    def place(element: hv.Element) -> str:
+        name = f"figure{len(figures)}"
+        figures[name] = hv.render(element, backend="bokeh")
+        return f"{{{name}}}"
+
+    found = sections(table)
+    body = [_section(table, case, settings, system, cases or {}, place) for case, settings in found]
+    script, divs = components(figures) if figures else ("", {})
+    text = "\n".join(body)
+    for name, div in divs.items():
+        text = text.replace(f"{{{name}}}", div)
+    page = "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            "<title>Multi-fidelity learning of interatomic potentials: results</title>",
+            # Without an icon of its own a browser asks the network for one.
+            '<link rel="icon" href="data:,">',
+            f"<style>{STYLE}{_PAGE_STYLE}</style>",
+            f"<script>{_bokeh_js()}</script>",
+            '</head>\n<body class="mfb">\n<main>',
+            _opening(table, found),
+            text,
+            _closing(table, found, provenance, system),
+            "</main>",
+            script,
+            "</body>\n</html>\n",
+        ]
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _bokeh_js() -> str:
+    """BokehJS itself. Not ``bokeh.resources``: once Panel is imported, that adds links to its own server."""
+    code = (bokehjs_path() / "js" / "bokeh.min.js").read_text(encoding="utf-8")
+    # It would fetch MathJax for a text between dollar signs: nothing here is one, and the page stays offline.
+    code = re.sub(r'https://cdn\.[^"\']*', "data:text/javascript,", code)
+    return code.replace("</script", "<\\/script")
+
+
+def _titles(found: Sequence[tuple[str, tuple[str, ...]]]) -> dict[tuple[str, tuple[str, ...]], str]:
+    """Section titles: the case alone where that is unique, else with its settings."""
+    names = [case for case, _ in found]
+    return {(c, s): c if names.count(c) == 1 else f"{c} ({', '.join(s)})" for c, s in found}
+
+
+def _opening(table: pd.DataFrame, found: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+    seeds = table["seed"].nunique()
+    spread = (
+        "These are results of <strong>one seed</strong>: they say nothing of the spread over seeds."
+        if seeds == 1
+        else f"Numbers are medians over up to {seeds} seeds."
+    )
+    variants = ", ".join(sorted(set(table["data"])))
+    arms = "".join(
+        f"<li>{arm_html(arm)} <span class='soft'>{escape(arm_style(arm).trained_on)}</span></li>"
+        for arm in arm_order(table["arm"])
+    )
+    cards = "".join(card_html(plots.with_settings(table, settings), case) for case, settings in found)
+    return (
+        "<h1>Low-level forces and high-level energies: are they all you need?</h1>"
+        f'<p class="lead">{escape(CLAIM)} {escape(INFERRED)} Data: {escape(variants)}. {spread}</p>'
+        f'<ul class="arms">{arms}</ul>'
+        f'<div class="cards">{cards}</div>'
+    )
+
+
+def _section(
+    table: pd.DataFrame,
+    case: str,
+    settings: tuple[str, ...],
+    system: str,
+    cases: Mapping[str, tuple[str, str]],
+    place: Callable[[hv.Element], str],
+) -> str:
+    rows = plots.with_settings(plots.case_rows(table, case), settings)
+    title, basis = cases.get(case, ("", ""))
+    data, backbone, preset = map(escape, settings)
+    steps = sorted({int(s) for s in rows.loc[rows["n"] > 0, "steps"]})
+    seconds = rows.drop_duplicates("run")["seconds"]
+    facts = [
+        f"data {data}, network {backbone}, preset {preset}",
+        n_low_text(rows),
+        seeds_text(rows),
+        f"{', '.join(f'{s:,}' for s in steps)} steps" if steps else "",
+        f"{seconds.median():.0f} s a training (median)" if seconds.notna().any() else "",
+    ]
+    text = [
+        f"<section><h2>{escape(case)}{': ' + escape(title) if title else ''}</h2>",
+        f"<p>{escape(basis)}</p>" if basis else "",
+        f'<p class="facts">{"; ".join(fact for fact in facts if fact)}.</p>',
+    ]
+    for part in parts_of(rows, case):
+        panel = "".join(
+            f"<div>{place(curve)}</div>" for curve in plots.case_panel(rows, case, "mae", system, part)
+        )
+        text += [
+            f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
+            f'<div class="plots">{panel}</div>',
+            errors_html(rows, case, part, system),
+        ]
+    return "\n".join([*text, "</section>"])
+
+
+def _closing(
+    table: pd.DataFrame,
+    found: Sequence[tuple[str, tuple[str, ...]]],
+    provenance: Mapping[str, str],
+    system: str,
+) -> str:
+    gaps = []
+    for (case, settings), title in _titles(found).items():
+        rows = plots.with_settings(plots.case_rows(table, case), settings)
+        for part in parts_of(rows, case):
+            gaps.append(
+                (title if part == "test" else f"{title}, {part}", gap_table(rows, case, part, system))
+            )
+    gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'
+    origin = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
+    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in origin.items())
+    return (
+        f"<section><h2>Gap closed</h2><p>{escape(GAP_CONVENTION)}</p>{gap}</section>"
+        f"<section><h2>How the numbers are made</h2><p>{escape(CONVENTION)} n<sub>high</sub> counts every "
+        "high-level structure an arm used, validation included; n<sub>low</sub> the low-level structures "
+        "trained on. n = 0 says that there was nothing to train on or to compare with.</p></section>"
+        f"<section><h2>Provenance</h2><dl>{items}</dl></section>"
+    )
