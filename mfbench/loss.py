@@ -46,25 +46,30 @@ def _add(a: ErrorSums | None, b: ErrorSums | None) -> ErrorSums | None:
     return a + b if a is not None and b is not None else a or b
 
 
-def level_sums(potential: Potential, blocks: Iterable[Block], training: bool) -> dict[str, LevelSums]:
+def level_sums(
+    potential: Potential, blocks: Iterable[Block], training: bool, auxiliary: bool = False
+) -> dict[str, LevelSums]:
     """Errors of a potential over blocks, per level with labels that count.
 
     Args:
         training: whether gradients with respect to the parameters will be asked for.
+        auxiliary: whether the potential's auxiliary loss is wanted.
     """
     total: dict[str, LevelSums] = {}
     for block in blocks:
         with torch.set_grad_enabled(training or bool(block.force_levels)):
             if block.force_levels:
                 block = replace(block, positions=block.positions.detach().requires_grad_())
-            out = potential(block)
+            out = potential(block, auxiliary)
             real = (block.numbers > 0).unsqueeze(-1)
             for column, name in enumerate(potential.levels):
                 if name not in potential.heads:
                     continue
                 mask = block.energy_mask[:, column]
                 error = (out.energies[:, column] - block.energies[:, column]) * KCAL
-                sums = LevelSums(ErrorSums.of(error, mask), None, ErrorSums.of(out.auxiliary[:, column], mask))
+                sums = LevelSums(ErrorSums.of(error, mask))
+                if out.auxiliary is not None:
+                    sums = replace(sums, auxiliary=ErrorSums.of(out.auxiliary[:, column], mask))
                 if column in block.force_levels:
                     predicted = forces(out.energies, block.positions, column, create_graph=training)
                     force_error = (predicted - block.forces[:, :, column]) * KCAL
@@ -92,7 +97,7 @@ def total_loss(sums: dict[str, LevelSums], weights: LossWeights) -> Tensor:
                 n = part.n.clamp_min(1)
                 # The offset keeps the root's slope finite where all errors are zero.
                 loss = loss + weight * (torch.sqrt(part.square / n + 1e-12) + part.absolute / n)
-        if level.auxiliary is not None and weights.hierarchicality:
+        if level.auxiliary is not None:
             mean = level.auxiliary.absolute / level.auxiliary.n.clamp_min(1)
             loss = loss + weights.hierarchicality * mean
     return loss

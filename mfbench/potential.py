@@ -17,7 +17,7 @@ class Energies(NamedTuple):
     """What a potential gives for a block."""
 
     energies: Tensor  # (B, L) eV, float64
-    auxiliary: Tensor  # (B, L) an additional loss per structure and level (hierarchicality), or zeros
+    auxiliary: Tensor | None  # (B, L) an additional loss per structure and level, where it was asked for
 
 
 class Potential(nn.Module, ABC):
@@ -30,8 +30,8 @@ class Potential(nn.Module, ABC):
     heads: tuple[str, ...]
 
     @abstractmethod
-    def forward(self, block: Block) -> Energies:
-        """Energies (B, L) of a block."""
+    def forward(self, block: Block, auxiliary: bool = False) -> Energies:
+        """Energies (B, L) of a block, and the auxiliary loss where asked for."""
 
 
 class AtomicEnergies(nn.Module):
@@ -88,7 +88,7 @@ class HeadsPotential(Potential):
         self.linear = nn.ModuleList(nn.Linear(n, len(heads), bias=b) for n, b in zip(sizes, biases))
         self.columns = [levels.index(name) for name in heads]
 
-    def forward(self, block: Block) -> Energies:
+    def forward(self, block: Block, auxiliary: bool = False) -> Energies:
         real = (block.numbers > 0).unsqueeze(-1)
         features = self.backbone(block)
         terms = [(linear(f) * real) for linear, f in zip(self.linear, features)]  # each (B, N, H)
@@ -96,9 +96,11 @@ class HeadsPotential(Potential):
         shape = (len(block.numbers), len(self.levels))
         energies = energy.new_zeros(shape, dtype=torch.float64)
         energies[:, self.columns] = energy.double() + self.atomic(block.numbers)[:, self.columns]
-        auxiliary = energy.new_zeros(shape)
-        auxiliary[:, self.columns] = _hierarchicality(terms)
-        return Energies(energies, auxiliary)
+        if not auxiliary:
+            return Energies(energies, None)
+        hierarchicality = energy.new_zeros(shape)
+        hierarchicality[:, self.columns] = _hierarchicality(terms)
+        return Energies(energies, hierarchicality)
 
 
 def _hierarchicality(terms: list[Tensor]) -> Tensor:

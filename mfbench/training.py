@@ -120,7 +120,7 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = rate
         drawn = [draw(s, state.batch_size, seed, k, state.step) for k, s in enumerate(stage.train)]
-        sums = level_sums(potential, data.blocks(drawn), training=True)
+        sums = level_sums(potential, data.blocks(drawn), training=True, auxiliary=o.loss.hierarchicality > 0)
         optimiser.zero_grad()
         loss = total_loss(sums, o.loss)
         loss.backward()

@@ -1,0 +1,97 @@
+"""Each arm's own best learning rate for the demo preset, by validation error alone.
+
+For every arm, rate, case and seed an experiment of the smaller size is trained as ``mfbench run`` would, and
+the lowest validation error that it saw is kept: for SF-E and MF that of the experiment's own high-level
+validation *energies*, for SF-EF of high-level energies and forces, for SF-low of low-level ones. The test
+part is never predicted. An arm's rate is the one with the least geometric mean over cases and seeds; the
+seeds are not those of benchmarks/paired_seeds.py.
+
+    python benchmarks/learning_rate_search.py --workers 2 --out benchmarks/results/learning-rates.json
+"""
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mfbench import provenance
+from mfbench.batch import DeviceStructures
+from mfbench.errors import LabelsMissing
+from mfbench.experiment import build, experiment, prepare
+from mfbench.training import fit
+
+CASES = ("ani1x-tz", "ani1ccx", "rmd17-cc")
+ARMS = ("SF-E", "MF", "SF-EF", "SF-low")
+RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+
+
+def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+    """Train one experiment; its lowest validation error (kcal/mol, kcal/mol/Angstrom) and time."""
+    case, arm, rate, seed, network, optimisation = task
+    settings = experiment(
+        case, arm, seed=seed, threads=1, network=network, optimisation={**optimisation, "learning_rate": rate}
+    )
+    provenance.use_threads(1)
+    prepared = prepare(settings)
+    row = {"case": case, "arm": arm, "learning_rate": rate, "seed": seed}
+    try:
+        potential, (stage,) = build(settings, prepared)
+    except LabelsMissing as error:
+        return {**row, "error": math.nan, "remark": str(error)}
+    data = DeviceStructures(prepared.structures, torch.device("cpu"))
+    state = fit(potential, stage, data, settings.seed)
+    return {**row, "error": state.best_error, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
+    parser.add_argument("--cases", nargs="+", default=CASES)
+    parser.add_argument("--arms", nargs="+", default=ARMS)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--network", type=json.loads, default={}, help="settings that differ, as JSON")
+    parser.add_argument("--optimisation", type=json.loads, default={}, help="settings that differ, as JSON")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    tasks = [
+        (*task, args.network, args.optimisation)
+        for task in itertools.product(args.cases, args.arms, args.rates, args.seeds)
+    ]
+    rows = []
+    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+        for done, row in enumerate(pool.imap_unordered(validation_error, tasks), 1):
+            rows.append(row)
+            print(f"[{done}/{len(tasks)}] {row}", flush=True)
+    logs: dict[tuple[str, float], list[float]] = defaultdict(list)
+    for row in rows:
+        if math.isfinite(row["error"]):
+            logs[row["arm"], row["learning_rate"]].append(math.log(row["error"]))
+    means = {key: math.exp(sum(values) / len(values)) for key, values in logs.items()}
+    best = {}
+    for arm in args.arms:
+        of_arm = {rate: round(means[arm, rate], 4) for rate in args.rates if (arm, rate) in means}
+        best[arm] = min(of_arm, key=of_arm.__getitem__)
+        print(f"{arm:7s} {of_arm} -> {best[arm]:g}")
+    if args.out:
+        report = {
+            "date": time.strftime("%Y-%m-%d"),
+            "provenance": provenance.describe(torch.device("cpu"), 1),
+            "network": args.network,
+            "optimisation": args.optimisation,
+            "best": best,
+            "geometric_means": [{"arm": a, "learning_rate": r, "error": e} for (a, r), e in sorted(means.items())],
+            "rows": sorted(rows, key=lambda r: (r["arm"], r["case"], r["learning_rate"], r["seed"])),
+        }
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

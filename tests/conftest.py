@@ -1,0 +1,36 @@
+"""Fixtures shared by the tests."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def shared_real() -> Path:
+    """Folder of published data files beside the checkout; skips where it is absent."""
+    folder = ROOT.parent / "shared" / "data" / "real"
+    if not folder.is_dir():
+        pytest.skip("needs the published files in ../shared/data/real beside the checkout")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """An empty folder for run folders."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium to drive (variable CHROMIUM, else on PATH); skips where there is none."""
+    names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if name and (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("needs Chromium (Debian's package chromium), or its path in the variable CHROMIUM")
+    return path
