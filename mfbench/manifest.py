@@ -125,7 +125,7 @@ def read_yaml[R: Record](path: Path, kind: type[R]) -> R:
         where = ".".join(str(part) for part in first["loc"]) or "top level"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UserError(f"{path}: {where}: {first['msg']}; got {first['input']!r:.80}{more}") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 

@@ -344,7 +344,7 @@ def _dress(title: str, subtitle: str, footnotes: Sequence[str]) -> Any:
 
 def _message(text: str, title: str, subtitle: str) -> hv.Text:
     """An element that says why there is nothing to plot."""
-    words = "\n".join(textwrap.wrap(text, 34))
+    words = "\n".join(textwrap.wrap(text.replace("n = 0", "n\u00a0=\u00a00"), 34))
     return hv.Text(0.5, 0.5, words).opts(
         backend="bokeh",
         xlim=(0, 1),
@@ -417,7 +417,7 @@ def learning_curve(
         logy=True,
         xlim=xlim,
         ylim=ylim,
-        xticks=xticks if held["n_high"].max() > 0 else [],
+        xticks=xticks if held["n_high"].max() > 0 else [(1, "")],
         yticks=[(tick, _plain(tick)) for tick in log_ticks(*ylim)],
         responsive=True,
         frame_height=FRAME_HEIGHT,
@@ -450,7 +450,7 @@ def _arm_elements(
             )
         ]
     line = middle[middle["arm"] == arm]
-    line = line.assign(shown=[f"{number(v)} {y.unit}" for v in line["value"]], arm=arm)
+    line = line.assign(shown=[number(v) for v in line["value"]], arm=arm)
     line = line.assign(
         range=[
             f"{number(a)} to {number(b)}" if n > 1 else "–"
@@ -458,14 +458,15 @@ def _arm_elements(
         ]
     )
     extra = ["arm", "n_low", "n", "seeds", "shown", "range"]
+    # In braces: HoloViews would otherwise take the @n of @n_high for the column n.
     hover = [
-        ("Arm", "@arm"),
-        ("High-level structures", "@n_high{0,0}"),
-        ("Low-level structures", "@n_low{0,0}"),
-        (y.label, "@shown"),
-        ("Over seeds", "@range"),
-        ("Seeds", "@seeds"),
-        ("n averaged over", "@n"),
+        ("Arm", "@{arm}"),
+        ("High-level structures", "@{n_high}{0,0}"),
+        ("Low-level structures", "@{n_low}{0,0}"),
+        (f"{y.label} ({y.unit})", "@{shown}"),
+        ("Over seeds", "@{range}"),
+        ("Seeds", "@{seeds}"),
+        ("n averaged over", "@{n}"),
     ]
     if (line["n_high"] == 0).all():
         ends = pd.concat([line.assign(n_high=end) for end in xlim])

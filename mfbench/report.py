@@ -192,7 +192,7 @@ def n_low_text(rows: pd.DataFrame) -> str:
 
 
 def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
-    """The errors and the gap closed of every case, aligned for a terminal of 100 columns.
+    """The errors and the gap closed of every case, aligned; its tables are some 100 columns wide.
 
     Raises:
         UserError: the table is empty or the unit system unknown.
@@ -294,7 +294,7 @@ STYLE = """
 .mfb .arm svg{vertical-align:-1px;margin-right:.45em}
 .mfb ul.notes{margin:.2em 0 .8em;padding-left:1.2em;color:var(--soft);font-size:15px}
 .mfb .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:14px;margin:1em 0}
-.mfb .card{border:1px solid var(--line);border-radius:8px;padding:14px 18px;background:#fff}
+.mfb .card{max-width:460px;border:1px solid var(--line);border-radius:8px;padding:14px 18px;background:#fff}
 .mfb .card h3{margin:0;font-size:17px}
 .mfb .card .pair{display:grid;grid-template-columns:1fr 1fr;gap:10px;margin-top:8px}
 .mfb .card .big{font-size:30px;line-height:1.2;font-weight:650;color:#0072B2}
@@ -413,7 +413,7 @@ def card_html(
             big, small = f"{row['ratio']:.2f} ×", f"SF-E’s {name} {METRIC_LABELS[metric]}<br>{closed}"
         cells.append(f'<div><span class="big">{big}</span><small>{small}</small></div>')
     size = f"n<sub>high</sub> = {gaps['n_high'].min():,}" if len(gaps) else ""
-    what = f"{arm}’s error with {size}" if size else f"no {arm} and SF-E of one size and seed yet"
+    what = f"{arm}’s error with {size}" if size else f"no {arm} and SF-E of one size and seed here"
     return (
         f'<div class="card"><h3>{escape(case)}</h3><small>{escape(plots.levels_label(table, case))}</small>'
         f'<small>{what}</small><div class="pair">{"".join(cells)}</div></div>'

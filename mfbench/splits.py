@@ -142,8 +142,12 @@ def select(
     """
     validation_high = _labelled(structures, split.validation, high, forces=False)
     validation_low = _labelled(structures, split.validation, low, forces=True)
-    n_validation = validation_size(n_high) if n_high else 0
-    most = len(split.high_pool) + min(50, len(validation_high))
+
+    def held_out(n: int) -> int:
+        return min(validation_size(n), len(validation_high)) if n else 0
+
+    n_validation, pool = held_out(n_high), len(split.high_pool)
+    most = max(n for n in range(pool, pool + 51) if n - held_out(n) <= pool)
     if n_high and not 10 <= n_high <= most:
         raise LabelsMissing(
             f"n_high: expected 10 to {most} structures with an energy at {high} (validation included), got {n_high}"

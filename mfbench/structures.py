@@ -129,6 +129,8 @@ def assemble(levels: Sequence[str], frames: Iterable[Frames]) -> Structures:
         DataCorrupt: shapes that do not fit, or coordinates or labels that are infinite.
     """
     parts = list(frames)
+    if not sum(len(part.positions) for part in parts):
+        raise DataCorrupt("expected structures, found none")
     molecules = tuple(dict.fromkeys(part.molecule for part in parts))
     files = tuple(dict.fromkeys(part.file for part in parts))
     n_levels = len(levels)
@@ -138,6 +140,8 @@ def assemble(levels: Sequence[str], frames: Iterable[Frames]) -> Structures:
             ("positions", part.positions, (count, atoms, 3)),
             ("energies", part.energies, (count, n_levels)),
             ("forces", part.forces, (count, n_levels, atoms, 3)),
+            ("rows", part.rows, (count,)),
+            ("temperature", part.rows if part.temperature is None else part.temperature, (count,)),
         ):
             if array.shape != shape:
                 raise DataCorrupt(f"{part.file}, {part.molecule}: {name}: {array.shape=} != {shape}")
@@ -288,6 +292,8 @@ def _unite(ids: IntArray, a: int, b: int) -> None:
 
 def formula(numbers: IntArray) -> str:
     """Hill formula, e.g. ``C2H6O``."""
+    if unknown := set(numbers.tolist()) - SYMBOLS.keys():
+        raise DataCorrupt(f"unknown atomic numbers {sorted(unknown)}")
     symbols = [SYMBOLS[int(z)] for z in numbers]
     ordered = sorted(set(symbols), key=lambda s: (s != "C", s != "H" or "C" not in symbols, s))
     return "".join(s + (str(n) if (n := symbols.count(s)) > 1 else "") for s in ordered)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import zipfile
+import zlib
 
 from mfbench import resources
 from mfbench.datasets import ani1x, npz
@@ -51,7 +52,9 @@ def read(declared: Manifest, paths: list[Path]) -> Structures:
     reader = READERS[declared.format]
     try:
         structures = assemble(declared.levels, (frames for path in paths for frames in reader(path, declared)))
-    except (OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         names = ", ".join(path.name for path in paths)
         raise DataCorrupt(f"{names}: not a readable {declared.format} file: {error}") from error
     return replace(structures, geometry=geometry_ids(structures))

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.datasets.base import labels_of, require
+from mfbench.datasets.base import labels_of, numeric, require
 from mfbench.manifest import Manifest
 from mfbench.structures import Frames
 
@@ -20,11 +20,11 @@ def read(path: Path, manifest: Manifest) -> Iterator[Frames]:
 
             def values(key: str, group: h5py.Group = group) -> NDArray[np.float64]:
                 require(path, group, key)
-                return group[key][()].astype(np.float64)
+                return numeric(path, key, group[key][()]).astype(np.float64)
 
-            numbers = group["atomic_numbers"][()]
+            numbers = numeric(path, "atomic_numbers", group["atomic_numbers"][()])
             positions = values("coordinates")
-            energies, forces = labels_of(manifest, values, len(positions), len(numbers))
+            energies, forces = labels_of(manifest, values, len(positions), len(numbers), f"{path}, {name}")
             yield Frames(
                 molecule=str(group.attrs.get("molecule", name)),
                 numbers=numbers,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.datasets.base import labels_of, require
+from mfbench.datasets.base import labels_of, numeric, require
 from mfbench.manifest import Manifest
 from mfbench.structures import Frames, formula
 
@@ -24,13 +24,13 @@ def read_sgdml(path: Path, manifest: Manifest) -> Iterator[Frames]:
 def _read(path: Path, manifest: Manifest, numbers: str, positions: str) -> Iterator[Frames]:
     with np.load(path, allow_pickle=False) as archive:
         require(path, archive, numbers, positions)
-        z, xyz = archive[numbers], archive[positions].astype(np.float64)
 
         def values(key: str, archive: Mapping[str, NDArray] = archive) -> NDArray[np.float64]:
             require(path, archive, key)
-            return archive[key].astype(np.float64)
+            return numeric(path, key, archive[key]).astype(np.float64)
 
-        energies, forces = labels_of(manifest, values, len(xyz), len(z))
+        z, xyz = numeric(path, numbers, archive[numbers]), values(positions)
+        energies, forces = labels_of(manifest, values, len(xyz), len(z), str(path))
         yield Frames(
             molecule=formula(z),
             numbers=z,

@@ -1,0 +1,228 @@
+"""Errors and learning curves of all cases, read from run folders. ``panel serve dashboards/*.py``."""
+
+import os
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import pandas as pd
+import panel as pn
+import param
+
+from mfbench import plots, report, resources, results
+from mfbench.errors import UserError
+
+TITLE = "mfbench: errors and learning curves"
+ALL = "all cases"
+PART_CHOICES = {"New geometries (test)": "test", "New molecules (unseen)": "unseen"}
+ACCENT = plots.INK
+CODE_STYLE = (
+    f"code {{ color: {plots.INK} !important; background: #eef1f4; padding: 2px 6px; border-radius: 4px }}"
+)
+HELP_STYLE = {"font-size": "17px", "line-height": "1.6", "padding": "12px 8px"}
+
+pn.extension()
+
+
+def runs_folder() -> str:
+    """Where the run folders are, unless the person says otherwise: MFBENCH_RUNS, else ``runs``."""
+    return os.environ.get("MFBENCH_RUNS", "runs")
+
+
+def reference_file() -> Path:
+    """The results table of this project's own demo run."""
+    return resources.reference() / results.METRICS_FILE
+
+
+class Overview(pn.viewable.Viewer):
+    """One page over a results table; everything a person can choose is a parameter."""
+
+    source: Any = param.Selector(
+        default="runs", objects={"Run folders": "runs", "Shipped reference": "reference"}, label="Results"
+    )
+    folder = param.String(label="Folder of run folders (on the server)")
+    reload = param.Event(label="Reload")
+    case: Any = param.Selector(default=ALL, objects=[ALL], label="Case")
+    settings: Any = param.Selector(objects=[], label="Data · network · preset")
+    part: Any = param.Selector(default="test", objects=PART_CHOICES, label="Judged on")
+    metric: Any = param.Selector(
+        default="mae",
+        objects={plots.METRIC_LABELS[m]: m for m in results.METRICS},
+        label="Metric of the curves",
+    )
+    energy: Any = param.Selector(
+        default="energy",
+        objects={q.label: name for name, q in results.QUANTITIES.items() if name != "force"},
+        label="Energy of the curves",
+    )
+    system: Any = param.Selector(
+        default="kcal/mol", objects=list(results.UNIT_SYSTEMS), label="Unit of energy"
+    )
+    table = param.DataFrame(default=results.empty_table(), precedence=-1)
+    problem = param.String(precedence=-1, doc="What went wrong while reading, for people.")
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**{"folder": runs_folder(), **params})
+        self._read()
+
+    # State
+
+    @param.depends("source", "folder", "reload", watch=True)
+    def _read(self) -> None:
+        """Read the table again; what was chosen stays chosen where it still exists."""
+        table, problem = results.empty_table(), ""
+        try:
+            if self.source == "runs":
+                table = results.load_runs(Path(self.folder).expanduser())
+            elif reference_file().is_file():
+                table = results.read_metrics(reference_file())
+        except (UserError, OSError) as error:
+            problem = str(error)
+        self._offer("case", [ALL, *plots.cases(table)])
+        self._offer("settings", {" · ".join(s): s for s in plots.settings_of(table)})
+        self.param.update(table=table, problem=problem)
+
+    def _offer(self, name: str, choices: list[str] | Mapping[str, tuple[str, ...]]) -> None:
+        values = list(choices.values()) if isinstance(choices, Mapping) else choices
+        self.param[name].objects = choices
+        if getattr(self, name) not in values:
+            setattr(self, name, values[0] if values else None)
+
+    def chosen_table(self) -> pd.DataFrame:
+        """The rows of the chosen data, backbone and preset."""
+        return plots.with_settings(self.table, self.settings) if self.settings else self.table
+
+    def chosen_cases(self) -> list[str]:
+        """The chosen case, or all."""
+        there = plots.cases(self.chosen_table())
+        return there if self.case == ALL else [case for case in there if case == self.case]
+
+    # Views
+
+    def curves(self, case: str) -> hv.Layout:
+        """Energy and force learning curves of a case, as chosen."""
+        rows = self.chosen_table()
+        return plots.case_panel(rows, case, self.metric, self.system, self.part, self.energy)
+
+    def tables(self, case: str) -> str:
+        """The errors and the gap closed of a case, as HTML."""
+        rows = self.chosen_table()
+        gaps = report.gap_table(rows, case, self.part, self.system, self.metric)
+        gap = report.gaps_html([(case, gaps)], self.system, self.metric)
+        return report.errors_html(rows, case, self.part, self.system) + gap
+
+    def status(self) -> str:
+        """One line: what is shown, and from where."""
+        runs = self.table["run"].nunique()
+        where = f"in {self.folder}" if self.source == "runs" else "shipped with mfbench"
+        devices = ", ".join(sorted(set(self.table["device"])))
+        seeds = report.seeds_text(self.table)
+        if self.table["seed"].nunique() == 1:
+            seeds += " only, so nothing is known of the spread"
+        return f"{runs} finished run{'s' if runs != 1 else ''} {where}; {seeds}; {devices}."
+
+    def help(self) -> str:
+        """What to do when there is nothing to show (Markdown)."""
+        if self.problem:
+            return f"### These results cannot be read\n\n{self.problem}"
+        if self.source == "reference":
+            return (
+                "### No reference results are shipped with this copy of mfbench\n\n"
+                "`mfbench demo` makes results of your own; then choose *Run folders*."
+            )
+        reference = (
+            "Meanwhile, *Shipped reference* shows the results of this project's own demo run: the same "
+            "command, with its device noted."
+            if reference_file().is_file()
+            else "This copy of mfbench ships no reference results to look at meanwhile."
+        )
+        return (
+            f"### No finished runs in `{self.folder}`\n\n"
+            "Make some, then press *Reload*:\n\n"
+            "- `mfbench demo` trains the arms on all three cases (some minutes)\n"
+            "- `mfbench run ani1x-tz --arm MF --n-high 50` trains one\n\n"
+            "Runs kept elsewhere: type their folder at the left, or set `MFBENCH_RUNS` before starting.\n\n"
+            f"{reference}"
+        )
+
+    @param.depends("table", "problem", "case", "settings", "part", "metric", "energy", "system")
+    def main(self) -> pn.Column:
+        """The page without its widgets."""
+        if self.table.empty:
+            return pn.Column(
+                pn.pane.Markdown(self.help(), styles=HELP_STYLE, stylesheets=[CODE_STYLE], max_width=760)
+            )
+        rows, cases = self.chosen_table(), self.chosen_cases()
+        cards = "".join(report.card_html(rows, case, self.part, self.metric) for case in cases)
+        views: list[pn.viewable.Viewable] = [
+            _html(f'<p class="soft">{escape(self.status())}</p><div class="cards">{cards}</div>')
+        ]
+        for case in cases:
+            heading = f"{case}: {plots.levels_label(rows, case)}"
+            views += [
+                _html(f"<h2>{escape(heading)}</h2>"),
+                _side_by_side(self.curves(case)),
+                _html(self.tables(case)),
+            ]
+        notes = f"{results.CONVENTION} {report.GAP_CONVENTION} {report.INFERRED}"
+        views.append(_html(f'<p class="soft">{escape(notes)}</p>'))
+        return pn.Column(*views, sizing_mode="stretch_width")
+
+    def controls(self) -> pn.Param:
+        """The widgets."""
+        return pn.Param(
+            self,
+            parameters=[
+                "source",
+                "folder",
+                "reload",
+                "case",
+                "settings",
+                "part",
+                "metric",
+                "energy",
+                "system",
+            ],
+            widgets={
+                "source": {"type": pn.widgets.RadioButtonGroup},
+                "reload": {"type": pn.widgets.Button, "color": "primary"},
+            },
+            show_name=False,
+            sizing_mode="stretch_width",
+        )
+
+    def __panel__(self) -> pn.Row:
+        return pn.Row(self.controls(), self.main)
+
+    def page(self) -> pn.template.BootstrapTemplate:
+        """The whole page; its template loads nothing from elsewhere."""
+        return pn.template.BootstrapTemplate(
+            title=TITLE,
+            sidebar=[self.controls()],
+            main=[pn.panel(self.main, loading_indicator=True)],
+            header_background=ACCENT,
+            sidebar_width=356,
+        )
+
+
+def _html(content: str) -> pn.pane.HTML:
+    return pn.pane.HTML(
+        f'<div class="mfb">{content}</div>', stylesheets=[report.STYLE], sizing_mode="stretch_width"
+    )
+
+
+def _side_by_side(layout: hv.Layout) -> pn.FlexBox:
+    """The layout's elements beside each other, below each other on a narrow screen."""
+    panes = [
+        pn.pane.HoloViews(
+            element, sizing_mode="stretch_width", styles={"flex": "1 1 420px", "min-width": "0"}
+        )
+        for element in layout
+    ]
+    return pn.FlexBox(*panes, gap="8px 32px", sizing_mode="stretch_width")
+
+
+if pn.state.served:
+    Overview().page().servable()

@@ -1,0 +1,7 @@
+"""``python -m mfbench`` is ``mfbench``."""
+
+import sys
+
+from mfbench.cli import main
+
+sys.exit(main())

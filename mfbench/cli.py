@@ -1,0 +1,253 @@
+"""The command line: ``mfbench cases | run | demo | report | serve``.
+
+Each command imports what it needs when it runs, so that ``--help`` answers at once and showing results never
+loads torch.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mfbench import __version__
+from mfbench.errors import UserError
+
+if TYPE_CHECKING:
+    from mfbench.experiment import Experiment
+    from mfbench.training import FitState, Progress, Stage
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, as for any other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mfbench",
+        description="Multi-fidelity learning of interatomic potentials: low-level forces and high-level "
+        "energies, compared over three test cases.",
+    )
+    parser.add_argument("--version", action="version", version=f"mfbench {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str, **defaults: Any) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(**defaults)
+        return command
+
+    def add_runs(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of run folders (./runs)"
+        )
+
+    def add_unit(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--unit", default="kcal/mol", help="unit system shown: kcal/mol or meV")
+
+    add("cases", "list the test cases, their levels, data and sizes", function=_cases)
+
+    run = add("run", "run one experiment and print its errors", function=_run)
+    run.add_argument("case", metavar="CASE", help="a test case (see `mfbench cases`) or a YAML file of one's own")
+    run.add_argument("--arm", required=True, help="what is trained on which labels: SF-E, MF, SF-EF or SF-low")
+    run.add_argument("--backbone", default="hipnn-ts", help="the network: hipnn-ts or painn")
+    run.add_argument("--preset", default="demo", help="network and recipe: demo (small) or paper")
+    run.add_argument("--data", default="mini", help="variant of the case's data (mini)")
+    run.add_argument("--data-folder", type=Path, metavar="FOLDER", help="where data files that do not ship are")
+    run.add_argument("--n-high", type=int, metavar="N", help="high-level structures, validation included")
+    run.add_argument("--n-low", type=int, metavar="N", help="low-level training structures (all)")
+    run.add_argument("--seed", type=int, default=0, help="of the training subset and the initial weights (0)")
+    run.add_argument("--split-seed", type=int, default=0, help="of the parts: test, validation, pools (0)")
+    run.add_argument("--steps", type=int, metavar="N", help="gradient steps")
+    run.add_argument("--batch-size", type=int, metavar="N", help="structures per level and step")
+    run.add_argument("--learning-rate", type=float, metavar="X")
+    run.add_argument("--dtype", default="float32", help="float32 or float64")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
+    run.add_argument("--threads", type=int, metavar="N", help="CPU threads (the cores of this allocation)")
+    add_runs(run)
+    add_unit(run)
+
+    demo = add("demo", "run three cases x arms x two sizes on the mini data and write a report", function=_demo)
+    demo.add_argument("--cases", nargs="+", metavar="CASE", help="only these cases")
+    demo.add_argument("--seed", type=int, default=0, help="as for run (0)")
+    demo.add_argument("--steps", type=int, metavar="N", help="gradient steps, to try it out (the preset's)")
+    demo.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
+    demo.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(./report.html)")
+    add_runs(demo)
+    add_unit(demo)
+
+    report = add("report", "print the results table and write it with its plots as one HTML page", function=_report)
+    report.add_argument("--reference", action="store_true", help="the results of mfbench's own demo run, shipped")
+    report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(./report.html)")
+    add_runs(report)
+    add_unit(report)
+
+    serve = add("serve", "open the dashboards in a browser", function=_serve)
+    serve.add_argument("--port", type=int, default=5006)
+    serve.add_argument("--no-browser", action="store_true", help="only serve")
+    add_runs(serve)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
+    try:
+        options = _parser().parse_args(arguments)
+        options.function(options)
+        return 0
+    except UserError as error:
+        print(f"mfbench: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nmfbench: stopped. Finished runs are kept; the same command goes on where this one was.",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _cases(options: argparse.Namespace) -> None:
+    from mfbench.cases import case, case_names
+    from mfbench.levels import level
+
+    for name in case_names():
+        found = case(name)
+        print(f"{found.name}: {found.title}")
+        for data, rules in found.data.items():
+            low, high = level(found.low).label, level(found.high_of(data)).label
+            sizes = " and ".join(str(n) for n in rules.sizes)
+            where = "" if data == "mini" else ", needs --data-folder"
+            print(f"  --data {data}: {low} (E+F) -> {high} (E), {rules.overlap} geometries; n_high {sizes}{where}")
+    print(f"\nThe cases are inferred. {found.basis}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from mfbench.experiment import experiment, run
+    from mfbench.report import run_text
+    from mfbench.results import METRICS_FILE, UNIT_SYSTEMS, read_metrics
+
+    _check_choice("unit system", options.unit, UNIT_SYSTEMS)
+    asked = {
+        "steps": options.steps,
+        "batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+    }
+    settings = experiment(
+        options.case,
+        options.arm,
+        data=options.data,
+        backbone_name=options.backbone,
+        preset_name=options.preset,
+        n_high=options.n_high,
+        n_low=options.n_low,
+        seed=options.seed,
+        split_seed=options.split_seed,
+        dtype=options.dtype,
+        threads=options.threads,
+        optimisation={key: value for key, value in asked.items() if value is not None},
+    )
+    with _bar("", settings) as progress:
+        folder = run(settings, options.runs, _device(options.device), options.data_folder, progress)
+    print(run_text(read_metrics(folder / METRICS_FILE), options.unit))
+    print(f"Run folder: {folder}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from mfbench.demo import demo, plan
+    from mfbench.report import text_table
+    from mfbench.results import UNIT_SYSTEMS
+
+    _check_choice("unit system", options.unit, UNIT_SYSTEMS)
+    experiments = plan(tuple(options.cases) if options.cases else None, options.seed, options.steps)
+    print(f"{len(experiments)} experiments on {_device(options.device)}; report: {options.out.resolve().as_uri()}")
+    table = demo(experiments, options.runs, options.out, _device(options.device), _bar, tqdm.write)
+    print(text_table(table, options.unit))
+    print(f"Report: {options.out.resolve().as_uri()}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from mfbench import resources
+    from mfbench.report import publish, text_table
+    from mfbench.results import UNIT_SYSTEMS, load_runs
+
+    _check_choice("unit system", options.unit, UNIT_SYSTEMS)
+    folder = resources.reference() if options.reference else options.runs
+    table = load_runs(folder)
+    if table.empty:
+        raise UserError(
+            f"no finished runs in {folder}: make some with `mfbench demo` or `mfbench run`, name their folder "
+            "with --runs, or see this project's own with `mfbench report --reference`"
+        )
+    publish(table, options.out, folder, options.unit)
+    print(text_table(table, options.unit))
+    print(f"Report: {options.out.resolve().as_uri()}")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    import importlib.util
+    import subprocess
+
+    from mfbench import resources
+
+    if importlib.util.find_spec("panel") is None:
+        raise UserError("the dashboards need Panel, which is not installed: pip install 'mfbench[dashboards]'")
+    pages = sorted(str(page) for page in resources.dashboards().glob("*.py"))
+    command = [sys.executable, "-m", "panel", "serve", *pages, "--port", str(options.port)]
+    if not options.no_browser:
+        command.append("--show")
+    done = subprocess.run(command, env={**os.environ, "MFBENCH_RUNS": str(options.runs)}, check=False)
+    if done.returncode:
+        raise UserError(f"the dashboards stopped with exit code {done.returncode}; is port {options.port} taken?")
+
+
+def _check_choice(kind: str, got: str, known: tuple[str, ...]) -> None:
+    from mfbench.errors import unknown
+
+    if got not in known:
+        raise unknown(kind, got, known)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise UserError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:K") from error
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:K")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name!r}: torch sees no GPU here; use --device cpu")
+    return name
+
+
+@contextmanager
+def _bar(place: str, settings: "Experiment") -> Iterator["Progress"]:
+    """A progress bar over the steps of one experiment, with its current validation errors."""
+    from tqdm import tqdm
+
+    label = " ".join(part for part in (place, settings.case, settings.arm, f"n_high={settings.n_high}") if part)
+    with tqdm(desc=label, unit="step", leave=False, mininterval=0.2, dynamic_ncols=True) as bar:
+
+        def show(state: "FitState", stage: "Stage") -> None:
+            bar.total = stage.optimisation.steps
+            errors = {
+                f"{quantity[0].upper()}({level})": f"{value:.3g}"
+                for key, value in state.history[-1].items()
+                if key.endswith(" mae")
+                for level, quantity, _ in [key.rsplit(" ", 2)]
+            }
+            bar.set_postfix(errors, refresh=False)
+            bar.update(state.step - bar.n)
+
+        yield show
+
+

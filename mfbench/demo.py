@@ -1,0 +1,76 @@
+"""The demo: three cases x arms x two sizes on the mini data, with a report that grows as it goes."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pandas as pd
+
+from mfbench import results
+from mfbench.cases import case, case_names
+from mfbench.errors import LabelsMissing
+from mfbench.experiment import Experiment, experiment, record_absent, run
+from mfbench.report import publish
+from mfbench.training import Progress
+
+ARMS = ("SF-E", "MF", "SF-EF")
+Watch = Callable[[str, Experiment], AbstractContextManager[Progress]]
+
+
+def plan(cases: tuple[str, ...] | None = None, seed: int = 0, steps: int | None = None) -> list[Experiment]:
+    """The demo's experiments, each case's arms at the smaller size first, SF-low once a case."""
+    optimisation = {} if steps is None else {"steps": steps}
+
+    def each(name: str) -> Iterator[Experiment]:
+        for n_high in case(name).variant("mini").sizes:
+            for arm in ARMS:
+                yield experiment(name, arm, n_high=n_high, seed=seed, optimisation=optimisation)
+        yield experiment(name, "SF-low", seed=seed, optimisation=optimisation)
+
+    return [one for name in cases or case_names() for one in each(name)]
+
+
+def demo(
+    experiments: list[Experiment], runs: Path, report: Path, device: str, watch: Watch, say: Callable[[str], None]
+) -> pd.DataFrame:
+    """Run what is not finished yet, in order, and rewrite the report after each experiment.
+
+    Args:
+        watch: shows one experiment's progress: called with its place ("[3/21]") and settings.
+        say: prints a line.
+
+    Returns:
+        The results table of these experiments.
+    """
+    began = time.monotonic()
+    table = results.empty_table()
+    for number, settings in enumerate(experiments, 1):
+        place = f"[{number}/{len(experiments)}]"
+        try:
+            with watch(place, settings) as progress:
+                folder = run(settings, runs, device, progress=progress)
+        except LabelsMissing as error:
+            folder = record_absent(settings, runs, str(error))
+        rows = results.read_metrics(folder / results.METRICS_FILE)
+        table = results.conform(pd.concat([table, rows]) if len(table) else rows)
+        say(f"{place} {headline(rows)}")
+        publish(table, report, runs)
+    say(f"{len(experiments)} experiments in {(time.monotonic() - began) / 60:.1f} min")
+    return table
+
+
+def headline(rows: pd.DataFrame) -> str:
+    """One run in a line: its errors at the high level, on the test part."""
+    first = rows.iloc[0]
+    name = f"{first['case']:9s} {first['arm']:6s} n_high={first['n_high']:<4d}"
+    shown = results.shown(rows[(rows["role"] == "high") & (rows["part"] == "test") & (rows["metric"] == "mae")])
+    values = shown.set_index("quantity")
+    if not shown["n"].any():
+        return f"{name} n = 0: {first['remark']}"
+    texts = [
+        f"{results.QUANTITIES[quantity].label.lower()} {row['value']:.3g} {row['unit']}"
+        for quantity in ("energy", "energy_relative", "force")
+        if (row := values.loc[quantity])["n"]
+    ]
+    return f"{name} MAE: {', '.join(texts)}"

@@ -1,0 +1,216 @@
+"""The contracts of backbones, potentials and arms, as functions that raise AssertionError.
+
+Run them over a network or arm of your own: ``check_backbone(MyNetwork(...))``. All work in float64.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfbench.arms import Arm, Problem
+from mfbench.backbones.base import Backbone
+from mfbench.batch import Block, DeviceStructures, Source, Term
+from mfbench.loss import LossWeights, level_sums, total_loss
+from mfbench.potential import AtomicEnergies, HeadsPotential, Potential, forces
+from mfbench.structures import Frames, Structures, assemble
+
+# Atoms on a jittered grid: no two closer than a short bond, some beyond a usual cutoff.
+_SIZES = (2, 3, 5, 9, 17, 30)
+
+
+def random_structures(
+    elements: tuple[int, ...], levels: tuple[str, ...], seed: int = 0, sizes: tuple[int, ...] = _SIZES
+) -> Structures:
+    """One random structure of each size, with random labels at every level."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for k, n in enumerate(sizes):
+        grid = np.stack(np.meshgrid(*[np.arange(4)] * 3), -1).reshape(-1, 3)
+        places = grid[rng.permutation(len(grid))[:n]] if k else grid[:n]
+        frames.append(
+            Frames(
+                molecule=f"random-{n}",
+                numbers=rng.choice(elements, n).astype(np.uint8),
+                positions=(places * 1.4 + rng.normal(0, 0.12, (n, 3)))[None],
+                energies=rng.normal(0, 3, (1, len(levels))),
+                forces=rng.normal(0, 1, (1, len(levels), n, 3)),
+                file="random",
+                rows=np.array([k]),
+            )
+        )
+    return assemble(levels, frames)
+
+
+def block_of(structures: Structures, indices: list[int] | None = None, labels: bool = True) -> Block:
+    """The chosen structures in one padded float64 block, with all their labels."""
+    data = DeviceStructures(structures, torch.device("cpu"), torch.float64)
+    chosen = np.arange(len(structures)) if indices is None else np.asarray(indices)
+    terms = tuple(Term(name, labels, labels) for name in structures.levels)
+    (block,) = data.blocks([Source(chosen, terms)], max_blocks=1)
+    return block
+
+
+def potential_on(backbone: Backbone, levels: tuple[str, ...] = ("low", "high"), seed: int = 0) -> HeadsPotential:
+    """The backbone in float64 with random heads and no atomic energies."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        atomic = AtomicEnergies(np.zeros((119, len(levels))))
+        return HeadsPotential(copy.deepcopy(backbone), atomic, levels, levels).double()
+
+
+def check_backbone(backbone: Backbone, elements: tuple[int, ...] = (1, 6, 7, 8)) -> None:
+    """Everything that a backbone promises, by the energies and forces of a potential on it."""
+    structures = random_structures(elements, ("low", "high"))
+    potential = potential_on(backbone)
+    check_features(backbone, structures)
+    check_padding(potential, structures)
+    check_symmetry(potential, structures)
+    check_forces(potential, structures)
+
+
+def check_features(backbone: Backbone, structures: Structures) -> None:
+    """Features have the declared sizes and are finite, and the block is left as it was."""
+    block = block_of(structures)
+    before = copy.deepcopy(block)
+    features = copy.deepcopy(backbone).double()(block)
+    assert len(features) == len(backbone.feature_sizes) == len(backbone.head_bias)
+    for tensor, size in zip(features, backbone.feature_sizes):
+        assert tensor.shape == (*block.numbers.shape, size), f"{tensor.shape=}, {size=}"
+        assert torch.isfinite(tensor).all()
+    for name in ("numbers", "positions", "energies", "forces"):
+        assert torch.equal(getattr(block, name), getattr(before, name)), f"{name} was changed"
+
+
+def energies_and_forces(potential: Potential, block: Block) -> tuple[Tensor, Tensor]:
+    """Energies (B, L) and forces (B, N, L, 3) at every level."""
+    positions = block.positions.detach().requires_grad_()
+    energies = potential(replace(block, positions=positions)).energies
+    levels = range(len(potential.levels))
+    stacked = torch.stack([forces(energies, positions, k, create_graph=False) for k in levels], 2)
+    return energies.detach(), stacked
+
+
+def check_padding(potential: Potential, structures: Structures, rtol: float = 1e-10) -> None:
+    """A padded mixed batch gives what each structure gives alone; padding atoms feel no force."""
+    together, pushed = energies_and_forces(potential, block_of(structures))
+    for s in range(len(structures)):
+        alone, force = energies_and_forces(potential, block_of(structures, [s]))
+        n = int(structures.n_atoms[s])
+        torch.testing.assert_close(together[s], alone[0], rtol=rtol, atol=1e-12)
+        torch.testing.assert_close(pushed[s, :n], force[0], rtol=rtol, atol=1e-10)
+        assert (pushed[s, n:] == 0).all(), "padding atoms feel a force"
+
+
+def check_symmetry(potential: Potential, structures: Structures, atol: float = 1e-9) -> None:
+    """Rotation, reflection and translation of all, and reordering of atoms, change no energy; forces turn along."""
+    block = block_of(structures)
+    energies, pushed = energies_and_forces(potential, block)
+    rng = np.random.default_rng(1)
+    rotation = torch.as_tensor(np.linalg.qr(rng.normal(size=(3, 3)))[0])
+    for turn in (rotation, -rotation):
+        moved = replace(block, positions=block.positions @ turn.T + torch.tensor([3.0, -1.0, 2.0]))
+        again, turned = energies_and_forces(potential, moved)
+        torch.testing.assert_close(again, energies, rtol=0, atol=atol)
+        torch.testing.assert_close(turned, pushed @ turn.T, rtol=0, atol=atol)
+    order = torch.as_tensor(rng.permutation(block.numbers.shape[1]))  # moves padding between atoms, too
+    mixed = replace(block, numbers=block.numbers[:, order], positions=block.positions[:, order])
+    again, reordered = energies_and_forces(potential, mixed)
+    torch.testing.assert_close(again, energies, rtol=0, atol=atol)
+    torch.testing.assert_close(reordered, pushed[:, order], rtol=0, atol=atol)
+
+
+def check_forces(potential: Potential, structures: Structures, step: float = 1e-4, rtol: float = 1e-5) -> None:
+    """Forces are minus the central difference of the energy, at every level, along random directions."""
+    block = block_of(structures)
+    _, pushed = energies_and_forces(potential, block)
+    real = (block.numbers > 0).unsqueeze(-1)
+    rng = np.random.default_rng(2)
+    for _ in range(3):
+        direction = torch.as_tensor(rng.normal(size=block.positions.shape)) * real
+        with torch.no_grad():
+            up = potential(replace(block, positions=block.positions + step * direction)).energies
+            down = potential(replace(block, positions=block.positions - step * direction)).energies
+        slope = -(up - down) / (2 * step)  # (B, L)
+        along = (pushed * direction.unsqueeze(2)).sum((1, 3))
+        torch.testing.assert_close(along, slope, rtol=rtol, atol=1e-6)
+
+
+def stage_loss(potential: Potential, sources: tuple[Source, ...], structures: Structures) -> Tensor:
+    """The training loss of one batch that holds all of the sources, in float64."""
+    data = DeviceStructures(structures, torch.device("cpu"), torch.float64)
+    sums = level_sums(potential, data.blocks(sources), training=True)
+    return total_loss(sums, LossWeights())
+
+
+def check_arm(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> None:
+    """What an arm promises: it trains on the labels it names and on no other.
+
+    Checked on its first stage: forces are minus the slope of the energy at every head; spoiling every label
+    that the arm does not name changes neither loss nor validation, bit for bit; structures outside the
+    selection are never drawn; the gradient reaches every trained parameter and is finite.
+    """
+    potential, stages = _built(arm, problem, backbone)
+    assert stages, "an arm has at least one stage"
+    assert set(potential.heads) <= {problem.low, problem.high}
+    chosen = problem.selection
+    allowed = np.concatenate([chosen.train_low, chosen.train_high])
+    allowed_validation = np.concatenate([chosen.validation_low, chosen.validation_high])
+    for stage in stages:
+        for source in stage.train:
+            assert np.isin(source.indices, allowed).all(), "trains on structures that were not selected"
+        for source in stage.validation:
+            assert np.isin(source.indices, allowed_validation).all(), "validates on structures not selected"
+    spoiled = _spoiled(problem.structures, (*stages[0].train, *stages[0].validation))
+    other, other_stages = _built(arm, replace(problem, structures=spoiled), backbone)
+    for part, again in ((s.train, t.train) for s, t in zip(stages, other_stages)):
+        loss = stage_loss(potential, part, problem.structures)
+        assert torch.equal(loss, stage_loss(other, again, spoiled)), "labels that the arm does not name matter"
+        assert torch.isfinite(loss)
+        loss.backward()
+    for part, again in ((s.validation, t.validation) for s, t in zip(stages, other_stages)):
+        loss = stage_loss(potential, part, problem.structures)
+        assert torch.equal(loss, stage_loss(other, again, spoiled)), "validation looks at labels not named"
+    for name, parameter in potential.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, f"no gradient reaches {name}"
+            assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
+            assert parameter.grad.abs().sum() > 0, f"the gradient of {name} is zero"
+    sample = problem.structures[allowed[:4]]
+    block = block_of(sample)
+    columns = [sample.levels.index(name) for name in potential.heads]
+    _, pushed = energies_and_forces(potential, block)
+    direction = torch.as_tensor(np.random.default_rng(3).normal(size=block.positions.shape))
+    direction = direction * (block.numbers > 0).unsqueeze(-1)
+    with torch.no_grad():
+        up = potential(replace(block, positions=block.positions + 1e-4 * direction)).energies
+        down = potential(replace(block, positions=block.positions - 1e-4 * direction)).energies
+    along = (pushed * direction.unsqueeze(2)).sum((1, 3))[:, columns]
+    torch.testing.assert_close(along, (-(up - down) / 2e-4)[:, columns], rtol=1e-4, atol=1e-5)
+
+
+def _built(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> tuple[Potential, list]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        potential, stages = arm.build(problem, backbone)
+    return potential.double(), stages
+
+
+def _spoiled(structures: Structures, sources: tuple[Source, ...]) -> Structures:
+    """The structures with every label replaced by a wild number that no term of the sources names."""
+    keep_energy = np.zeros_like(structures.energy_mask)
+    keep_force = np.zeros_like(structures.force_mask)
+    for source in sources:
+        for term in source.terms:
+            column = structures.level_index(term.level)
+            keep_energy[source.indices, column] |= term.energy
+            keep_force[source.indices, column] |= term.forces
+    per_atom = np.repeat(keep_force, structures.n_atoms, 0)[:, :, None]
+    return replace(
+        structures,
+        energies=np.where(keep_energy, structures.energies, 1e9),
+        forces=np.where(per_atom, structures.forces, np.float32(1e9)),
+    )

@@ -1,0 +1,330 @@
+"""Plots show the right numbers, names and colours, and say what is missing."""
+
+import subprocess
+import sys
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+import pytest
+from bokeh.models import HoverTool, Legend, LogScale, Title
+from tables import NO_FORCES, NO_TOTAL_ENERGY, error, results_table
+
+from mfbench import plots
+from mfbench.errors import UserError
+
+KCAL = 23.0605  # kcal/mol in an eV, from a handbook
+
+
+def labelled(overlay: hv.Overlay, kind: type, label: str) -> hv.Element:
+    found = [e for e in overlay if type(e) is kind and e.label == label]
+    assert len(found) == 1, f"{kind.__name__} {label!r} in {[(type(e).__name__, e.label) for e in overlay]}"
+    return found[0]
+
+
+def style(element: hv.Element) -> dict:
+    return hv.Store.lookup_options("bokeh", element, "style").kwargs
+
+
+def points(element: hv.Element) -> dict[float, float]:
+    return dict(zip(element["n_high"], element["value"]))
+
+
+def figure(element: hv.Element):
+    return hv.render(element, backend="bokeh")
+
+
+def footnotes(element: hv.Element) -> str:
+    return " ".join(t.text.replace("\n", " ") for t in figure(element).below if isinstance(t, Title))
+
+
+def test_colours_are_okabe_ito_and_no_two_arms_look_alike():
+    assert {a: plots.ARMS[a].color for a in ("SF-E", "MF", "SF-EF")} == {
+        "SF-E": "#D55E00",
+        "MF": "#0072B2",
+        "SF-EF": "#009E73",
+    }
+    assert {"MF+", "delta", "transfer", "embedding", "SF-low"} < set(plots.ARMS)
+    assert len({s.color for s in plots.ARMS.values()}) == len(plots.ARMS)
+    drawn = [s.marker for arm, s in plots.ARMS.items() if arm != "SF-low"]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_an_arm_from_elsewhere_has_a_style_of_its_own():
+    foreign = plots.arm_style("our-arm")
+    assert foreign == plots.arm_style("our-arm")
+    assert foreign.color not in {s.color for s in plots.ARMS.values()}
+    assert plots.arm_order(["zeta", "SF-EF", "our-arm", "MF", "SF-E"]) == [
+        "SF-E",
+        "MF",
+        "SF-EF",
+        "our-arm",
+        "zeta",
+    ]
+
+
+@pytest.mark.parametrize("arm", ["SF-E", "MF", "SF-EF"])
+@pytest.mark.parametrize(
+    ("quantity", "metric", "part"), [("energy", "mae", "test"), ("force", "rmse", "unseen")]
+)
+def test_a_curve_is_the_median_over_seeds_in_the_unit_shown(arm, quantity, metric, part):
+    table = results_table(seeds=(0, 1, 2))
+    curve = plots.learning_curve(table, "ani1x-tz", quantity, metric, "kcal/mol", part)
+    # Seed 1 is the middle one.
+    expected = {n: error(arm, quantity, metric, n, seed=1, part=part) * KCAL for n in (50, 150)}
+    line, marks = labelled(curve, hv.Curve, arm), labelled(curve, hv.Scatter, arm)
+    assert points(line) == pytest.approx(expected, rel=1e-4)
+    assert points(marks) == pytest.approx(expected, rel=1e-4)
+    assert style(line)["color"] == style(marks)["color"] == plots.ARMS[arm].color
+    assert style(marks)["marker"] == plots.ARMS[arm].marker
+
+
+def test_single_seeds_are_small_points_when_there_are_several():
+    unlabelled = [
+        e for e in plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force") if not e.label
+    ]
+    assert len(unlabelled) == 3
+    assert {style(e)["color"] for e in unlabelled} == {plots.ARMS[a].color for a in ("SF-E", "MF", "SF-EF")}
+    mf = next(e for e in unlabelled if style(e)["color"] == plots.ARMS["MF"].color)
+    expected = [error("MF", "force", "mae", n, seed) * KCAL for n in (50, 150) for seed in (0, 1, 2)]
+    assert sorted(mf["value"]) == pytest.approx(sorted(expected), rel=1e-4)
+    assert all(e.label for e in plots.learning_curve(results_table(seeds=(0,)), "rmd17-cc", "force"))
+
+
+def test_the_number_of_seeds_is_said():
+    assert "median of 3 seeds" in footnotes(
+        plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force")
+    )
+    assert "One seed" in footnotes(plots.learning_curve(results_table(), "rmd17-cc", "force"))
+
+
+def test_hover_tells_n_seeds_and_value():
+    marks = labelled(
+        plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force"), hv.Scatter, "MF"
+    )
+    row = marks.data.set_index("n_high").loc[50]
+    assert (row["n"], row["seeds"]) == ("5,040", "0–2")
+    assert row["shown"] == f"{error('MF', 'force', 'mae', 50, 1) * KCAL:.2f}"
+    # As bokeh gets them: HoloViews rewrites the names of columns on the way.
+    shown = figure(plots.learning_curve(results_table(arms=["MF"]), "rmd17-cc", "force"))
+    (hover,) = shown.select({"type": HoverTool})
+    assert dict(hover.tooltips) == {
+        "Arm": "@{arm}",
+        "High-level structures": "@{n_high}{0,0}",
+        "Low-level structures": "@{n_low}{0,0}",
+        "Force component MAE (kcal/mol/Å)": "@{shown}",
+        "Over seeds": "@{range}",
+        "Seeds": "@{seeds}",
+        "n averaged over": "@{n}",
+    }
+
+
+def test_sf_low_is_a_dashed_horizontal_line_across_the_frame():
+    curve = plots.learning_curve(results_table(), "ani1x-tz", "force")
+    line = labelled(curve, hv.Curve, "SF-low")
+    assert list(line["value"]) == pytest.approx([0.17 * KCAL] * 2, rel=1e-4)
+    shown = figure(curve).x_range
+    assert list(line["n_high"]) == pytest.approx([shown.start, shown.end])
+    assert style(line)["line_dash"] == "dashed"
+    assert style(line)["color"] == plots.ARMS["SF-low"].color
+
+
+def test_sf_low_has_relative_energies_but_no_total_energy():
+    relative = plots.learning_curve(results_table(), "ani1x-tz", "energy_relative")
+    assert labelled(relative, hv.Curve, "SF-low")["value"][0] == pytest.approx(0.11 * KCAL, rel=1e-4)
+    energy = plots.learning_curve(results_table(), "ani1x-tz", "energy")
+    assert not [e for e in energy if type(e) is hv.Curve and e.label == "SF-low"]
+    assert NO_TOTAL_ENERGY in footnotes(energy)
+
+
+def test_missing_arms_stand_in_the_legend_and_are_explained():
+    curve = plots.learning_curve(results_table(), "ani1ccx", "force")
+    legend = figure(curve).select_one({"type": Legend})
+    assert [item.label.value for item in legend.items] == ["SF-low", "SF-E", "MF", "SF-EF (n = 0)"]
+    assert f"SF-EF (n = 0): {NO_FORCES}" in footnotes(curve)
+    assert "n = 0" not in footnotes(plots.learning_curve(results_table(), "rmd17-cc", "force"))
+
+
+@pytest.mark.parametrize(
+    ("quantity", "metric", "system", "label"),
+    [
+        ("energy", "mae", "kcal/mol", "Energy MAE (kcal/mol)"),
+        ("energy_per_atom", "rmse", "kcal/mol", "Energy per atom RMSE (meV/atom)"),
+        ("energy_relative", "mae", "meV", "Relative energy MAE (meV)"),
+        ("force", "rmse", "meV", "Force component RMSE (meV/Å)"),
+    ],
+)
+def test_axes_are_logarithmic_and_labelled_with_quantity_metric_and_unit(quantity, metric, system, label):
+    shown = figure(plots.learning_curve(results_table(), "ani1ccx", quantity, metric, system))
+    assert shown.yaxis[0].axis_label == label
+    assert shown.xaxis[0].axis_label == "High-level structures"
+    assert isinstance(shown.x_scale, LogScale)
+    assert isinstance(shown.y_scale, LogScale)
+
+
+def test_unit_systems_differ_by_the_conversion_factor():
+    kcal, mev = (
+        plots.learning_curve(results_table(), "rmd17-cc", "force", system=s) for s in ("kcal/mol", "meV")
+    )
+    ratio = labelled(mev, hv.Curve, "MF")["value"] / labelled(kcal, hv.Curve, "MF")["value"]
+    assert ratio == pytest.approx(1000 / KCAL, rel=1e-4)
+
+
+def test_ticks_are_the_sizes_used_and_plain_numbers():
+    shown = figure(plots.learning_curve(results_table(sizes=(40, 400, 4000)), "ani1x-tz", "energy"))
+    x, y = shown.xaxis[0], shown.yaxis[0]
+    assert [x.major_label_overrides[t] for t in x.ticker.ticks] == ["40", "400", "4,000"]
+    assert len(y.ticker.ticks) >= 3
+    assert all(float(y.major_label_overrides[t].replace(",", "")) == pytest.approx(t) for t in y.ticker.ticks)
+
+
+def test_all_text_is_legible_from_the_back_of_the_room():
+    shown = figure(plots.learning_curve(results_table(seeds=(0, 1)), "ani1ccx", "energy"))
+    sizes = [t.text_font_size for t in shown.select({"type": Title})]
+    sizes += [legend.label_text_font_size for legend in shown.select({"type": Legend})]
+    for axis in shown.axis:
+        sizes += [axis.axis_label_text_font_size, axis.major_label_text_font_size]
+    assert len(sizes) == 8  # title, levels, footnotes, legend, two a axis
+    assert all(float(size.removesuffix("pt")) >= 14 for size in sizes), sizes
+
+
+def test_levels_have_their_pretty_labels():
+    shown = figure(plots.learning_curve(results_table(), "rmd17-cc", "energy"))
+    assert [t.text for t in shown.above if isinstance(t, Title)] == ["PBE/def2-SVP → CCSD/cc-pVDZ"]
+    assert shown.title.text == "rmd17-cc"
+
+
+def test_rendering_twice_does_not_double_the_text():
+    renderer = hv.renderer("bokeh")
+    plot = renderer.get_plot(plots.learning_curve(results_table(), "ani1ccx", "energy"))
+    before = len(plot.state.above), len(plot.state.below)
+    plot.refresh()
+    assert (len(plot.state.above), len(plot.state.below)) == before
+
+
+def test_all_points_lie_inside_the_frame():
+    for case in ("ani1ccx", "rmd17-cc"):
+        for quantity in ("energy_relative", "force"):
+            curve = plots.learning_curve(results_table(seeds=(0, 1, 2)), case, quantity)
+            shown = figure(curve)
+            values = np.concatenate([np.asarray(e["value"], float) for e in curve])
+            values = values[np.isfinite(values)]
+            assert shown.y_range.start < values.min() <= values.max() < shown.y_range.end
+
+
+def test_a_single_size_and_sf_low_alone_can_be_drawn():
+    figure(plots.learning_curve(results_table(arms=["MF"], sizes=(50,)), "ani1x-tz", "energy"))
+    figure(plots.learning_curve(results_table(arms=["SF-low"]), "ani1x-tz", "force"))
+
+
+def test_of_several_low_level_sizes_the_largest_is_drawn():
+    table = results_table(cases=["rmd17-cc"])
+    fewer = table[table["arm"] == "MF"].assign(n_low=100, value=9.0, run=lambda t: t["run"] + "-fewer")
+    curve = plots.learning_curve(pd.concat([table, fewer]), "rmd17-cc", "energy")
+    assert points(labelled(curve, hv.Curve, "MF"))[50] == pytest.approx(
+        error("MF", "energy", "mae", 50) * KCAL, rel=1e-4
+    )
+
+
+def test_a_part_without_labels_is_an_element_that_says_so():
+    message = plots.learning_curve(results_table(), "rmd17-cc", "energy", part="unseen")
+    assert isinstance(message, hv.Text)
+    said = " ".join(message.data[2].split())
+    assert "No energy labels at CCSD/cc-pVDZ for molecules never trained on (n = 0)" in said
+    figure(message)
+
+
+def test_panel_is_energy_beside_force():
+    panel = plots.case_panel(results_table(), "ani1x-tz", energy="energy_relative")
+    labels = [figure(element).yaxis[0].axis_label for element in panel]
+    assert labels == ["Relative energy MAE (kcal/mol)", "Force component MAE (kcal/mol/Å)"]
+    figure(panel)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"case": "ani1"}, r"unknown case in these results 'ani1'.*ani1ccx.*did you mean"),
+        ({"quantity": "forces"}, r"unknown quantity 'forces'.*did you mean 'force'"),
+        ({"metric": "max"}, r"unknown metric 'max'.*mae, rmse"),
+        ({"part": "train"}, r"unknown part 'train'.*test, unseen"),
+        ({"system": "eV"}, r"unknown unit system 'eV'.*kcal/mol, meV"),
+    ],
+)
+def test_unknown_names_are_answered_with_what_exists(change, message):
+    arguments = {"case": "ani1ccx", "quantity": "force"} | change
+    with pytest.raises(UserError, match=message):
+        plots.learning_curve(results_table(), **arguments)
+
+
+def test_an_empty_table_is_answered_with_what_to_do():
+    with pytest.raises(UserError, match="mfbench demo"):
+        plots.learning_curve(results_table(cases=[]), "ani1ccx", "force")
+
+
+def test_backbones_are_never_drawn_as_one_curve():
+    both = pd.concat([results_table(), results_table(backbone="painn")])
+    with pytest.raises(UserError, match=r"with_settings"):
+        plots.learning_curve(both, "ani1ccx", "energy")
+    assert plots.settings_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
+    one = plots.with_settings(both, ("mini", "painn", "demo"))
+    assert set(one["backbone"]) == {"painn"}
+    plots.learning_curve(one, "ani1ccx", "energy")
+
+
+def test_plots_leave_the_table_as_it_was():
+    table = results_table(seeds=(0, 1))
+    before = table.copy()
+    for element in plots.case_panel(table, "ani1ccx"):
+        figure(element)
+    pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.4, 6, [0.5, 1, 2, 5]),
+        (0.09, 120, [0.1, 1, 10, 100]),
+        (1.1, 3.2, [1.5, 2, 3]),
+        (1.0, 1.5, [1, 1.2, 1.4]),
+    ],
+)
+def test_ticks_of_a_log_axis(low, high, expected):
+    ticks = plots.log_ticks(low, high)
+    assert ticks == sorted(ticks)
+    assert all(low <= tick <= high for tick in ticks)
+    assert set(expected) <= set(ticks)
+
+
+def test_labels_that_would_touch_are_left_out():
+    assert plots.spread([50, 150], span=2.0) == [50, 150]
+    assert plots.spread([100, 101, 500, 1000], span=3.0) == [101, 500, 1000]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.01234, "0.0123"),
+        (0.9996, "1.000"),
+        (1.2, "1.20"),
+        (16.94, "16.9"),
+        (1234.0, "1,230"),
+        (0.0, "0"),
+        (np.nan, "–"),
+    ],
+)
+def test_numbers_for_people(value, text):
+    assert plots.number(value) == text
+
+
+def test_integers_and_counts_for_people():
+    assert plots.integers([0, 1, 2, 2]) == "0–2"
+    assert plots.integers([3, 0, 7]) == "0, 3, 7"
+    assert plots.counts([1200, 1200]) == "1,200"
+    assert plots.counts([1200, 900]) == "900–1,200"
+
+
+def test_showing_results_never_loads_torch():
+    code = "import sys, mfbench.plots, mfbench.report; print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
