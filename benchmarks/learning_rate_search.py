@@ -29,7 +29,7 @@ from mfbench.training import fit
 
 CASES = ("ani1x-tz", "ani1ccx", "rmd17-cc")
 ARMS = ("SF-E", "MF", "SF-EF", "SF-low")
-RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 
 
 def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
     parser.add_argument("--cases", nargs="+", default=CASES)
     parser.add_argument("--arms", nargs="+", default=ARMS)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)

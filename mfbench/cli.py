@@ -166,7 +166,7 @@ def _demo(options: argparse.Namespace) -> None:
     _check_choice("unit system", options.unit, UNIT_SYSTEMS)
     experiments = plan(tuple(options.cases) if options.cases else None, options.seed, options.steps)
     print(f"{len(experiments)} experiments on {_device(options.device)}; report: {options.out.resolve().as_uri()}")
-    table = demo(experiments, options.runs, options.out, _device(options.device), _bar, tqdm.write)
+    table = demo(experiments, options.runs, options.out, _device(options.device), _bar, tqdm.write, options.unit)
     print(text_table(table, options.unit))
     print(f"Report: {options.out.resolve().as_uri()}")
 
@@ -174,17 +174,21 @@ def _demo(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from mfbench import resources
     from mfbench.report import publish, text_table
-    from mfbench.results import UNIT_SYSTEMS, load_runs
+    from mfbench.results import METRICS_FILE, PROVENANCE_FILE, UNIT_SYSTEMS, load_runs, read_metrics
 
     _check_choice("unit system", options.unit, UNIT_SYSTEMS)
-    folder = resources.reference() if options.reference else options.runs
-    table = load_runs(folder)
+    if options.reference:
+        table = read_metrics(resources.reference() / METRICS_FILE)
+        provenance = [resources.reference() / PROVENANCE_FILE]
+    else:
+        table = load_runs(options.runs)
+        provenance = sorted(options.runs.glob(f"*/{PROVENANCE_FILE}"))
     if table.empty:
         raise UserError(
-            f"no finished runs in {folder}: make some with `mfbench demo` or `mfbench run`, name their folder "
-            "with --runs, or see this project's own with `mfbench report --reference`"
+            f"no finished runs in {options.runs}: make some with `mfbench demo` or `mfbench run`, name their "
+            "folder with --runs, or see this project's own with `mfbench report --reference`"
         )
-    publish(table, options.out, folder, options.unit)
+    publish(table, options.out, provenance, options.unit)
     print(text_table(table, options.unit))
     print(f"Report: {options.out.resolve().as_uri()}")
 

@@ -32,19 +32,26 @@ def plan(cases: tuple[str, ...] | None = None, seed: int = 0, steps: int | None 
 
 
 def demo(
-    experiments: list[Experiment], runs: Path, report: Path, device: str, watch: Watch, say: Callable[[str], None]
+    experiments: list[Experiment],
+    runs: Path,
+    report: Path,
+    device: str,
+    watch: Watch,
+    say: Callable[[str], None],
+    system: str = "kcal/mol",
 ) -> pd.DataFrame:
     """Run what is not finished yet, in order, and rewrite the report after each experiment.
 
     Args:
         watch: shows one experiment's progress: called with its place ("[3/21]") and settings.
         say: prints a line.
+        system: unit system of the report.
 
     Returns:
         The results table of these experiments.
     """
     began = time.monotonic()
-    table = results.empty_table()
+    table, origins = results.empty_table(), []
     for number, settings in enumerate(experiments, 1):
         place = f"[{number}/{len(experiments)}]"
         try:
@@ -54,17 +61,19 @@ def demo(
             folder = record_absent(settings, runs, str(error))
         rows = results.read_metrics(folder / results.METRICS_FILE)
         table = results.conform(pd.concat([table, rows]) if len(table) else rows)
-        say(f"{place} {headline(rows)}")
-        publish(table, report, runs)
+        say(f"{place} {headline(rows, system)}")
+        origins += [file for file in [folder / results.PROVENANCE_FILE] if file.is_file()]
+        publish(table, report, origins, system)
     say(f"{len(experiments)} experiments in {(time.monotonic() - began) / 60:.1f} min")
     return table
 
 
-def headline(rows: pd.DataFrame) -> str:
+def headline(rows: pd.DataFrame, system: str = "kcal/mol") -> str:
     """One run in a line: its errors at the high level, on the test part."""
     first = rows.iloc[0]
     name = f"{first['case']:9s} {first['arm']:6s} n_high={first['n_high']:<4d}"
-    shown = results.shown(rows[(rows["role"] == "high") & (rows["part"] == "test") & (rows["metric"] == "mae")])
+    chosen = (rows["role"] == "high") & (rows["part"] == "test") & (rows["metric"] == "mae")
+    shown = results.shown(rows[chosen], system)
     values = shown.set_index("quantity")
     if not shown["n"].any():
         return f"{name} n = 0: {first['remark']}"

@@ -240,7 +240,7 @@ def run(
         for stage, state in zip(stages, states)
     )
     results.write_json(
-        folder / "provenance.json",
+        folder / results.PROVENANCE_FILE,
         {
             **provenance.describe(where, threads),
             "began": began,

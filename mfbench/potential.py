@@ -86,6 +86,9 @@ class HeadsPotential(Potential):
         biases: tuple[bool, ...] = backbone.head_bias  # type: ignore[assignment]
         # One linear map a block holds the heads of all levels: their rows are independent.
         self.linear = nn.ModuleList(nn.Linear(n, len(heads), bias=b) for n, b in zip(sizes, biases))
+        # Heads start at zero, so that training starts from the atomic energies and not several eV away.
+        for parameter in self.linear.parameters():
+            nn.init.zeros_(parameter)
         self.columns = [levels.index(name) for name in heads]
 
     def forward(self, block: Block, auxiliary: bool = False) -> Energies:

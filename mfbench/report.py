@@ -15,9 +15,19 @@ from bokeh.embed import components
 from bokeh.util.paths import bokehjs_path
 
 from mfbench import plots
+from mfbench.cases import case as find_case
 from mfbench.errors import UserError, unknown
 from mfbench.plots import METRIC_LABELS, PART_LABELS, arm_order, arm_style, number, pretty_unit
-from mfbench.results import CONVENTION, PARTS, QUANTITIES, UNIT_SYSTEMS, gap_closed, replacing, shown
+from mfbench.results import (
+    CONVENTION,
+    PARTS,
+    QUANTITIES,
+    UNIT_SYSTEMS,
+    gap_closed,
+    read_json,
+    replacing,
+    shown,
+)
 
 REFERENCE_ARMS = ("SF-E", "SF-EF", "SF-low")  # gap closed measures the others against these
 GAP_QUANTITIES = ("energy", "energy_relative", "force")
@@ -189,6 +199,34 @@ def n_low_text(rows: pd.DataFrame) -> str:
 
 
 # For the terminal
+
+
+def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
+    """One run for the terminal: MAE and RMSE per level and part with n, the convention, time and speed."""
+    first, rows = table.iloc[0], shown(table, system)
+    keys = ["level", "head", "part", "quantity"]
+    wide = rows.pivot(index=[*keys, "unit", "n", "remark"], columns="metric", values="value").reset_index()
+    order = {name: k for k, name in enumerate(QUANTITIES)}
+    body = [["level", "part", "quantity", "unit", "MAE", "RMSE", "n", ""]]
+    for role in ("low", "high"):
+        levels = set(rows.loc[rows["role"] == role, "level"])
+        part = wide[wide["level"].isin(levels)].sort_values(
+            ["part", "quantity"], key=lambda c: c.map(order) if c.name == "quantity" else c
+        )
+        for line in part.to_dict("records"):
+            values = ["-", "-"] if not line["n"] else [number(line["mae"]), number(line["rmse"])]
+            note = line["remark"] or ("" if line["head"] == line["level"] else f"by the {line['head']} head")
+            label = QUANTITIES[line["quantity"]].label.lower()
+            body.append([line["level"], line["part"], label, line["unit"], *values, f"{line['n']:,}", note])
+    title = (
+        f"{first['case']} ({first['data']}), {first['arm']}, {first['backbone']}: n_high = {first['n_high']}, "
+        f"n_low = {first['n_low']}, seed {first['seed']}, split seed {first['split_seed']}"
+    )
+    speed = (
+        f"{first['steps']:,} steps in {first['seconds']:.1f} s, {first['structures_per_second']:,.0f} structures/s "
+        f"on {first['device']}"
+    )
+    return "\n".join([title, "", *_aligned(body, left=[0, 1, 2, 3, 7], indent="  "), "", CONVENTION, speed])
 
 
 def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
@@ -494,6 +532,38 @@ def write_html(
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def publish(
+    table: pd.DataFrame, path: Path, provenance: Iterable[Path], system: str = "kcal/mol"
+) -> None:
+    """``write_html`` with the texts of the case files and what the provenance files of the runs say."""
+    texts: dict[str, tuple[str, str]] = {}
+    for name in set(table["case"]):
+        try:
+            texts[name] = (find_case(name).title, find_case(name).basis)
+        except UserError:  # a case of somebody's own, whose file is not at hand: its name is all there is
+            continue
+    write_html(table, path, origin(provenance), system, texts)
+
+
+def origin(provenance: Iterable[Path]) -> dict[str, str]:
+    """Device, date, commit and versions of some runs, from their ``provenance.json``: what differs is listed."""
+    found: dict[str, set[str]] = {}
+    for file in provenance:
+        content = read_json(file)
+        versions = content.get("versions", {})
+        for key, value in (
+            ("device", content.get("device", "")),
+            ("date", str(content.get("finished", ""))[:10]),
+            ("commit", content.get("commit", "")),
+            ("platform", content.get("platform", "")),
+            ("threads", str(content.get("threads", ""))),
+            ("versions", ", ".join(f"{name} {versions[name]}" for name in sorted(versions))),
+        ):
+            if value:
+                found.setdefault(key, set()).add(value)
+    return {key: "; ".join(sorted(values)) for key, values in found.items()}
 
 
 def _bokeh_js() -> str:

@@ -14,9 +14,8 @@ The *results table* has one row per (run, level, part, quantity, metric), with t
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,11 @@ import numpy as np
 import pandas as pd
 
 from mfbench import units
-from mfbench.errors import UserError
+from mfbench.errors import UserError, unknown
 
 FORMAT_VERSION = 1
 METRICS_FILE = "metrics.parquet"
+PROVENANCE_FILE = "provenance.json"
 
 COLUMNS: dict[str, str] = {
     "run": "str",  # name of the run folder
@@ -71,6 +71,8 @@ class Quantity:
 
     def factor(self, system: str) -> float:
         """Multiply an internal value by this to show it in the unit system."""
+        if system not in self.shown:
+            raise unknown("unit system", system, self.shown)
         return units.convert(1.0, self.unit, self.shown[system])
 
 
@@ -192,6 +194,6 @@ def gap_closed(table: pd.DataFrame, arm: str = "MF") -> pd.DataFrame:
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = np.log(wide["SF-E"] / wide["SF-EF"])
         wide["ratio"] = wide[arm] / wide["SF-E"]
-        wide["gap_closed"] = (1 - np.log(wide[arm] / wide["SF-EF"]) / gap).where(gap > 0)
+        wide["gap_closed"] = 1 - np.log(wide[arm] / wide["SF-EF"]) / gap.where(gap > 0)
     wide.columns.name = None
     return wide

@@ -25,7 +25,7 @@ from mfbench.results import replacing
 class Optimisation(Record):
     """How a stage is optimised; every arm gets the same, but for its own learning rate."""
 
-    steps: Annotated[int, Field(gt=0)] = 2500
+    steps: Annotated[int, Field(gt=0)] = 3000
     batch_size: Annotated[int, Field(gt=0)] = 16  # structures per source
     max_batch_size: int | None = None  # plateau: the batch is doubled up to this, then the rate is halved
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3

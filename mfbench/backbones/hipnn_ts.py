@@ -29,14 +29,14 @@ _CUSP = 1e-6  # keeps the norms of vectors and matrices smooth at zero (hippynn'
 class HipnnTsSettings(Record):
     """Shape of the network. The defaults are small enough for a laptop's CPU."""
 
-    l_max: Literal[0, 1, 2] = 1
-    n_interactions: Annotated[int, Field(gt=0)] = 2
-    n_atom_layers: Annotated[int, Field(ge=0)] = 2
+    l_max: Literal[0, 1, 2] = 2
+    n_interactions: Annotated[int, Field(gt=0)] = 1
+    n_atom_layers: Annotated[int, Field(ge=0)] = 3
     n_features: Annotated[int, Field(gt=0)] = 32
     n_sensitivities: Annotated[int, Field(gt=0)] = 12
     soft_min: float = 0.75  # Angstrom, centre of the first sensitivity
-    soft_max: float = 5.5  # Angstrom, centre of the last
-    cutoff: float = 6.5  # Angstrom
+    soft_max: float = 4.0  # Angstrom, centre of the last
+    cutoff: float = 5.0  # Angstrom
 
 
 class Sensitivity(nn.Module):

@@ -1,13 +1,13 @@
 """Datasets: ``load(name) -> Structures``, from verified files, in internal units, checked by physics."""
 
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import zipfile
-import zlib
 
 from mfbench import resources
 from mfbench.datasets import ani1x, npz
@@ -19,6 +19,18 @@ from mfbench.structures import Frames, Structures, assemble, geometry_ids, join
 Reader = Callable[[Path, Manifest], Iterator[Frames]]
 
 READERS: dict[str, Reader] = {"ani1x": ani1x.read, "rmd17": npz.read_rmd17, "sgdml": npz.read_sgdml}
+
+# What h5py and numpy raise for files that are cut short, damaged, of another kind or hold pickled objects.
+_UNREADABLE = (
+    OSError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def load(name: str | Manifest, folder: Path | None = None) -> Structures:
@@ -51,10 +63,12 @@ def read(declared: Manifest, paths: list[Path]) -> Structures:
     """Read files that follow the manifest's format; what is not such a file raises DataCorrupt."""
     reader = READERS[declared.format]
     try:
-        structures = assemble(declared.levels, (frames for path in paths for frames in reader(path, declared)))
+        structures = assemble(
+            declared.levels, (frames for path in paths for frames in reader(path, declared))
+        )
     except UserError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         names = ", ".join(path.name for path in paths)
         raise DataCorrupt(f"{names}: not a readable {declared.format} file: {error}") from error
     return replace(structures, geometry=geometry_ids(structures))

@@ -47,14 +47,13 @@ def labels_of(
             total = sum(_shaped(values(key), (n_frames,), key, where) for key in labels.energy.key)
             energies[:, column] = total * units.internal(labels.energy.unit)
         if labels.forces is not None:
-            summed = sum(_shaped(values(key), (n_frames, n_atoms, 3), key, where) for key in labels.forces.key)
-            forces[:, column] = summed * units.internal(labels.forces.unit)
+            shape = (n_frames, n_atoms, 3)
+            total = sum(_shaped(values(key), shape, key, where) for key in labels.forces.key)
+            forces[:, column] = total * units.internal(labels.forces.unit)
     return energies, forces
 
 
-def _shaped(
-    array: NDArray[np.float64], shape: tuple[int, ...], key: str, where: str
-) -> NDArray[np.float64]:
+def _shaped(array: NDArray[np.float64], shape: tuple[int, ...], key: str, where: str) -> NDArray[np.float64]:
     # sGDML files hold energies as (n, 1).
     squeezed = array[:, 0] if array.ndim == 2 and len(shape) == 1 and array.shape[1] == 1 else array
     if squeezed.shape != shape:

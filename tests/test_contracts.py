@@ -1,0 +1,141 @@
+"""The contracts of ``mfbench.testing`` over every backbone and every arm, and that they can fail."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import problems
+import pytest
+import torch
+from torch import Tensor
+
+from mfbench import arms, testing
+from mfbench.arms import Problem
+from mfbench.backbones import BACKBONES, BackboneKind
+from mfbench.backbones.base import Backbone
+from mfbench.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
+from mfbench.batch import Block, Source, Term
+from mfbench.errors import LabelsMissing
+from mfbench.potential import Potential
+from mfbench.training import Optimisation, Stage
+
+ELEMENTS = (1, 6, 7, 8)
+SMALL: dict[str, dict[str, Any]] = {
+    "hipnn-ts": {"n_features": 12, "n_sensitivities": 7, "l_max": 2},
+    "painn": {"n_features": 12, "n_interactions": 2, "n_radial": 8},
+}
+
+
+def network(kind: BackboneKind, **settings: Any) -> Backbone:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind.build(ELEMENTS, kind.settings.model_validate({**SMALL[kind.name], **settings}))
+
+
+@pytest.fixture(params=BACKBONES, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> BackboneKind:
+    return request.param
+
+
+def problem(**settings: Any) -> Problem:
+    structures = problems.two_levels(**settings)
+    chosen = problems.selection(structures)
+    return Problem(structures, problems.LOW, problems.HIGH, chosen, Optimisation(steps=1))
+
+
+def test_backbone_contract(kind: BackboneKind) -> None:
+    testing.check_backbone(network(kind), ELEMENTS)
+
+
+@pytest.mark.parametrize("l_max", [0, 1])
+def test_backbone_contract_of_lower_tensors(l_max: int) -> None:
+    settings = HipnnTsSettings(n_features=12, n_sensitivities=7, l_max=l_max)
+    testing.check_backbone(HipnnTs(ELEMENTS, settings), ELEMENTS)
+
+
+@pytest.mark.parametrize("arm", arms.ARMS, ids=lambda arm: arm.name)
+def test_arm_contract(arm: arms.Arm, kind: BackboneKind) -> None:
+    testing.check_arm(arm, problem(), lambda: network(kind))
+
+
+def test_pooled_arm_contract() -> None:
+    testing.check_arm(arms.MF(), replace(problem(), pooled=True), lambda: network(BACKBONES[0]))
+
+
+@pytest.mark.parametrize("arm", [arms.SFE(), arms.MF(), arms.SFLow()], ids=lambda arm: arm.name)
+def test_unlabelled_structures_change_no_loss(arm: arms.Arm) -> None:
+    """Structures without the labels a source names, put into it, leave its loss as it was."""
+    full = problem()
+    bare = replace(
+        full.structures,
+        energy_mask=np.concatenate([full.structures.energy_mask, np.zeros_like(full.structures.energy_mask)]),
+        force_mask=np.concatenate([full.structures.force_mask, np.zeros_like(full.structures.force_mask)]),
+        **{
+            name: np.concatenate([getattr(full.structures, name)] * 2)
+            for name in ("numbers", "positions", "energies", "forces", "molecule", "geometry", "file", "row")
+        },
+        temperature=np.concatenate([full.structures.temperature] * 2),
+        offsets=np.concatenate(
+            [full.structures.offsets, full.structures.offsets[1:] + full.structures.offsets[-1]]
+        ),
+    )
+    potential, stages = testing._built(arm, full, lambda: network(BACKBONES[0]))
+    loss = testing.stage_loss(potential, stages[0].train, full.structures)
+    unlabelled = np.arange(len(full.structures), len(bare))
+    more = tuple(
+        Source(np.concatenate([source.indices, unlabelled]), source.terms) for source in stages[0].train
+    )
+    torch.testing.assert_close(testing.stage_loss(potential, more, bare), loss, rtol=1e-12, atol=0)
+    assert loss > 0
+
+
+def test_missing_labels_are_named() -> None:
+    without = problem(high_forces=False)
+    with pytest.raises(LabelsMissing, match=r"no forces at ccsd\(t\)\*/cbs"):
+        arms.SFEF().build(without, lambda: network(BACKBONES[0]))
+    testing.check_arm(arms.SFE(), without, lambda: network(BACKBONES[0]))
+
+
+class Leaking(arms.Arm):
+    """Declares energies and validates on forces as well: what SF-E must never do."""
+
+    name, uses_low, uses_high = "leaking", False, True
+
+    def build(self, problem: Problem, backbone: arms.BuildBackbone) -> tuple[Potential, list[Stage]]:
+        potential, (stage,) = arms.SFE().build(problem, backbone)
+        terms = (Term(problem.high, forces=True),)
+        return potential, [replace(stage, train=(Source(problem.selection.validation_high, terms),))]
+
+
+def test_training_outside_the_selection_is_caught() -> None:
+    with pytest.raises(AssertionError, match="not selected"):
+        testing.check_arm(Leaking(), problem(), lambda: network(BACKBONES[0]))
+
+
+class Broken(Backbone):
+    """A backbone with one fault."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.inner = network(BACKBONES[0])
+        self.feature_sizes, self.head_bias = self.inner.feature_sizes, self.inner.head_bias
+        self.fault = fault
+
+    def forward(self, block: Block) -> list[Tensor]:
+        features = self.inner(block)
+        shift = {
+            "absolute": block.positions[..., :1],  # sees where the molecule is
+            "handed": block.positions.cross(block.positions.roll(1, 1), dim=-1)[..., :1],
+            "padded": torch.full_like(features[-1][..., :1], block.numbers.shape[1]),  # sees the padding
+            "mixed": features[-1].mean(0, keepdim=True)[..., :1],  # sees the rest of the batch
+            "detached": 0 * features[-1][..., :1],
+        }[self.fault]
+        if self.fault == "detached":  # forces that are not the slope of the energy
+            features = [*features[:-1], features[-1].detach()]
+        return [*features[:-1], features[-1] + shift]
+
+
+@pytest.mark.parametrize("fault", ["absolute", "handed", "padded", "mixed", "detached"])
+def test_a_faulty_backbone_is_caught(fault: str) -> None:
+    with pytest.raises(AssertionError):
+        testing.check_backbone(Broken(fault), ELEMENTS)
