@@ -4,7 +4,8 @@ For every arm, rate, case and seed an experiment of the smaller size is trained 
 the lowest validation error that it saw is kept: for SF-E and MF that of the experiment's own high-level
 validation *energies*, for SF-EF of high-level energies and forces, for SF-low of low-level ones. The test
 part is never predicted. An arm's rate is the one with the least geometric mean over cases and seeds; the
-seeds are not those of benchmarks/paired_seeds.py.
+seeds are not those of benchmarks/paired_seeds.py. What ``--out`` holds already is kept and not repeated, so
+that a search whose best rate lies at its edge is widened by naming more rates.
 
     python benchmarks/learning_rate_search.py --workers 2 --out benchmarks/results/learning-rates.json
 """
@@ -44,10 +45,15 @@ def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str,
     try:
         potential, (stage,) = build(settings, prepared)
     except LabelsMissing as error:
-        return {**row, "error": math.nan, "remark": str(error)}
+        return {**row, "error": None, "remark": str(error)}
     data = DeviceStructures(prepared.structures, torch.device("cpu"))
     state = fit(potential, stage, data, settings.seed)
-    return {**row, "error": state.best_error, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
+    return {
+        **row,
+        "error": state.best_error,
+        "best_step": state.best_step,
+        "seconds": round(state.seconds, 1),
+    }
 
 
 def main() -> None:
@@ -61,23 +67,30 @@ def main() -> None:
     parser.add_argument("--optimisation", type=json.loads, default={}, help="settings that differ, as JSON")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    if args.out and args.out.is_file():
+        saved = json.loads(args.out.read_text())
+        if (saved["network"], saved["optimisation"]) != (args.network, args.optimisation):
+            parser.error(f"{args.out} was made with other settings: name another file")
+        rows = saved["rows"]
+    done_already = {(row["case"], row["arm"], row["learning_rate"], row["seed"]) for row in rows}
     tasks = [
         (*task, args.network, args.optimisation)
         for task in itertools.product(args.cases, args.arms, args.rates, args.seeds)
+        if task not in done_already
     ]
-    rows = []
     with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
         for done, row in enumerate(pool.imap_unordered(validation_error, tasks), 1):
             rows.append(row)
             print(f"[{done}/{len(tasks)}] {row}", flush=True)
     logs: dict[tuple[str, float], list[float]] = defaultdict(list)
     for row in rows:
-        if math.isfinite(row["error"]):
+        if row["error"] is not None:
             logs[row["arm"], row["learning_rate"]].append(math.log(row["error"]))
     means = {key: math.exp(sum(values) / len(values)) for key, values in logs.items()}
     best = {}
-    for arm in args.arms:
-        of_arm = {rate: round(means[arm, rate], 4) for rate in args.rates if (arm, rate) in means}
+    for arm in sorted({arm for arm, _ in means}):
+        of_arm = {rate: round(means[arm, rate], 4) for rate in sorted(r for a, r in means if a == arm)}
         best[arm] = min(of_arm, key=of_arm.__getitem__)
         print(f"{arm:7s} {of_arm} -> {best[arm]:g}")
     if args.out:

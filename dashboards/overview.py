@@ -18,9 +18,7 @@ TITLE = "mfbench: errors and learning curves"
 ALL = "all cases"
 PART_CHOICES = {"New geometries (test)": "test", "New molecules (unseen)": "unseen"}
 ACCENT = plots.INK
-CODE_STYLE = (
-    f"code {{ color: {plots.INK} !important; background: #eef1f4; padding: 2px 6px; border-radius: 4px }}"
-)
+CODE_STYLE = f"code {{ color: {plots.INK} !important; background: #eef1f4; padding: 2px 6px; border-radius: 4px }}"
 HELP_STYLE = {"font-size": "17px", "line-height": "1.6", "padding": "12px 8px"}
 
 pn.extension()
@@ -57,9 +55,7 @@ class Overview(pn.viewable.Viewer):
         objects={q.label: name for name, q in results.QUANTITIES.items() if name != "force"},
         label="Energy of the curves",
     )
-    system: Any = param.Selector(
-        default="kcal/mol", objects=list(results.UNIT_SYSTEMS), label="Unit of energy"
-    )
+    system: Any = param.Selector(default="kcal/mol", objects=list(results.UNIT_SYSTEMS), label="Unit of energy")
     table = param.DataFrame(default=results.empty_table(), precedence=-1)
     problem = param.String(precedence=-1, doc="What went wrong while reading, for people.")
 
@@ -151,9 +147,7 @@ class Overview(pn.viewable.Viewer):
     def main(self) -> pn.Column:
         """The page without its widgets."""
         if self.table.empty:
-            return pn.Column(
-                pn.pane.Markdown(self.help(), styles=HELP_STYLE, stylesheets=[CODE_STYLE], max_width=760)
-            )
+            return pn.Column(pn.pane.Markdown(self.help(), styles=HELP_STYLE, stylesheets=[CODE_STYLE], max_width=760))
         rows, cases = self.chosen_table(), self.chosen_cases()
         cards = "".join(report.card_html(rows, case, self.part, self.metric) for case in cases)
         views: list[pn.viewable.Viewable] = [
@@ -208,17 +202,13 @@ class Overview(pn.viewable.Viewer):
 
 
 def _html(content: str) -> pn.pane.HTML:
-    return pn.pane.HTML(
-        f'<div class="mfb">{content}</div>', stylesheets=[report.STYLE], sizing_mode="stretch_width"
-    )
+    return pn.pane.HTML(f'<div class="mfb">{content}</div>', stylesheets=[report.STYLE], sizing_mode="stretch_width")
 
 
 def _side_by_side(layout: hv.Layout) -> pn.FlexBox:
     """The layout's elements beside each other, below each other on a narrow screen."""
     panes = [
-        pn.pane.HoloViews(
-            element, sizing_mode="stretch_width", styles={"flex": "1 1 420px", "min-width": "0"}
-        )
+        pn.pane.HoloViews(element, sizing_mode="stretch_width", styles={"flex": "1 1 420px", "min-width": "0"})
         for element in layout
     ]
     return pn.FlexBox(*panes, gap="8px 32px", sizing_mode="stretch_width")

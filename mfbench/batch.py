@@ -6,6 +6,7 @@ depends on the arrangement. Everything here but the gathering of arrays happens 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -137,9 +138,7 @@ def arrange(
         # Dynamic programming over the distinct sizes: best[k] = least cost of the k smallest sizes.
         best, previous = [0.0], [0]
         for k in range(len(sizes)):
-            costs = [
-                best[j] + _BLOCK_OVERHEAD + (ends[k] - first[j]) * float(sizes[k]) ** 2 for j in range(k + 1)
-            ]
+            costs = [best[j] + _BLOCK_OVERHEAD + (ends[k] - first[j]) * float(sizes[k]) ** 2 for j in range(k + 1)]
             best.append(min(costs))
             previous.append(int(np.argmin(costs)))
         cuts, k = [len(order)], len(sizes)
@@ -148,7 +147,7 @@ def arrange(
             cuts.append(int(first[k]) if k < len(sizes) else len(order))
         cuts.reverse()
     blocks = []
-    for begin, end in zip(cuts[:-1], cuts[1:]):
+    for begin, end in pairwise(cuts):
         step = end - begin
         if max_pairs is not None:
             step = max(1, max_pairs // int(n_atoms[order[end - 1]]) ** 2)

@@ -1,9 +1,8 @@
 """Test cases: two levels of theory, the data that hold them, and how those data are split. Data, not code."""
 
-from typing import Annotated, Literal
-
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 

@@ -7,17 +7,11 @@ loads torch.
 import argparse
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from mfbench import __version__
 from mfbench.errors import UserError
-
-if TYPE_CHECKING:
-    from mfbench.experiment import Experiment
-    from mfbench.training import FitState, Progress, Stage
 
 
 class _Parser(argparse.ArgumentParser):
@@ -102,6 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"mfbench: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"mfbench: error: cannot use {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(
             "\nmfbench: stopped. Finished runs are kept; the same command goes on where this one was.",
@@ -127,6 +124,7 @@ def _cases(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from mfbench.experiment import experiment, run
+    from mfbench.progress import bar
     from mfbench.report import run_text
     from mfbench.results import METRICS_FILE, UNIT_SYSTEMS, read_metrics
 
@@ -150,7 +148,7 @@ def _run(options: argparse.Namespace) -> None:
         threads=options.threads,
         optimisation={key: value for key, value in asked.items() if value is not None},
     )
-    with _bar("", settings) as progress:
+    with bar("", settings) as progress:
         folder = run(settings, options.runs, _device(options.device), options.data_folder, progress)
     print(run_text(read_metrics(folder / METRICS_FILE), options.unit))
     print(f"Run folder: {folder}")
@@ -160,25 +158,26 @@ def _demo(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from mfbench.demo import demo, plan
+    from mfbench.progress import bar
     from mfbench.report import text_table
     from mfbench.results import UNIT_SYSTEMS
 
     _check_choice("unit system", options.unit, UNIT_SYSTEMS)
     experiments = plan(tuple(options.cases) if options.cases else None, options.seed, options.steps)
     print(f"{len(experiments)} experiments on {_device(options.device)}; report: {options.out.resolve().as_uri()}")
-    table = demo(experiments, options.runs, options.out, _device(options.device), _bar, tqdm.write, options.unit)
+    table = demo(experiments, options.runs, options.out, _device(options.device), bar, tqdm.write, options.unit)
     print(text_table(table, options.unit))
     print(f"Report: {options.out.resolve().as_uri()}")
 
 
 def _report(options: argparse.Namespace) -> None:
     from mfbench import resources
-    from mfbench.report import publish, text_table
-    from mfbench.results import METRICS_FILE, PROVENANCE_FILE, UNIT_SYSTEMS, load_runs, read_metrics
+    from mfbench.report import publish, reference_table, text_table
+    from mfbench.results import PROVENANCE_FILE, UNIT_SYSTEMS, load_runs
 
     _check_choice("unit system", options.unit, UNIT_SYSTEMS)
     if options.reference:
-        table = read_metrics(resources.reference() / METRICS_FILE)
+        table = reference_table()
         provenance = [resources.reference() / PROVENANCE_FILE]
     else:
         table = load_runs(options.runs)
@@ -231,27 +230,3 @@ def _device(name: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {name!r}: torch sees no GPU here; use --device cpu")
     return name
-
-
-@contextmanager
-def _bar(place: str, settings: "Experiment") -> Iterator["Progress"]:
-    """A progress bar over the steps of one experiment, with its current validation errors."""
-    from tqdm import tqdm
-
-    label = " ".join(part for part in (place, settings.case, settings.arm, f"n_high={settings.n_high}") if part)
-    with tqdm(desc=label, unit="step", leave=False, mininterval=0.2, dynamic_ncols=True) as bar:
-
-        def show(state: "FitState", stage: "Stage") -> None:
-            bar.total = stage.optimisation.steps
-            errors = {
-                f"{quantity[0].upper()}({level})": f"{value:.3g}"
-                for key, value in state.history[-1].items()
-                if key.endswith(" mae")
-                for level, quantity, _ in [key.rsplit(" ", 2)]
-            }
-            bar.set_postfix(errors, refresh=False)
-            bar.update(state.step - bar.n)
-
-        yield show
-
-

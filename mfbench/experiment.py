@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from mfbench import arms, backbones, provenance, results
 from mfbench.batch import DeviceStructures, Source
-from mfbench.cases import CaseData, case
+from mfbench.cases import Case, case
 from mfbench.datasets import load_joined
 from mfbench.errors import UserError
 from mfbench.manifest import Record, manifest
@@ -26,7 +26,7 @@ from mfbench.potential import Potential, forces
 from mfbench.predictions import Predictions, sample_rows
 from mfbench.presets import preset
 from mfbench.splits import Selection, Split, make_split, select
-from mfbench.structures import Structures
+from mfbench.structures import Structures, save_arrays
 from mfbench.training import FitState, Optimisation, Progress, fit, silent
 
 
@@ -35,6 +35,7 @@ class Experiment(Record):
 
     case: str
     arm: str
+    case_file: str | None = None  # of a case of one's own; saved, not hashed
     data: str = "mini"
     backbone: str = "hipnn-ts"
     preset: str = "demo"
@@ -54,19 +55,22 @@ class Experiment(Record):
     def _complete(cls, network: dict[str, Any], info: Any) -> dict[str, Any]:
         return backbones.backbone(info.data["backbone"]).settings.model_validate(network).model_dump()
 
+    @property
+    def declared(self) -> Case:
+        """The case itself."""
+        return case(self.case_file or self.case)
+
     def deciding(self) -> dict[str, Any]:
         """What decides the numbers: settings that differ from their defaults, data hashes, split rules."""
         kind = backbones.backbone(self.backbone)
-        rules = case(self.case).variant(self.data)
+        rules = self.declared.variant(self.data)
         return {
             "format": results.FORMAT_VERSION,
-            "settings": self.model_dump(mode="json", exclude_defaults=True, exclude={"network", "preset"}),
+            "settings": self.model_dump(mode="json", exclude_defaults=True, exclude={"network", "preset", "case_file"}),
             "network": kind.settings.model_validate(self.network).model_dump(exclude_defaults=True),
-            "levels": [case(self.case).low, case(self.case).high_of(self.data)],
+            "levels": [self.declared.low, self.declared.high_of(self.data)],
             "split": rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes"}),
-            "data": {
-                file.name: file.sha256 for name in rules.datasets for file in manifest(name).files
-            },
+            "data": {file.name: file.sha256 for name in rules.datasets for file in manifest(name).files},
         }
 
     @property
@@ -100,7 +104,10 @@ def experiment(
     Raises:
         UserError: an unknown name, or a value out of range.
     """
-    chosen, rules = arms.arm(arm_name), case(case_name).variant(data)
+    chosen, declared = arms.arm(arm_name), case(case_name)
+    rules = declared.variant(data)
+    if chosen.uses_high and n_high == 0:
+        raise UserError(f"n_high: expected at least 10 structures for arm {chosen.name}, got 0")
     start = preset(preset_name)
     optimisation_settings = {**start.optimisation, **(optimisation or {})}
     if arm_name in start.learning_rates:
@@ -109,7 +116,8 @@ def experiment(
         settings["n_low"] = None
     try:
         return Experiment(
-            case=case(case_name).name,
+            case=declared.name,
+            case_file=str(Path(case_name).resolve()) if declared.name != case_name else None,
             arm=chosen.name,
             data=data,
             backbone=backbones.backbone(backbone_name).name,
@@ -145,14 +153,12 @@ def _load(datasets: tuple[str, ...], folder: Path | None) -> Structures:
 
 def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
     """Load, split and select; raises UserError where the data do not hold what is asked for."""
-    declared = case(settings.case)
-    rules: CaseData = declared.variant(settings.data)
+    declared = settings.declared
+    rules = declared.variant(settings.data)
     low, high = declared.low, declared.high_of(settings.data)
     structures = _load(rules.datasets, data_folder)
     split = make_split(structures, low, high, rules, settings.split_seed)
-    selection = select(
-        structures, split, low, high, settings.n_high, settings.n_low, settings.seed, rules.max_low
-    )
+    selection = select(structures, split, low, high, settings.n_high, settings.n_low, settings.seed, rules.max_low)
     return Prepared(structures, low, high, split, selection)
 
 
@@ -226,7 +232,8 @@ def run(
         checkpoint = folder / f"checkpoint-{number}.safetensors"
         states.append(fit(potential, stage, data, settings.seed, checkpoint, checkpoint_seconds, progress))
     predictions = predict(potential, data, prepared, settings.seed)
-    predictions.save(folder / "predictions.h5")
+    with results.replacing(folder / "predictions.h5") as temporary:
+        save_arrays(temporary, predictions)
     _write_split(folder / "split.npz", prepared)
     history = pd.concat([pd.DataFrame(s.history).assign(stage=k) for k, s in enumerate(states)])
     with results.replacing(folder / "history.csv") as temporary:
@@ -309,7 +316,7 @@ def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, se
                 name: forces(out, positions, structures.level_index(name), create_graph=False).cpu().numpy()
                 for name in set(heads)
             }
-        rows = np.asarray([row_of[int(index)] for index in block.index])
+        rows = np.asarray([row_of[int(index)] for index in block.index], dtype=np.int64)
         energies[rows] = out.detach().cpu().numpy()
         counts = part.n_atoms[rows]
         inside = np.arange(positions.shape[1]) < counts[:, None]
@@ -349,7 +356,7 @@ def evaluate(predictions: Predictions) -> pd.DataFrame:
     for column, (level, role) in enumerate(zip(p.levels, ("low", "high"))):
         head = p.heads[column]
         energy = torch.as_tensor(p.energy_predicted[:, column] - p.energy_reference[:, column])
-        force = torch.as_tensor((p.force_predicted[:, column] - p.force_reference[:, column]).astype(np.float64))
+        force = torch.as_tensor(p.force_predicted[:, column].astype(np.float64) - p.force_reference[:, column])
         for part, chosen in (("test", ~p.unseen), ("unseen", p.unseen)):
             if not chosen.any():
                 continue
@@ -370,9 +377,7 @@ def evaluate(predictions: Predictions) -> pd.DataFrame:
                 if not n and not remark:
                     remark = f"no {quantity.split('_')[0]} labels at this level in this part"
                 for metric, value in (("mae", sums.mae()), ("rmse", sums.rmse())):
-                    rows.append(
-                        _row(level, role, head, part, quantity, metric, float(value), n, "" if n else remark)
-                    )
+                    rows.append(_row(level, role, head, part, quantity, metric, float(value), n, "" if n else remark))
     return pd.DataFrame(rows)
 
 
@@ -403,4 +408,3 @@ def _write_split(path: Path, prepared: Prepared) -> None:
             **vars(prepared.split),
             **prepared.selection._asdict(),
         )
-

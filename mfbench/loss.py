@@ -38,7 +38,9 @@ class LevelSums:
 
     def __add__(self, other: "LevelSums") -> "LevelSums":
         return LevelSums(
-            _add(self.energy, other.energy), _add(self.force, other.force), _add(self.auxiliary, other.auxiliary)
+            _add(self.energy, other.energy),
+            _add(self.force, other.force),
+            _add(self.auxiliary, other.auxiliary),
         )
 
 

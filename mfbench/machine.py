@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Cores per process as SLURM, PBS, LSF and Grid Engine (in this order) tell their jobs.
-_SCHEDULERS = ("SLURM_CPUS_PER_TASK", "NCPUS", "LSB_DJOB_NUMPROC", "NSLOTS")
+# Cores per process as SLURM, PBS, LSF and Grid Engine (in this order) tell their jobs, and as people do.
+_SCHEDULERS = ("SLURM_CPUS_PER_TASK", "NCPUS", "LSB_DJOB_NUMPROC", "NSLOTS", "OMP_NUM_THREADS")
 
 
 def available_cores(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:

@@ -83,9 +83,7 @@ def case_rows(table: pd.DataFrame, case: str) -> pd.DataFrame:
         UserError: the table is empty, or has no row of that case.
     """
     if table.empty:
-        raise UserError(
-            "no results to show: expected rows of finished runs, got an empty table; run `mfbench demo`"
-        )
+        raise UserError("no results to show: expected rows of finished runs, got an empty table; run `mfbench demo`")
     if case not in set(table["case"]):
         raise unknown("case in these results", case, cases(table))
     return table[table["case"] == case]
@@ -112,9 +110,7 @@ def judged_at_high_level(table: pd.DataFrame, case: str, part: str = "test") -> 
     return rows[(rows["role"] == "high") & (rows["part"] == part)]
 
 
-def curve_rows(
-    table: pd.DataFrame, case: str, quantity: str, metric: str = "mae", part: str = "test"
-) -> pd.DataFrame:
+def curve_rows(table: pd.DataFrame, case: str, quantity: str, metric: str = "mae", part: str = "test") -> pd.DataFrame:
     """The rows a learning curve shows: one quantity and metric, judged at the high level.
 
     Raises:
@@ -287,15 +283,9 @@ def _dress(title: str, subtitle: str, footnotes: Sequence[str]) -> Any:
         figure = plot.state
         # HoloViews runs hooks again on every update of a live plot.
         for place in ("above", "below"):
-            kept = [
-                item
-                for item in getattr(figure, place)
-                if not (isinstance(item, Title) and "mfbench" in item.tags)
-            ]
+            kept = [item for item in getattr(figure, place) if not (isinstance(item, Title) and "mfbench" in item.tags)]
             setattr(figure, place, kept)
-        figure.title.update(
-            text=title, text_font_size=f"{FONT_PT + 1}pt", text_font_style="bold", text_color=INK
-        )
+        figure.title.update(text=title, text_font_size=f"{FONT_PT + 1}pt", text_font_style="bold", text_color=INK)
         legends = list(figure.select({"type": Legend}))
         for legend in legends:
             legend.update(
@@ -335,9 +325,7 @@ def _dress(title: str, subtitle: str, footnotes: Sequence[str]) -> Any:
                 minor_tick_line_color=None,
             )
         # WebGL gains nothing for so few points, and a page may hold only some sixteen of its contexts.
-        figure.update(
-            output_backend="canvas", border_fill_color=None, outline_line_color=None, toolbar_location=None
-        )
+        figure.update(output_backend="canvas", border_fill_color=None, outline_line_color=None, toolbar_location=None)
 
     return hook
 
@@ -445,9 +433,7 @@ def _arm_elements(
         # One point that is nowhere: with none at all, bokeh would draw no marker in the legend.
         nothing = hv.Scatter([(np.nan, np.nan)], x, y, label=f"{arm} (n = 0)")
         return [
-            nothing.opts(
-                backend="bokeh", color=style.color, marker=style.marker, size=11, line_width=2, fill_alpha=0
-            )
+            nothing.opts(backend="bokeh", color=style.color, marker=style.marker, size=11, line_width=2, fill_alpha=0)
         ]
     line = middle[middle["arm"] == arm]
     line = line.assign(shown=[number(v) for v in line["value"]], arm=arm)

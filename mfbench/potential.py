@@ -1,6 +1,7 @@
 """Potentials: energies of structures at several levels of theory, and forces by autograd in one place."""
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -109,7 +110,7 @@ class HeadsPotential(Potential):
 def _hierarchicality(terms: list[Tensor]) -> Tensor:
     """Sum over atoms and blocks of e_k^2 / (e_k^2 + e_(k-1)^2), (B, H): small where later blocks add little."""
     total = torch.zeros_like(terms[0][:, 0])
-    for before, after in zip(terms[:-1], terms[1:]):
+    for before, after in pairwise(terms):
         b, a = before.square(), after.square()
         total = total + (a / (a + b).clamp_min(1e-12)).sum(1)
     return total
@@ -122,7 +123,5 @@ def forces(energies: Tensor, positions: Tensor, level: int, create_graph: bool) 
         energies: (B, L), computed from ``positions`` (B, N, 3), which require a gradient.
         create_graph: whether the forces are to be differentiated in turn (training).
     """
-    (gradient,) = torch.autograd.grad(
-        energies[:, level].sum(), positions, create_graph=create_graph, retain_graph=True
-    )
+    (gradient,) = torch.autograd.grad(energies[:, level].sum(), positions, create_graph=create_graph, retain_graph=True)
     return -gradient

@@ -1,14 +1,10 @@
-"""What a run predicted for its test structures, beside the reference; on disk as ``predictions.h5``."""
+"""What a run predicted for its test structures, beside the reference; on disk as ``predictions.h5``
+(``structures.save_arrays`` and ``read_arrays``)."""
 
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
-
-from mfbench.errors import DataCorrupt
-from mfbench.results import replacing
 
 MAX_POSITIONS = 2000
 
@@ -39,30 +35,6 @@ class Predictions:
     force_mask: NDArray[np.bool_]  # (T, 2)
     shown: NDArray[np.int64]  # (P,) rows of the structures whose positions are kept
     positions: NDArray[np.float64]  # atoms of those, one structure after the other, (., 3) Angstrom
-
-    def save(self, path: Path) -> None:
-        """Write by temp file and rename."""
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            for field in fields(self):
-                value = getattr(self, field.name)
-                if isinstance(value, tuple):
-                    file.attrs[field.name] = list(value)
-                else:
-                    file.create_dataset(field.name, data=value, compression="gzip" if value.size > 999 else None)
-
-    @classmethod
-    def read(cls, path: Path) -> "Predictions":
-        """Read what ``save`` wrote; raises DataCorrupt where a field is missing."""
-        with h5py.File(path, "r") as file:
-            missing = [f.name for f in fields(cls) if f.name not in file and f.name not in file.attrs]
-            if missing:
-                raise DataCorrupt(f"{path}: expected the fields of Predictions, {missing=}")
-            return cls(
-                **{
-                    f.name: file[f.name][()] if f.name in file else tuple(map(str, file.attrs[f.name]))
-                    for f in fields(cls)
-                }
-            )
 
 
 def sample_rows(count: int, seed: int) -> NDArray[np.int64]:

@@ -14,17 +14,19 @@ import pandas as pd
 from bokeh.embed import components
 from bokeh.util.paths import bokehjs_path
 
-from mfbench import plots
+from mfbench import plots, resources
 from mfbench.cases import case as find_case
 from mfbench.errors import UserError, unknown
 from mfbench.plots import METRIC_LABELS, PART_LABELS, arm_order, arm_style, number, pretty_unit
 from mfbench.results import (
     CONVENTION,
+    METRICS_FILE,
     PARTS,
     QUANTITIES,
     UNIT_SYSTEMS,
     gap_closed,
     read_json,
+    read_metrics,
     replacing,
     shown,
 )
@@ -81,9 +83,7 @@ def sections(table: pd.DataFrame) -> list[tuple[str, tuple[str, ...]]]:
     if table.empty:
         raise UserError("no results to report: expected finished runs, found none; run `mfbench demo`")
     return [
-        (case, settings)
-        for case in plots.cases(table)
-        for settings in plots.settings_of(plots.case_rows(table, case))
+        (case, settings) for case in plots.cases(table) for settings in plots.settings_of(plots.case_rows(table, case))
     ]
 
 
@@ -162,9 +162,7 @@ def gap_table(
     grouped = gaps.groupby(keys, sort=False)
     result = grouped[columns].median().assign(pairs=grouped.size()).reset_index()
     order = {name: k for k, name in enumerate([*arm_order(gaps["arm"]), *QUANTITIES])}
-    return result.sort_values(
-        keys, key=lambda c: c if c.name == "n_high" else c.map(order), ignore_index=True
-    )
+    return result.sort_values(keys, key=lambda c: c if c.name == "n_high" else c.map(order), ignore_index=True)
 
 
 def gap_text(row: "pd.Series[float]") -> str:
@@ -185,11 +183,7 @@ def column_texts(values: Iterable[float], empty: str = "n = 0") -> list[str]:
 def seeds_text(rows: pd.DataFrame) -> str:
     """``seed 0`` or ``seeds 0–4 (medians)``, of the runs that used high-level structures."""
     seeds = rows.loc[rows["n_high"] > 0, "seed"] if (rows["n_high"] > 0).any() else rows["seed"]
-    return (
-        f"seed {plots.integers(seeds)}"
-        if seeds.nunique() == 1
-        else f"seeds {plots.integers(seeds)} (medians)"
-    )
+    return f"seed {plots.integers(seeds)}" if seeds.nunique() == 1 else f"seeds {plots.integers(seeds)} (medians)"
 
 
 def n_low_text(rows: pd.DataFrame) -> str:
@@ -255,9 +249,7 @@ def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int], indent: str = "
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         indent
-        + "  ".join(
-            t.ljust(w) if k in left else t.rjust(w) for k, (t, w) in enumerate(zip(row, widths))
-        ).rstrip()
+        + "  ".join(t.ljust(w) if k in left else t.rjust(w) for k, (t, w) in enumerate(zip(row, widths))).rstrip()
         for row in rows
     ]
 
@@ -434,9 +426,7 @@ def gaps_html(rows: Sequence[tuple[str, pd.DataFrame]], system: str = "kcal/mol"
     return f'<div class="scroll"><table>{head}{"".join(bodies)}</table></div>'
 
 
-def card_html(
-    table: pd.DataFrame, case: str, part: str = "test", metric: str = "mae", arm: str = "MF"
-) -> str:
+def card_html(table: pd.DataFrame, case: str, part: str = "test", metric: str = "mae", arm: str = "MF") -> str:
     """A case at a glance: the arm's error over SF-E's, and the gap closed, at the smallest n_high."""
     gaps = gap_table(table, case, part, metric=metric)
     gaps = gaps[gaps["arm"] == arm]
@@ -534,9 +524,12 @@ def write_html(
         temporary.write_text(page, encoding="utf-8")
 
 
-def publish(
-    table: pd.DataFrame, path: Path, provenance: Iterable[Path], system: str = "kcal/mol"
-) -> None:
+def reference_table() -> pd.DataFrame:
+    """The results of this project's own demo run, which ship with the package."""
+    return read_metrics(resources.reference() / METRICS_FILE)
+
+
+def publish(table: pd.DataFrame, path: Path, provenance: Iterable[Path], system: str = "kcal/mol") -> None:
     """``write_html`` with the texts of the case files and what the provenance files of the runs say."""
     texts: dict[str, tuple[str, str]] = {}
     for name in set(table["case"]):
@@ -627,9 +620,7 @@ def _section(
         f'<p class="facts">{"; ".join(fact for fact in facts if fact)}.</p>',
     ]
     for part in parts_of(rows, case):
-        panel = "".join(
-            f"<div>{place(curve)}</div>" for curve in plots.case_panel(rows, case, "mae", system, part)
-        )
+        panel = "".join(f"<div>{place(curve)}</div>" for curve in plots.case_panel(rows, case, "mae", system, part))
         text += [
             f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
             f'<div class="plots">{panel}</div>',
@@ -648,9 +639,7 @@ def _closing(
     for (case, settings), title in _titles(found).items():
         rows = plots.with_settings(plots.case_rows(table, case), settings)
         for part in parts_of(rows, case):
-            gaps.append(
-                (title if part == "test" else f"{title}, {part}", gap_table(rows, case, part, system))
-            )
+            gaps.append((title if part == "test" else f"{title}, {part}", gap_table(rows, case, part, system)))
     gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'
     origin = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
     items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in origin.items())

@@ -80,9 +80,7 @@ QUANTITIES = {
     "energy": Quantity("Energy", "eV", {"kcal/mol": "kcal/mol", "meV": "meV"}),
     "energy_per_atom": Quantity("Energy per atom", "eV/atom", {"kcal/mol": "meV/atom", "meV": "meV/atom"}),
     "energy_relative": Quantity("Relative energy", "eV", {"kcal/mol": "kcal/mol", "meV": "meV"}),
-    "force": Quantity(
-        "Force component", "eV/Angstrom", {"kcal/mol": "kcal/mol/Angstrom", "meV": "meV/Angstrom"}
-    ),
+    "force": Quantity("Force component", "eV/Angstrom", {"kcal/mol": "kcal/mol/Angstrom", "meV": "meV/Angstrom"}),
 }
 CONVENTION = (
     "Energy: total energy of the molecule. Relative energy: reference and prediction each minus its own "
@@ -192,8 +190,9 @@ def gap_closed(table: pd.DataFrame, arm: str = "MF") -> pd.DataFrame:
     wide = rows.pivot(index=keys, columns="arm", values="value")
     wide = wide.reindex(columns=["SF-E", arm, "SF-EF"]).dropna(subset=["SF-E", arm]).reset_index()
     with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.log(wide["SF-E"] / wide["SF-EF"])
+        gap = np.log(wide["SF-E"].to_numpy() / wide["SF-EF"].to_numpy())
+        left = np.log(wide[arm].to_numpy() / wide["SF-EF"].to_numpy())
         wide["ratio"] = wide[arm] / wide["SF-E"]
-        wide["gap_closed"] = 1 - np.log(wide[arm] / wide["SF-EF"]) / gap.where(gap > 0)
+        wide["gap_closed"] = np.where(gap > 0, 1 - left / gap, np.nan)
     wide.columns.name = None
     return wide

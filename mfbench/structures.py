@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -79,8 +80,9 @@ class Structures:
         return starts + np.arange(counts.sum())
 
     def __getitem__(self, indices: IntArray) -> "Structures":
-        """The chosen structures, in that order."""
-        indices = np.asarray(indices, dtype=np.int64)
+        """The chosen structures, in that order; a boolean mask chooses where it is True."""
+        indices = np.asarray(indices)
+        indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
         atoms = self.atoms_of(indices)
         per_structure = {
             name: getattr(self, name)[indices]
@@ -97,29 +99,30 @@ class Structures:
             **per_structure,
         )
 
-    def save(self, path: Path) -> None:
-        """Write all arrays to one HDF5 file."""
-        with h5py.File(path, "w") as file:
-            for field in fields(self):
-                value = getattr(self, field.name)
-                if isinstance(value, tuple):
-                    file.attrs[field.name] = list(value)
-                else:
-                    file.create_dataset(field.name, data=value)
 
-    @classmethod
-    def read(cls, path: Path) -> "Structures":
-        """Read what ``save`` wrote; raises DataCorrupt where a field is missing."""
-        with h5py.File(path, "r") as file:
-            missing = [f.name for f in fields(cls) if f.name not in file and f.name not in file.attrs]
-            if missing:
-                raise DataCorrupt(f"{path}: expected the fields of Structures, {missing=}")
-            return cls(
-                **{
-                    f.name: file[f.name][()] if f.name in file else tuple(map(str, file.attrs[f.name]))
-                    for f in fields(cls)
-                }
-            )
+def save_arrays(path: Path, record: Any) -> None:
+    """Write a dataclass of arrays (and tuples of names) to one HDF5 file, a data set (attribute) a field."""
+    with h5py.File(path, "w") as file:
+        for field in fields(record):
+            value = getattr(record, field.name)
+            if isinstance(value, tuple):
+                file.attrs[field.name] = list(value)
+            else:
+                file.create_dataset(field.name, data=value, compression="gzip" if value.size > 999 else None)
+
+
+def read_arrays[R](path: Path, kind: type[R]) -> R:
+    """Read what ``save_arrays`` wrote; raises DataCorrupt where a field of ``kind`` is missing."""
+    values: dict[str, Any] = {}
+    with h5py.File(path, "r") as file:
+        for field in fields(kind):  # type: ignore[arg-type]
+            if field.name in file:
+                values[field.name] = file[field.name][()]
+            elif field.name in file.attrs:
+                values[field.name] = tuple(map(str, file.attrs[field.name]))
+            else:
+                raise DataCorrupt(f"{path}: expected the fields of {kind.__name__}, found no {field.name!r}")
+    return kind(**values)
 
 
 def assemble(levels: Sequence[str], frames: Iterable[Frames]) -> Structures:
@@ -159,9 +162,9 @@ def assemble(levels: Sequence[str], frames: Iterable[Frames]) -> Structures:
     counts = [len(part.positions) for part in parts]
     n_atoms = np.concatenate([np.full(c, len(p.numbers)) for c, p in zip(counts, parts)])
     energies = np.concatenate([part.energies for part in parts]).astype(np.float64)
-    forces = np.concatenate(
-        [part.forces.transpose(0, 2, 1, 3).reshape(-1, n_levels, 3) for part in parts]
-    ).astype(np.float32)
+    forces = np.concatenate([part.forces.transpose(0, 2, 1, 3).reshape(-1, n_levels, 3) for part in parts]).astype(
+        np.float32
+    )
     force_mask = np.concatenate([np.isfinite(part.forces).all((2, 3)) for part in parts])
     total = int(sum(counts))
     return Structures(

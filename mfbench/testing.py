@@ -196,9 +196,7 @@ def check_arm(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> N
     check_forces(potential, problem.structures[allowed[:8]])
 
 
-def _built(
-    arm: Arm, problem: Problem, backbone: Callable[[], Backbone]
-) -> tuple[Potential, list[Stage]]:
+def _built(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> tuple[Potential, list[Stage]]:
     """The arm's potential in float64, moved off its start, where gradients may vanish by symmetry."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

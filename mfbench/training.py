@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -106,7 +106,7 @@ def fit(
         UserError: the loss is no longer finite.
     """
     o = stage.optimisation
-    parameters = [p for p in potential.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in potential.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, o.learning_rate, fused=True)
     average = [p.detach().clone() for p in parameters]
     best = [p.detach().clone() for p in parameters]
@@ -157,8 +157,8 @@ def _validate(
     potential: Potential,
     sources: tuple[Source, ...],
     data: DeviceStructures,
-    parameters: Sequence[Tensor],
-    average: Sequence[Tensor],
+    parameters: list[Tensor],
+    average: list[Tensor],
 ) -> dict[str, LevelSums]:
     """Validation errors of the averaged weights."""
     trained = [p.detach().clone() for p in parameters]
@@ -170,16 +170,17 @@ def _validate(
     return sums
 
 
-def _record(
-    state: FitState, stage: Stage, errors: dict[str, LevelSums], loss: float, rate: float
-) -> None:
+def _record(state: FitState, stage: Stage, errors: dict[str, LevelSums], loss: float, rate: float) -> None:
     """Add a validation to the history and update what selection and plateau depend on."""
     row = {"step": float(state.step), "seconds": state.seconds, "loss": loss, "learning_rate": rate}
     selected = 0.0
     for level, sums in errors.items():
         for name, part in (("energy", sums.energy), ("force", sums.force)):
             if part is not None and int(part.n):
-                row[f"{level} {name} mae"], row[f"{level} {name} rmse"] = float(part.mae()), float(part.rmse())
+                row[f"{level} {name} mae"], row[f"{level} {name} rmse"] = (
+                    float(part.mae()),
+                    float(part.rmse()),
+                )
                 selected += row[f"{level} {name} {stage.optimisation.select_by}"]
     row["selected"] = selected
     state.history.append(row)
@@ -198,9 +199,9 @@ def _record(
 def _save(
     path: Path,
     state: FitState,
-    parameters: Sequence[Tensor],
-    average: Sequence[Tensor],
-    best: Sequence[Tensor],
+    parameters: list[Tensor],
+    average: list[Tensor],
+    best: list[Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> None:
     tensors: dict[str, Tensor] = {}
@@ -219,9 +220,9 @@ def _save(
 
 def _load(
     path: Path,
-    parameters: Sequence[Tensor],
-    average: Sequence[Tensor],
-    best: Sequence[Tensor],
+    parameters: list[Tensor],
+    average: list[Tensor],
+    best: list[Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> FitState:
     device = str(parameters[0].device)
@@ -237,5 +238,3 @@ def _load(
                 "exp_avg_sq": file.get_tensor(f"exp_avg_sq.{k}"),
             }
     return state
-
-

@@ -58,5 +58,5 @@ def dimension(unit: str) -> str:
 def convert(value: float, unit: str, to: str) -> float:
     """``value`` in ``unit``, expressed in ``to``; both must be of one dimension."""
     if dimension(unit) != dimension(to):
-        raise unknown(f"conversion from {unit} to", to, [u for u in ENERGY_UNITS])
+        raise unknown(f"conversion from {unit} to", to, ENERGY_UNITS)
     return value * internal(unit) / internal(to)

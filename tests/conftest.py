@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread a test process, set before torch is loaded: threads that spin for the cores of another process
+# slow both down many times over.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -56,9 +56,7 @@ def two_levels(
             forces[high_energies:, 1] = np.nan
         if not high_forces:
             forces[:, 1] = np.nan
-        parts.append(
-            Frames(name, np.asarray(numbers), positions, energies, forces, "problem", np.arange(n_frames))
-        )
+        parts.append(Frames(name, np.asarray(numbers), positions, energies, forces, "problem", np.arange(n_frames)))
     return assemble((LOW, HIGH), parts)
 
 

@@ -103,7 +103,6 @@ def _run(case: str, arm: str, n_high: int, seed: int, backbone: str) -> list[dic
                 if arm in ("MF", "SF-low"):
                     # Small errors at the low level: a plot or table that takes these rows is wrong by far.
                     rows.append(
-                        rows[-1]
-                        | {"level": low, "role": "low", "head": low, "value": 1e-4, "n": 99, "remark": ""}
+                        rows[-1] | {"level": low, "role": "low", "head": low, "value": 1e-4, "n": 99, "remark": ""}
                     )
     return rows

@@ -75,16 +75,12 @@ def test_unlabelled_structures_change_no_loss(arm: arms.Arm) -> None:
             for name in ("numbers", "positions", "energies", "forces", "molecule", "geometry", "file", "row")
         },
         temperature=np.concatenate([full.structures.temperature] * 2),
-        offsets=np.concatenate(
-            [full.structures.offsets, full.structures.offsets[1:] + full.structures.offsets[-1]]
-        ),
+        offsets=np.concatenate([full.structures.offsets, full.structures.offsets[1:] + full.structures.offsets[-1]]),
     )
     potential, stages = testing._built(arm, full, lambda: network(BACKBONES[0]))
     loss = testing.stage_loss(potential, stages[0].train, full.structures)
     unlabelled = np.arange(len(full.structures), len(bare))
-    more = tuple(
-        Source(np.concatenate([source.indices, unlabelled]), source.terms) for source in stages[0].train
-    )
+    more = tuple(Source(np.concatenate([source.indices, unlabelled]), source.terms) for source in stages[0].train)
     torch.testing.assert_close(testing.stage_loss(potential, more, bare), loss, rtol=1e-12, atol=0)
     assert loss > 0
 

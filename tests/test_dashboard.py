@@ -70,13 +70,9 @@ def test_page_shows_every_case_at_first(overview, runs):
 def test_widgets_change_what_is_shown(overview, runs):
     page = overview.Overview(folder=str(runs))
     widgets = {w.name: w for w in page.controls().select(pn.widgets.Widget)}
-    assert mf_at_50(page.curves("ani1x-tz"), 0) == pytest.approx(
-        error("MF", "energy", "mae", 50, 1) * KCAL, rel=1e-4
-    )
+    assert mf_at_50(page.curves("ani1x-tz"), 0) == pytest.approx(error("MF", "energy", "mae", 50, 1) * KCAL, rel=1e-4)
     widgets["Metric of the curves"].value = "rmse"
-    assert mf_at_50(page.curves("ani1x-tz"), 1) == pytest.approx(
-        error("MF", "force", "rmse", 50, 1) * KCAL, rel=1e-4
-    )
+    assert mf_at_50(page.curves("ani1x-tz"), 1) == pytest.approx(error("MF", "force", "rmse", 50, 1) * KCAL, rel=1e-4)
     widgets["Unit of energy"].value = "meV"
     widgets["Energy of the curves"].value = "energy_per_atom"
     widgets["Judged on"].value = "unseen"

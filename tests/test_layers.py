@@ -39,6 +39,7 @@ LAYERS = {
     "experiment": "6",
     "calculator": "7a",
     "grid": "7a",
+    "progress": "7a",
     "report": "7a",
     "testing": "7a",
     "demo": "7b",
@@ -58,7 +59,7 @@ TRAINS = {
     "arms",
     "experiment",
 }
-TRAINS |= {"calculator", "grid", "testing", "demo"}
+TRAINS |= {"calculator", "grid", "testing", "progress", "demo"}
 HEAVY = ("torch", "schnetpack", "hippynn")
 
 

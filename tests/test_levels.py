@@ -30,9 +30,7 @@ def test_the_catalogue_is_consistent() -> None:
 
 
 def test_unknown_level_names_what_exists() -> None:
-    with pytest.raises(
-        UserError, match=r"unknown level of theory 'wb97x/6-31g': .*did you mean 'wb97x/6-31g\*'"
-    ):
+    with pytest.raises(UserError, match=r"unknown level of theory 'wb97x/6-31g': .*did you mean 'wb97x/6-31g\*'"):
         level("wb97x/6-31g")
     with pytest.raises(UserError, match="unknown level of theory"):
         label_cost("b3lyp", forces=False)

@@ -23,9 +23,7 @@ CONDA_NAMES = {
     "tblite": "tblite-python",
     "types-pyyaml": "types-pyyaml",
 }
-needs_cli = pytest.mark.skipif(
-    not (ROOT / "mfbench" / "cli.py").exists(), reason="mfbench/cli.py does not exist yet"
-)
+needs_cli = pytest.mark.skipif(not (ROOT / "mfbench" / "cli.py").exists(), reason="mfbench/cli.py does not exist yet")
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:
@@ -156,13 +154,9 @@ RUN = ("run", "rmd17-cc", "--arm", "MF", "--n-high", "50", "--steps", "5", "--se
 
 def call(command: list[str], cwd: Path, expected: int = 0) -> str:
     """Run a command, with no trace of the checkout in its environment; returns its output."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     run = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert run.returncode == expected, (
-        f"{command}: {run.returncode=}\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}"
-    )
+    assert run.returncode == expected, f"{command}: {run.returncode=}\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}"
     return run.stdout
 
 
@@ -218,9 +212,7 @@ def test_the_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> No
     python = make_venv(venv, "--without-pip")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
     call([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], tmp_path)
-    purelib = call(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], empty
-    ).strip()
+    purelib = call([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], empty).strip()
     lent = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     (Path(purelib) / "lent.pth").write_text("\n".join(lent) + "\n")
     check_installed(python, venv, empty)

@@ -64,9 +64,7 @@ def test_an_arm_from_elsewhere_has_a_style_of_its_own():
 
 
 @pytest.mark.parametrize("arm", ["SF-E", "MF", "SF-EF"])
-@pytest.mark.parametrize(
-    ("quantity", "metric", "part"), [("energy", "mae", "test"), ("force", "rmse", "unseen")]
-)
+@pytest.mark.parametrize(("quantity", "metric", "part"), [("energy", "mae", "test"), ("force", "rmse", "unseen")])
 def test_a_curve_is_the_median_over_seeds_in_the_unit_shown(arm, quantity, metric, part):
     table = results_table(seeds=(0, 1, 2))
     curve = plots.learning_curve(table, "ani1x-tz", quantity, metric, "kcal/mol", part)
@@ -80,9 +78,7 @@ def test_a_curve_is_the_median_over_seeds_in_the_unit_shown(arm, quantity, metri
 
 
 def test_single_seeds_are_small_points_when_there_are_several():
-    unlabelled = [
-        e for e in plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force") if not e.label
-    ]
+    unlabelled = [e for e in plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force") if not e.label]
     assert len(unlabelled) == 3
     assert {style(e)["color"] for e in unlabelled} == {plots.ARMS[a].color for a in ("SF-E", "MF", "SF-EF")}
     mf = next(e for e in unlabelled if style(e)["color"] == plots.ARMS["MF"].color)
@@ -92,16 +88,12 @@ def test_single_seeds_are_small_points_when_there_are_several():
 
 
 def test_the_number_of_seeds_is_said():
-    assert "median of 3 seeds" in footnotes(
-        plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force")
-    )
+    assert "median of 3 seeds" in footnotes(plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force"))
     assert "One seed" in footnotes(plots.learning_curve(results_table(), "rmd17-cc", "force"))
 
 
 def test_hover_tells_n_seeds_and_value():
-    marks = labelled(
-        plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force"), hv.Scatter, "MF"
-    )
+    marks = labelled(plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force"), hv.Scatter, "MF")
     row = marks.data.set_index("n_high").loc[50]
     assert (row["n"], row["seeds"]) == ("5,040", "0–2")
     assert row["shown"] == f"{error('MF', 'force', 'mae', 50, 1) * KCAL:.2f}"
@@ -163,9 +155,7 @@ def test_axes_are_logarithmic_and_labelled_with_quantity_metric_and_unit(quantit
 
 
 def test_unit_systems_differ_by_the_conversion_factor():
-    kcal, mev = (
-        plots.learning_curve(results_table(), "rmd17-cc", "force", system=s) for s in ("kcal/mol", "meV")
-    )
+    kcal, mev = (plots.learning_curve(results_table(), "rmd17-cc", "force", system=s) for s in ("kcal/mol", "meV"))
     ratio = labelled(mev, hv.Curve, "MF")["value"] / labelled(kcal, hv.Curve, "MF")["value"]
     assert ratio == pytest.approx(1000 / KCAL, rel=1e-4)
 

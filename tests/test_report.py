@@ -80,9 +80,7 @@ def test_error_table_holds_medians_in_the_units_shown():
     mf = errors.loc[(50, "MF")]
     assert mf["energy mae"] == pytest.approx(error("MF", "energy", "mae", 50, 1) * KCAL, rel=1e-4)
     assert mf["energy rmse"] == pytest.approx(error("MF", "energy", "rmse", 50, 1) * KCAL, rel=1e-4)
-    assert mf["energy_per_atom mae"] == pytest.approx(
-        error("MF", "energy_per_atom", "mae", 50, 1) * 1000, rel=1e-4
-    )
+    assert mf["energy_per_atom mae"] == pytest.approx(error("MF", "energy_per_atom", "mae", 50, 1) * 1000, rel=1e-4)
     assert mf["force rmse"] == pytest.approx(error("MF", "force", "rmse", 50, 1) * KCAL, rel=1e-4)
     assert (mf["n energies"], mf["n forces"], mf["seeds"], mf["n_low"]) == ("240", "5,040", "0–2", 1000)
 

@@ -125,10 +125,11 @@ class HipnnTs(Backbone):
         z = (block.numbers.unsqueeze(-1) == self.elements).to(block.positions.dtype)  # (B, N, E)
         geometry = pair_geometry(block, self.settings.l_max)
         features = [z]
-        for interaction, *atom_layers in self.blocks:  # type: ignore[misc]
-            z = interaction(z, *geometry)
-            for layer in atom_layers:
-                z = layer(z)
+        for layers in self.blocks:
+            assert isinstance(layers, nn.ModuleList)
+            z = layers[0](z, *geometry)
+            for atom_layer in layers[1:]:
+                z = atom_layer(z)
             features.append(z)
         return features
 

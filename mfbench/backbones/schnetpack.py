@@ -43,7 +43,5 @@ class SchNetPackBackbone(Backbone):
 def painn(settings: PaiNNSettings) -> SchNetPackBackbone:
     """PaiNN (Schütt et al., ICML 2021), with Gaussian radial functions and a cosine cutoff."""
     radial = GaussianRBF(n_rbf=settings.n_radial, cutoff=settings.cutoff)
-    network = PaiNN(
-        settings.n_features, settings.n_interactions, radial, CosineCutoff(settings.cutoff)
-    )
+    network = PaiNN(settings.n_features, settings.n_interactions, radial, CosineCutoff(settings.cutoff))
     return SchNetPackBackbone(network, settings.n_features, settings.cutoff)

@@ -63,9 +63,7 @@ def read(declared: Manifest, paths: list[Path]) -> Structures:
     """Read files that follow the manifest's format; what is not such a file raises DataCorrupt."""
     reader = READERS[declared.format]
     try:
-        structures = assemble(
-            declared.levels, (frames for path in paths for frames in reader(path, declared))
-        )
+        structures = assemble(declared.levels, (frames for path in paths for frames in reader(path, declared)))
     except UserError:
         raise
     except _UNREADABLE as error:
@@ -85,9 +83,7 @@ def _data_folder(declared: Manifest) -> Path:
 
 def _check_counts(declared: Manifest, structures: Structures) -> None:
     if len(structures) != declared.n_structures:
-        raise DataCorrupt(
-            f"{declared.name}: expected {declared.n_structures:,} structures, got {len(structures):,}"
-        )
+        raise DataCorrupt(f"{declared.name}: expected {declared.n_structures:,} structures, got {len(structures):,}")
     for labels in declared.labels:
         column = structures.level_index(labels.level)
         for kind, mask, expected in (
@@ -96,6 +92,4 @@ def _check_counts(declared: Manifest, structures: Structures) -> None:
         ):
             got = int(np.count_nonzero(mask[:, column]))
             if got != expected:
-                raise DataCorrupt(
-                    f"{declared.name}: expected {expected:,} {kind} at {labels.level}, got {got:,}"
-                )
+                raise DataCorrupt(f"{declared.name}: expected {expected:,} {kind} at {labels.level}, got {got:,}")

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench import units
 from mfbench.datasets.base import labels_of, numeric, require
 from mfbench.manifest import Manifest
 from mfbench.structures import Frames
@@ -23,7 +24,7 @@ def read(path: Path, manifest: Manifest) -> Iterator[Frames]:
                 return numeric(path, key, group[key][()]).astype(np.float64)
 
             numbers = numeric(path, "atomic_numbers", group["atomic_numbers"][()])
-            positions = values("coordinates")
+            positions = values("coordinates") * units.internal(manifest.length_unit)
             energies, forces = labels_of(manifest, values, len(positions), len(numbers), f"{path}, {name}")
             yield Frames(
                 molecule=str(group.attrs.get("molecule", name)),

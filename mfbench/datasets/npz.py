@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench import units
 from mfbench.datasets.base import labels_of, numeric, require
 from mfbench.manifest import Manifest
 from mfbench.structures import Frames, formula
@@ -29,7 +30,8 @@ def _read(path: Path, manifest: Manifest, numbers: str, positions: str) -> Itera
             require(path, archive, key)
             return numeric(path, key, archive[key]).astype(np.float64)
 
-        z, xyz = numeric(path, numbers, archive[numbers]), values(positions)
+        z = numeric(path, numbers, archive[numbers])
+        xyz = values(positions) * units.internal(manifest.length_unit)
         energies, forces = labels_of(manifest, values, len(xyz), len(z), str(path))
         yield Frames(
             molecule=formula(z),
