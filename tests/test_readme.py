@@ -1,0 +1,70 @@
+"""Every command of the README is executed (with few steps), and every claim of a file it names holds."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from mfbench.cli import main
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Set-up, which tests/test_packaging.py runs in environments of its own.
+SET_UP = {
+    "python3 -m venv .venv",
+    ".venv/bin/pip install .",
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 10
+    assert {"make demo", "make test", "mfbench report --reference"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if command in SET_UP:
+        return
+    words = shlex.split(command)
+    if words[0] == "make":
+        done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert {"demo": "mfbench demo", "test": "pytest"}[words[1]] in done.stdout
+        return
+    assert Path(words[0]).name == "mfbench", f"a command that this test does not know: {command}"
+    arguments = words[1:]
+    if "FOLDER" in arguments:
+        arguments[arguments.index("FOLDER")] = str(request.getfixturevalue("shared_real"))
+    if arguments[0] in ("run", "demo"):
+        arguments += ["--steps", "2"]
+    if arguments[0] == "demo":
+        arguments += ["--cases", "rmd17-cc"]
+    monkeypatch.chdir(tmp_path)
+    if arguments == ["report"]:
+        assert main(["run", "rmd17-cc", "--arm", "SF-E", "--steps", "2"]) == 0
+    assert main(arguments) == 0
+
+
+def test_the_case_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = blocks("yaml")
+    (tmp_path / "mycase.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "mycase.yaml", "--arm", "MF", "--steps", "2"]) == 0
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    for name in re.findall(r"`((?:benchmarks|tests|notebooks|data_manifests)/[\w./]+)`", README):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / name).exists(), name
+
+
