@@ -1,6 +1,6 @@
 """The README's figure: learning curves of the shipped demo run, drawn in a headless Chromium.
 
-    python benchmarks/figure.py --out benchmarks/results/demo.png
+python benchmarks/figure.py --out benchmarks/results/demo.png
 """
 
 import argparse

@@ -22,7 +22,7 @@ class Preset:
 # Each arm's own best learning rate, by validation error: benchmarks/learning_rate_search.py.
 _DEMO = Preset(
     name="demo",
-    learning_rates={"SF-E": 1e-3, "MF": 4e-3, "SF-EF": 8e-3, "SF-low": 8e-3},
+    learning_rates={"SF-E": 1e-3, "MF": 4e-3, "SF-EF": 8e-3, "SF-low": 3.2e-2},
 )
 
 # The authors' public script (hippynn pull request 168). It does not say up to what size the batch is raised;

@@ -66,5 +66,3 @@ def test_files_that_the_readme_names_exist() -> None:
         assert (ROOT / name).exists(), name
     for name in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / name).exists(), name
-
-
