@@ -110,8 +110,9 @@ def experiment(
         raise UserError(f"n_high: expected at least 10 structures for arm {chosen.name}, got 0")
     start = preset(preset_name)
     optimisation_settings = {**start.optimisation, **(optimisation or {})}
-    if arm_name in start.learning_rates:
-        optimisation_settings.setdefault("learning_rate", start.learning_rates[arm_name])
+    rates = start.learning_rates.get(backbone_name, {})
+    if arm_name in rates:
+        optimisation_settings.setdefault("learning_rate", rates[arm_name])
     if not chosen.uses_low:
         settings["n_low"] = None
     try:
@@ -176,7 +177,7 @@ def build(settings: Experiment, prepared: Prepared) -> tuple[Potential, list[Any
         settings.pooled,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.default_generator.manual_seed(settings.seed)  # torch.manual_seed would reach every GPU, too
         return arms.arm(settings.arm).build(problem, lambda: kind.build(present, network))
 
 
@@ -316,7 +317,7 @@ def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, se
                 name: forces(out, positions, structures.level_index(name), create_graph=False).cpu().numpy()
                 for name in set(heads)
             }
-        rows = np.asarray([row_of[int(index)] for index in block.index], dtype=np.int64)
+        rows = np.asarray([row_of[index] for index in block.index.tolist()], dtype=np.int64)
         energies[rows] = out.detach().cpu().numpy()
         counts = part.n_atoms[rows]
         inside = np.arange(positions.shape[1]) < counts[:, None]

@@ -23,7 +23,6 @@ CONDA_NAMES = {
     "tblite": "tblite-python",
     "types-pyyaml": "types-pyyaml",
 }
-needs_cli = pytest.mark.skipif(not (ROOT / "mfbench" / "cli.py").exists(), reason="mfbench/cli.py does not exist yet")
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:
@@ -121,7 +120,6 @@ assert not code, code
 """
 
 
-@needs_cli
 def test_help_is_quick() -> None:
     assert not {"torch", "panel"} & loaded_by(HELP)
     assert best_seconds(HELP) < 0.5
@@ -129,15 +127,11 @@ def test_help_is_quick() -> None:
 
 @pytest.mark.parametrize("file", ["mfbench/results.py", "mfbench/plots.py", "mfbench/report.py"])
 def test_what_shows_results_does_not_load_torch(file: str) -> None:
-    if not (ROOT / file).exists():
-        pytest.skip(f"{file} does not exist yet")
     assert "torch" not in loaded_by(f"import {file.removesuffix('.py').replace('/', '.')}")
 
 
 def test_the_dashboard_does_not_load_torch() -> None:
     page = ROOT / "dashboards" / "overview.py"
-    if not page.exists():
-        pytest.skip("dashboards/overview.py does not exist yet")
     assert "torch" not in loaded_by(f"import runpy; runpy.run_path({str(page)!r})")
 
 
@@ -201,7 +195,6 @@ def test_the_wheel_holds_what_is_needed_and_nothing_else(wheel: Path) -> None:
     assert wheel.stat().st_size < 30e6
 
 
-@needs_cli
 def test_the_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     """Installed beside this environment's third-party packages, which a .pth file lends to a fresh one.
 
@@ -218,7 +211,6 @@ def test_the_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> No
     check_installed(python, venv, empty)
 
 
-@needs_cli
 @pytest.mark.slow
 def test_the_wheel_installs_with_its_dependencies(wheel: Path, tmp_path: Path) -> None:
     """Downloads gigabytes. PIP_OPTIONS is heeded as in the Makefile."""

@@ -1,0 +1,29 @@
+"""The same numbers on a GPU; skipped visibly where there is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mfbench import results
+from mfbench.experiment import experiment, run
+from mfbench.predictions import Predictions
+from mfbench.structures import read_arrays
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
+
+
+@pytest.mark.parametrize("backbone", ["hipnn-ts", "painn"])
+@pytest.mark.parametrize("arm", ["SF-E", "MF", "SF-EF", "SF-low"])
+def test_training_agrees_with_the_cpu(arm: str, backbone: str, tmp_path: Path) -> None:
+    settings = experiment(
+        "ani1x-tz", arm, backbone_name=backbone, dtype="float64", optimisation={"steps": 20, "validations": 4}
+    )
+    predicted = {}
+    for device in ("cpu", "cuda"):
+        folder = run(settings, tmp_path / device, device)
+        assert results.is_finished(folder)
+        predicted[device] = read_arrays(folder / "predictions.h5", Predictions)
+    for name in ("energy_predicted", "force_predicted"):
+        np.testing.assert_allclose(getattr(predicted["cuda"], name), getattr(predicted["cpu"], name), atol=1e-5)
