@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from mfbench import __version__
 from mfbench.errors import UserError
+from mfbench.machine import wait_passively
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
+    wait_passively()
     try:
         options = _parser().parse_args(arguments)
         options.function(options)
