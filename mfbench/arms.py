@@ -12,7 +12,7 @@ from mfbench.backbones.base import Backbone
 from mfbench.batch import Source, Term
 from mfbench.errors import LabelsMissing, unknown
 from mfbench.potential import AtomicEnergies, HeadsPotential, Potential, fit_atomic_energies
-from mfbench.splits import Selection
+from mfbench.splits import Indices, Selection
 from mfbench.structures import Structures
 from mfbench.training import Optimisation, Stage
 
@@ -84,6 +84,13 @@ def _labelled(structures: Structures, source: Source) -> Source:
     return Source(source.indices[keep], source.terms)
 
 
+def _single_fidelity(
+    problem: Problem, backbone: BuildBackbone, term: Term, train: Indices, validation: Indices
+) -> tuple[Potential, list[Stage]]:
+    """One network that learns, and is selected by, the labels of one level."""
+    return _one_network(problem, backbone, (Source(train, (term,)),), (Source(validation, (term,)),))
+
+
 @final
 class SFE(Arm):
     """Single fidelity, high-level energies only. Never sees a high-level force."""
@@ -91,14 +98,8 @@ class SFE(Arm):
     name, uses_low, uses_high = "SF-E", False, True
 
     def build(self, problem: Problem, backbone: BuildBackbone) -> tuple[Potential, list[Stage]]:
-        terms = (Term(problem.high),)
         chosen = problem.selection
-        return _one_network(
-            problem,
-            backbone,
-            (Source(chosen.train_high, terms),),
-            (Source(chosen.validation_high, terms),),
-        )
+        return _single_fidelity(problem, backbone, Term(problem.high), chosen.train_high, chosen.validation_high)
 
 
 @final
@@ -108,14 +109,8 @@ class SFEF(Arm):
     name, uses_low, uses_high = "SF-EF", False, True
 
     def build(self, problem: Problem, backbone: BuildBackbone) -> tuple[Potential, list[Stage]]:
-        terms = (Term(problem.high, forces=True),)
-        chosen = problem.selection
-        return _one_network(
-            problem,
-            backbone,
-            (Source(chosen.train_high, terms),),
-            (Source(chosen.validation_high, terms),),
-        )
+        chosen, term = problem.selection, Term(problem.high, forces=True)
+        return _single_fidelity(problem, backbone, term, chosen.train_high, chosen.validation_high)
 
 
 @final
@@ -125,14 +120,8 @@ class SFLow(Arm):
     name, uses_low, uses_high = "SF-low", True, False
 
     def build(self, problem: Problem, backbone: BuildBackbone) -> tuple[Potential, list[Stage]]:
-        terms = (Term(problem.low, forces=True),)
-        chosen = problem.selection
-        return _one_network(
-            problem,
-            backbone,
-            (Source(chosen.train_low, terms),),
-            (Source(chosen.validation_low, terms),),
-        )
+        chosen, term = problem.selection, Term(problem.low, forces=True)
+        return _single_fidelity(problem, backbone, term, chosen.train_low, chosen.validation_low)
 
 
 @final

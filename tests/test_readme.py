@@ -1,5 +1,6 @@
 """Every command of the README is executed (with few steps), and every claim of a file it names holds."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -66,3 +67,24 @@ def test_files_that_the_readme_names_exist() -> None:
         assert (ROOT / name).exists(), name
     for name in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / name).exists(), name
+
+
+def measured() -> dict[tuple[str, str, str], dict[str, float | None]]:
+    """(case as the README names it, n_high, quantity) -> medians, from benchmarks/results."""
+    found = {}
+    for name, label in (("paired-seeds", "`{}`"), ("ethanol-ccsd_t", "`{}`, ethanol")):
+        (file,) = (ROOT / "benchmarks" / "results").glob(f"{name}-cpu-*.json")
+        for row in json.loads(file.read_text())["medians"]:
+            if row["part"] == "test" and row["metric"] == "mae":
+                found[label.format(row["case"]), str(row["n_high"]), row["quantity"]] = row
+    return found
+
+
+def test_figures_are_those_measured() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines()]
+    rows = [row for row in rows if len(row) == 8 and row[2] in ("energy", "force")]
+    assert len(rows) == 10
+    for case, n_high, quantity, *shown in rows:
+        got = measured()[case, n_high, quantity]
+        values = [got[key] for key in ("SF-E", "MF", "SF-EF", "ratio", "gap_closed")]
+        assert shown == ["–" if value is None else f"{value:.2f}" for value in values]
