@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 from mfbench import __version__
 from mfbench.errors import UserError
-from mfbench.machine import wait_passively
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--learning-rate", type=float, metavar="X")
     run.add_argument("--dtype", default="float32", help="float32 or float64")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
-    run.add_argument("--threads", type=int, metavar="N", help="CPU threads (the cores of this allocation)")
+    run.add_argument("--threads", type=int, metavar="N", help="CPU threads (the preset's: demo 1, paper all cores)")
     add_runs(run)
     add_unit(run)
 
@@ -90,7 +89,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
-    wait_passively()
     try:
         options = _parser().parse_args(arguments)
         options.function(options)

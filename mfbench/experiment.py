@@ -115,6 +115,8 @@ def experiment(
         optimisation_settings.setdefault("learning_rate", rates[arm_name])
     if not chosen.uses_low:
         settings["n_low"] = None
+    if settings.get("threads") is None:
+        settings["threads"] = start.threads
     try:
         return Experiment(
             case=declared.name,

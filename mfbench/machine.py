@@ -51,12 +51,3 @@ def _cgroups(root: Path, membership: Path) -> Iterator[Path]:
             top = root / "cpu" if controllers else root
             parts = Path(path).parts[1:]
             yield from (top.joinpath(*parts[: depth + 1]) for depth in range(len(parts)))
-
-
-def wait_passively() -> None:
-    """Let idle threads of OpenMP sleep instead of spin; to be called before torch is loaded.
-
-    A spinning thread that shares its core with another process slows a training of small networks down by
-    an order of magnitude. A wait policy that the environment sets already is left as it is.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -17,12 +17,15 @@ class Preset:
     learning_rates: dict[str, dict[str, float]] = field(default_factory=dict)  # backbone -> arm -> rate
     epochs: int | None = None  # budget in passes over the largest source, instead of steps
     pooled: bool = False
+    threads: int | None = None  # None: all cores of this process's allocation
 
 
 # Each arm's own best learning rate, by validation error: benchmarks/learning_rate_search.py. It was searched
 # for the network of the study alone; other backbones take the one default rate for all arms.
 _DEMO = Preset(
     name="demo",
+    # So small a network gains nothing from a second thread, and loses much where threads share a core.
+    threads=1,
     learning_rates={"hipnn-ts": {"SF-E": 1e-3, "MF": 4e-3, "SF-EF": 8e-3, "SF-low": 3.2e-2}},
 )
 

@@ -97,12 +97,3 @@ def test_least_of_all(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores(tree) == 5
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 7}, raising=False)
     assert cores(tree) == 2
-
-
-def test_a_wait_policy_of_the_users_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    machine.wait_passively()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    machine.wait_passively()
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
