@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from mfbench import provenance, results
@@ -28,15 +29,15 @@ ARMS = ("SF-E", "MF", "SF-EF")
 BOUNDS = {"energy": 0.7, "force": 0.6}
 
 
-def one(task: tuple[str, str, int, int, str, Path, Path | None]) -> str:
-    """Run one experiment; a line to print."""
+def one(task: tuple[str, str, int, int, str, Path, Path | None]) -> tuple[str, Path | None]:
+    """Run one experiment; a line to print, and its run folder."""
     name, arm, n_high, seed, data, runs, folder = task
     settings = experiment(name, arm, data=data, n_high=n_high, seed=seed, threads=1)
     try:
-        run(settings, runs, data_folder=folder)
+        done = run(settings, runs, data_folder=folder)
     except LabelsMissing as error:
-        return f"{name} {arm} n_high={n_high} seed={seed}: n = 0, {error}"
-    return f"{name} {arm} n_high={n_high} seed={seed}: done"
+        return f"{name} {arm} n_high={n_high} seed={seed}: n = 0, {error}", None
+    return f"{name} {arm} n_high={n_high} seed={seed}: done", done
 
 
 def main() -> None:
@@ -56,15 +57,17 @@ def main() -> None:
         for n_high in args.sizes or [min(case(name).variant(args.data).sizes)]
     ]
     with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
-        for done, line in enumerate(pool.imap_unordered(one, tasks), 1):
+        folders = []
+        for done, (line, folder) in enumerate(pool.imap_unordered(one, tasks), 1):
             print(f"[{done}/{len(tasks)}] {line}", flush=True)
-    table = results.load_runs(args.runs)
-    table = table[table["case"].isin(args.cases) & (table["data"] == args.data) & table["seed"].isin(args.seeds)]
+            folders += [folder] if folder else []
+    table = pd.concat([results.read_metrics(folder / results.METRICS_FILE) for folder in sorted(folders)])
     gaps = results.gap_closed(results.shown(table))
     keys = ["case", "n_high", "part", "quantity", "metric"]
     columns = ["SF-E", "MF", "SF-EF", "ratio", "gap_closed"]
     medians = gaps.groupby(keys)[columns].median().reset_index()
     medians["seeds"] = gaps.groupby(keys)["seed"].nunique().to_numpy()
+    medians["seeds_with_a_gap"] = gaps.groupby(keys)["gap_closed"].count().to_numpy()
     print(medians.round(3).to_string(index=False))
     bounds = []
     for row in medians.to_dict("records"):

@@ -111,9 +111,9 @@ class Overview(pn.viewable.Viewer):
 
     def status(self) -> str:
         """One line: what is shown, and from where."""
-        runs = self.table["run"].nunique()
+        runs = self.table.loc[self.table["n"] > 0, "run"].nunique()
         where = f"in {self.folder}" if self.source == "runs" else "shipped with mfbench"
-        devices = ", ".join(sorted(set(self.table["device"])))
+        devices = ", ".join(sorted(set(self.table["device"]) - {""}))
         seeds = report.seeds_text(self.table)
         if self.table["seed"].nunique() == 1:
             seeds += " only, so nothing is known of the spread"
@@ -208,7 +208,9 @@ def _html(content: str) -> pn.pane.HTML:
 def _side_by_side(layout: hv.Layout) -> pn.FlexBox:
     """The layout's elements beside each other, below each other on a narrow screen."""
     panes = [
-        pn.pane.HoloViews(element, sizing_mode="stretch_width", styles={"flex": "1 1 420px", "min-width": "0"})
+        pn.pane.HoloViews(
+            element, linked_axes=False, sizing_mode="stretch_width", styles={"flex": "1 1 420px", "min-width": "0"}
+        )
         for element in layout
     ]
     return pn.FlexBox(*panes, gap="8px 32px", sizing_mode="stretch_width")

@@ -77,10 +77,7 @@ def _labelled(structures: Structures, source: Source) -> Source:
             if wanted:
                 keep &= mask[source.indices, column]
                 if not keep.any():
-                    raise LabelsMissing(
-                        f"no {kind} at {term.level} to train on: expected some among the "
-                        f"{len(source.indices)} structures selected, found none"
-                    )
+                    raise LabelsMissing(f"no {kind} at {term.level} to train on: the structures selected have none")
     return Source(source.indices[keep], source.terms)
 
 

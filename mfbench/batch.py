@@ -6,6 +6,7 @@ depends on the arrangement. Everything here but the gathering of arrays happens 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -155,6 +156,11 @@ def arrange(
     return blocks
 
 
+@lru_cache(maxsize=8)
+def _epoch_order(seed: int, stream: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, stream, epoch]).permutation(count)
+
+
 def draw(source: Source, batch_size: int, seed: int, stream: int, step: int) -> Source:
     """The structures of a source that a step trains on: a function of (seed, stream, step) alone.
 
@@ -166,7 +172,7 @@ def draw(source: Source, batch_size: int, seed: int, stream: int, step: int) -> 
     at, need = step * size, size
     while need:
         epoch, offset = divmod(at, count)
-        order = np.random.default_rng([seed, stream, epoch]).permutation(count)[offset : offset + need]
+        order = _epoch_order(seed, stream, epoch, count)[offset : offset + need]
         chosen.append(source.indices[order])
         at, need = at + len(order), need - len(order)
     return Source(np.concatenate(chosen), source.terms)

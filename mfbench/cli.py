@@ -5,6 +5,7 @@ loads torch.
 """
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -68,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = add("demo", "run three cases x arms x two sizes on the mini data and write a report", function=_demo)
     demo.add_argument("--cases", nargs="+", metavar="CASE", help="only these cases")
     demo.add_argument("--seed", type=int, default=0, help="as for run (0)")
-    demo.add_argument("--steps", type=int, metavar="N", help="gradient steps, to try it out (the preset's)")
+    demo.add_argument(
+        "--steps", type=int, metavar="N", help="gradient steps; few only try the machinery out (the preset's)"
+    )
     demo.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
     demo.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(./report.html)")
     add_runs(demo)
@@ -89,15 +92,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 2 for bad input, 130 when stopped by Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Greek letters is no reason to stop
     try:
         options = _parser().parse_args(arguments)
         options.function(options)
+        sys.stdout.flush()
         return 0
     except UserError as error:
         print(f"mfbench: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        print(f"mfbench: error: cannot use {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        print(f"mfbench: error: cannot use {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -119,7 +128,7 @@ def _cases(options: argparse.Namespace) -> None:
             sizes = " and ".join(str(n) for n in rules.sizes)
             where = "" if data == "mini" else ", needs --data-folder"
             print(f"  --data {data}: {low} (E+F) -> {high} (E), {rules.overlap} geometries; n_high {sizes}{where}")
-    print(f"\nThe cases are inferred. {found.basis}")
+        print(f"  {found.basis}")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -227,6 +236,6 @@ def _device(name: str) -> str:
         raise UserError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:K") from error
     if kind not in ("cpu", "cuda"):
         raise UserError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:K")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {name!r}: torch sees no GPU here; use --device cpu")
+    if kind == "cuda" and (torch.device(name).index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name!r}: torch sees {torch.cuda.device_count()} GPUs here; use --device cpu")
     return name

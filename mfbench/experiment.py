@@ -19,7 +19,7 @@ from mfbench import arms, backbones, provenance, results
 from mfbench.batch import DeviceStructures, Source
 from mfbench.cases import Case, case
 from mfbench.datasets import load_joined
-from mfbench.errors import UserError
+from mfbench.errors import LabelsMissing, UserError
 from mfbench.manifest import Record, manifest
 from mfbench.metrics import ErrorSums, centred
 from mfbench.potential import Potential, forces
@@ -27,7 +27,7 @@ from mfbench.predictions import Predictions, sample_rows
 from mfbench.presets import preset
 from mfbench.splits import Selection, Split, make_split, select
 from mfbench.structures import Structures, save_arrays
-from mfbench.training import FitState, Optimisation, Progress, fit, silent
+from mfbench.training import FitState, Optimisation, Progress, Stage, fit, silent
 
 
 class Experiment(Record):
@@ -60,17 +60,41 @@ class Experiment(Record):
         """The case itself."""
         return case(self.case_file or self.case)
 
+    @property
+    def recipe(self) -> str:
+        """The preset's name, with whatever differs from it: runs of different recipes are never pooled."""
+        own = experiment(
+            self.case_file or self.case, self.arm, data=self.data, backbone_name=self.backbone, preset_name=self.preset
+        )
+        changes: dict[str, Any] = {}
+        for mine, preset_own in (
+            (self.network, own.network),
+            (self.optimisation.model_dump(), own.optimisation.model_dump()),
+            ({"dtype": self.dtype}, {"dtype": own.dtype}),
+        ):
+            changes |= {key: value for key, value in mine.items() if value != preset_own[key]}
+        differing = ", ".join(f"{key}={value}" for key, value in changes.items())
+        return f"{self.preset} ({differing})" if changes else self.preset
+
     def deciding(self) -> dict[str, Any]:
         """What decides the numbers: settings that differ from their defaults, data hashes, split rules."""
         kind = backbones.backbone(self.backbone)
         rules = self.declared.variant(self.data)
+        levels = (self.declared.low, self.declared.high_of(self.data))
+        declared = [manifest(name) for name in rules.datasets]
         return {
             "format": results.FORMAT_VERSION,
             "settings": self.model_dump(mode="json", exclude_defaults=True, exclude={"network", "preset", "case_file"}),
             "network": kind.settings.model_validate(self.network).model_dump(exclude_defaults=True),
-            "levels": [self.declared.low, self.declared.high_of(self.data)],
+            "levels": levels,
             "split": rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes"}),
-            "data": {file.name: file.sha256 for name in rules.datasets for file in manifest(name).files},
+            "data": {file.name: file.sha256 for one in declared for file in one.files},
+            "labels": [
+                {"length": one.length_unit, **labels.model_dump(mode="json", include={"level", "energy", "forces"})}
+                for one in declared
+                for labels in one.labels
+                if labels.level in levels
+            ],
         }
 
     @property
@@ -165,7 +189,7 @@ def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
     return Prepared(structures, low, high, split, selection)
 
 
-def build(settings: Experiment, prepared: Prepared) -> tuple[Potential, list[Any]]:
+def build(settings: Experiment, prepared: Prepared) -> tuple[Potential, list[Stage]]:
     """The experiment's untrained potential and its stages. No global seed is changed."""
     present = tuple(int(z) for z in np.unique(prepared.structures.numbers))
     kind = backbones.backbone(settings.backbone)
@@ -217,6 +241,9 @@ def run(
     """
     folder = runs / settings.name
     if results.is_finished(folder):
+        finished = results.read_metrics(folder / results.METRICS_FILE)
+        if not finished["n"].any():
+            raise LabelsMissing(str(finished["remark"].iloc[0]))
         return folder
     prepared = prepare(settings, data_folder)
     threads = provenance.use_threads(settings.threads)
@@ -243,7 +270,8 @@ def run(
         history.to_csv(temporary, index=False)
     with results.replacing(folder / "weights.safetensors") as temporary:
         heads = {"heads": json.dumps(potential.heads), "levels": json.dumps(potential.levels)}
-        safetensors.torch.save_file(potential.state_dict(), temporary, heads)
+        # Not save_file, which makes a file that only its owner can read.
+        temporary.write_bytes(safetensors.torch.save(potential.state_dict(), heads))
     steps, seconds = sum(s.step for s in states), sum(s.seconds for s in states)
     drawn = sum(
         sum(min(stage.optimisation.batch_size, len(source.indices)) for source in stage.train) * state.step
@@ -261,7 +289,7 @@ def run(
         },
     )
     table = evaluate(predictions).assign(
-        **_identity(settings, prepared),
+        **_identity(settings, _n_low(prepared, stages)),
         steps=steps,
         seconds=seconds,
         structures_per_second=drawn / seconds if seconds else 0.0,
@@ -273,14 +301,20 @@ def run(
     return folder
 
 
-def _identity(settings: Experiment, prepared: Prepared) -> dict[str, Any]:
-    arm = arms.arm(settings.arm)
-    return {
-        "run": settings.name,
-        **{key: getattr(settings, key) for key in results.EXPERIMENT if key not in ("n_low", "n_high")},
-        "n_low": len(prepared.selection.train_low) if arm.uses_low else 0,
-        "n_high": settings.n_high,
-    }
+def _n_low(prepared: Prepared, stages: list[Stage]) -> int:
+    """Structures that are trained on with low-level labels."""
+    used = [
+        source.indices
+        for stage in stages
+        for source in stage.train
+        if prepared.low in {term.level for term in source.terms}
+    ]
+    return len(np.unique(np.concatenate(used))) if used else 0
+
+
+def _identity(settings: Experiment, n_low: int) -> dict[str, Any]:
+    own = {"run": settings.name, "preset": settings.recipe, "n_low": n_low}
+    return {**{key: getattr(settings, key) for key in results.EXPERIMENT if key not in own}, **own}
 
 
 def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Path | None = None) -> Path:
@@ -288,14 +322,16 @@ def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Pa
     folder = runs / settings.name
     if not results.is_finished(folder):
         prepared = prepare(settings, data_folder)
+        parts = [part for part in results.PARTS if len(getattr(prepared.split, part))]
         rows = [
-            _row(level, role, level, "test", quantity, metric, math.nan, 0, reason)
+            _row(level, role, level, part, quantity, metric, math.nan, 0, reason)
+            for part in parts
             for level, role in ((prepared.low, "low"), (prepared.high, "high"))
             for quantity in results.QUANTITIES
             for metric in results.METRICS
         ]
         table = pd.DataFrame(rows).assign(
-            **_identity(settings, prepared), steps=0, seconds=0.0, structures_per_second=0.0, device=""
+            **_identity(settings, 0), steps=0, seconds=0.0, structures_per_second=0.0, device=""
         )
         results.write_json(folder / "settings.json", settings.model_dump(mode="json"))
         results.write_metrics(folder, table)

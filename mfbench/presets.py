@@ -15,7 +15,7 @@ class Preset:
     network: dict[str, dict[str, Any]] = field(default_factory=dict)  # backbone -> settings
     optimisation: dict[str, Any] = field(default_factory=dict)
     learning_rates: dict[str, dict[str, float]] = field(default_factory=dict)  # backbone -> arm -> rate
-    epochs: int | None = None  # budget in passes over the largest source, instead of steps
+    epochs: int | None = None  # budget in passes over the high-level (SF-low: low-level) set, instead of steps
     pooled: bool = False
     threads: int | None = None  # None: all cores of this process's allocation
 
@@ -29,8 +29,9 @@ _DEMO = Preset(
     learning_rates={"hipnn-ts": {"SF-E": 1e-3, "MF": 4e-3, "SF-EF": 8e-3, "SF-low": 3.2e-2}},
 )
 
-# The authors' public script (hippynn pull request 168). It does not say up to what size the batch is raised;
-# 2048 is hippynn's own habit for ANI-1x. Its early stopping is left out: every arm runs its full budget.
+# The authors' public script (hippynn pull request 168), with these departures: no early stopping, since every
+# arm runs its full budget, which is counted in steps of the first batch size; the batch is raised up to 2048,
+# a bound of our own; heads start at zero; gradients are clipped at a large norm.
 _PAPER = Preset(
     name="paper",
     network={

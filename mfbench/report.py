@@ -160,7 +160,7 @@ def gap_table(
     for column in ("SF-E", "error", "SF-EF"):
         gaps[column] = gaps[column] * factor
     grouped = gaps.groupby(keys, sort=False)
-    result = grouped[columns].median().assign(pairs=grouped.size()).reset_index()
+    result = grouped[columns].median().assign(pairs=grouped["ratio"].count()).reset_index()
     order = {name: k for k, name in enumerate([*arm_order(gaps["arm"]), *QUANTITIES])}
     return result.sort_values(keys, key=lambda c: c if c.name == "n_high" else c.map(order), ignore_index=True)
 
@@ -526,6 +526,8 @@ def write_html(
 
 def reference_table() -> pd.DataFrame:
     """The results of this project's own demo run, which ship with the package."""
+    if not (resources.reference() / METRICS_FILE).is_file():
+        raise UserError("no reference results in this copy of mfbench: `mfbench demo` makes your own")
     return read_metrics(resources.reference() / METRICS_FILE)
 
 

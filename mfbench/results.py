@@ -36,7 +36,7 @@ COLUMNS: dict[str, str] = {
     "data": "str",  # variant of the case's data, e.g. "mini"
     "arm": "str",
     "backbone": "str",
-    "preset": "str",
+    "preset": "str",  # with whatever differs from it, e.g. "demo (steps=60)"
     "n_low": "int64",  # low-level structures trained on
     "n_high": "int64",  # high-level structures used, validation included; 0 for SF-low
     "split_seed": "int64",

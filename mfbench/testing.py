@@ -58,7 +58,7 @@ def block_of(structures: Structures, indices: list[int] | None = None, labels: b
 def potential_on(backbone: Backbone, levels: tuple[str, ...] = ("low", "high"), seed: int = 0) -> HeadsPotential:
     """The backbone in float64 with random heads and no atomic energies."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         atomic = AtomicEnergies(np.zeros((119, len(levels))))
         potential = HeadsPotential(copy.deepcopy(backbone), atomic, levels, levels).double()
         for parameter in potential.linear.parameters():
@@ -163,7 +163,7 @@ def stage_loss(potential: Potential, sources: tuple[Source, ...], structures: St
 def check_arm(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> None:
     """What an arm promises: it trains on the labels it names and on no other.
 
-    Checked on its first stage: forces are minus the slope of the energy at every head; spoiling every label
+    Forces are minus the slope of the energy at every head; spoiling every label
     that the arm does not name changes neither loss nor validation, bit for bit; structures outside the
     selection are never drawn; the gradient reaches every trained parameter and is finite.
     """
@@ -178,7 +178,7 @@ def check_arm(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> N
             assert np.isin(source.indices, allowed).all(), "trains on structures that were not selected"
         for source in stage.validation:
             assert np.isin(source.indices, allowed_validation).all(), "validates on structures not selected"
-    spoiled = _spoiled(problem.structures, (*stages[0].train, *stages[0].validation))
+    spoiled = _spoiled(problem.structures, tuple(s for stage in stages for s in (*stage.train, *stage.validation)))
     other, other_stages = _built(arm, replace(problem, structures=spoiled), backbone)
     for part, again in ((s.train, t.train) for s, t in zip(stages, other_stages)):
         loss = stage_loss(potential, part, problem.structures)
@@ -199,7 +199,7 @@ def check_arm(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> N
 def _built(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> tuple[Potential, list[Stage]]:
     """The arm's potential in float64, moved off its start, where gradients may vanish by symmetry."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         potential, stages = arm.build(problem, backbone)
         potential = potential.double()
         with torch.no_grad():

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import safetensors.torch
 import torch
 from pydantic import Field
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mfbench.batch import DeviceStructures, Source, draw
@@ -147,6 +147,8 @@ def fit(
         if checkpoint is not None and time.monotonic() - written > checkpoint_seconds:
             _save(checkpoint, state, parameters, average, best, optimiser)
             written = time.monotonic()
+    if not math.isfinite(state.best_error):
+        raise UserError("no validation error was ever finite; check the labels, or lower the learning rate")
     state.seconds = time.monotonic() - started
     with torch.no_grad():
         torch._foreach_copy_(parameters, best)
@@ -226,15 +228,23 @@ def _load(
     optimiser: torch.optim.Optimizer,
 ) -> FitState:
     device = str(parameters[0].device)
-    with safe_open(path, "pt", device=device) as file, torch.no_grad():
-        state = FitState(**json.loads(file.metadata()["state"]))
+    try:
+        with safe_open(path, "pt", device=device) as file:
+            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = FitState(**json.loads(file.metadata()["state"]))
         for k, parameter in enumerate(parameters):
-            parameter.copy_(file.get_tensor(f"parameter.{k}"))
-            average[k].copy_(file.get_tensor(f"average.{k}"))
-            best[k].copy_(file.get_tensor(f"best.{k}"))
+            if saved[f"parameter.{k}"].shape != parameter.shape:
+                raise KeyError(f"parameter.{k}")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"cannot go on from {path}: {error}; delete that file to train from the start") from error
+    with torch.no_grad():
+        for k, parameter in enumerate(parameters):
+            parameter.copy_(saved[f"parameter.{k}"])
+            average[k].copy_(saved[f"average.{k}"])
+            best[k].copy_(saved[f"best.{k}"])
             optimiser.state[parameter] = {
                 "step": torch.tensor(float(state.step), device=device),
-                "exp_avg": file.get_tensor(f"exp_avg.{k}"),
-                "exp_avg_sq": file.get_tensor(f"exp_avg_sq.{k}"),
+                "exp_avg": saved[f"exp_avg.{k}"],
+                "exp_avg_sq": saved[f"exp_avg_sq.{k}"],
             }
     return state

@@ -92,8 +92,16 @@ def test_missing_labels_are_named() -> None:
     testing.check_arm(arms.SFE(), without, lambda: network(BACKBONES[0]))
 
 
+@pytest.mark.parametrize("arm", [arms.SFE(), arms.MF()], ids=lambda arm: arm.name)
+def test_no_high_level_force_not_even_to_validate(arm: arms.Arm) -> None:
+    _, stages = arm.build(problem(), lambda: network(BACKBONES[0]))
+    terms = [t for stage in stages for source in (*stage.train, *stage.validation) for t in source.terms]
+    assert {term.level for term in terms} >= {problems.HIGH}
+    assert not [term for term in terms if term.level == problems.HIGH and term.forces]
+
+
 class Leaking(arms.Arm):
-    """Declares energies and validates on forces as well: what SF-E must never do."""
+    """Trains on validation structures."""
 
     name, uses_low, uses_high = "leaking", False, True
 

@@ -17,7 +17,7 @@ from mfbench import arms, results
 from mfbench.batch import DeviceStructures
 from mfbench.cases import case_names
 from mfbench.errors import LabelsMissing, UserError
-from mfbench.experiment import Experiment, build, experiment, predict, prepare, record_absent, run
+from mfbench.experiment import Experiment, _n_low, build, experiment, predict, prepare, record_absent, run
 from mfbench.predictions import Predictions
 from mfbench.structures import read_arrays
 from mfbench.training import FitState, Stage
@@ -56,6 +56,9 @@ def test_every_arm_on_every_case(case: str, arm: str, runs: Path) -> None:
         assert (table["n"] == 0).all()
         assert table["value"].isna().all()
         assert (table["remark"] == "no forces").all()
+        assert set(table["part"]) == {"test", "unseen"}
+        with pytest.raises(LabelsMissing, match="no forces"):
+            run(settings, runs)  # recorded as absent or not, the same command says the same
         return
     folder = run(settings, runs)
     assert {path.name for path in folder.iterdir()} == FILES
@@ -177,6 +180,42 @@ def test_the_name_follows_what_decides_the_numbers(tmp_path: Path) -> None:
     assert short(arm="SF-E", n_low=50).name == short(arm="SF-E").name
 
 
+def test_runs_of_other_settings_are_never_pooled(runs: Path) -> None:
+    """The column ``preset`` names what differs, and pairing and plots go by it."""
+    assert experiment("rmd17-cc", "MF").recipe == "demo"
+    assert experiment("rmd17-cc", "MF", optimisation={"steps": 3000}).recipe == "demo"
+    assert short(network={"n_features": 16}).recipe == "demo (n_features=16, steps=6, validations=3)"
+    for steps in (4, 6):
+        for arm in ("SF-E", "MF"):
+            run(short(arm=arm, optimisation={"steps": steps}), runs)
+    gaps = results.gap_closed(results.load_runs(runs))
+    assert set(gaps["preset"]) == {f"demo (steps={steps}, validations=3)" for steps in (4, 6)}
+    assert gaps.groupby(["quantity", "metric"]).size().eq(2).all()
+
+
+def test_a_damaged_checkpoint_is_named(runs: Path) -> None:
+    folder = runs / short().name
+    folder.mkdir()
+    (folder / "checkpoint-0.safetensors").write_bytes(b"cut short")
+    with pytest.raises(UserError, match=r"checkpoint-0\.safetensors.*delete that file"):
+        run(short(), runs)
+
+
+def test_the_label_declarations_decide_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit or key corrected in a manifest makes other runs of the same settings."""
+    from mfbench import experiment as module
+
+    before, whole = short().name, module.manifest
+
+    def corrected(name: str) -> Any:
+        found = whole(name)
+        labels = [one.model_copy(update={"energy": None}) if one.energy else one for one in found.labels]
+        return found.model_copy(update={"labels": tuple(labels)})
+
+    monkeypatch.setattr(module, "manifest", corrected)
+    assert short().name != before
+
+
 def test_a_case_of_ones_own_has_its_own_hash(tmp_path: Path) -> None:
     from mfbench import resources
 
@@ -274,7 +313,10 @@ def test_the_papers_preset_is_the_authors_recipe() -> None:
     assert (settings.network["n_features"], settings.network["n_sensitivities"]) == (120, 20)
     assert (settings.network["n_interactions"], settings.network["n_atom_layers"]) == (2, 4)
     assert (settings.network["soft_max"], settings.network["cutoff"]) == (5.5, 6.5)
-    potential, (stage,) = build(settings, prepare(settings))
+    prepared = prepare(settings)
+    potential, stages = build(settings, prepared)
+    (stage,) = stages
+    assert _n_low(prepared, stages) == 40  # the pool, not all low-level structures
     assert len(stage.train) == 1  # one pool of fully labelled structures
     assert {term.level for term in stage.train[0].terms} == {"wb97x/6-31g*", "wb97x/def2-tzvpp"}
     assert stage.optimisation.steps == 2000  # epochs of one batch
