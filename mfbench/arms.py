@@ -77,7 +77,10 @@ def _labelled(structures: Structures, source: Source) -> Source:
             if wanted:
                 keep &= mask[source.indices, column]
                 if not keep.any():
-                    raise LabelsMissing(f"no {kind} at {term.level} to train on: the structures selected have none")
+                    raise LabelsMissing(
+                        f"no {kind} at {term.level} to train on: "
+                        "expected some among the structures selected, found none"
+                    )
     return Source(source.indices[keep], source.terms)
 
 

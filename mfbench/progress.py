@@ -33,7 +33,7 @@ def bar(place: str, settings: Experiment) -> Iterator[Progress]:
             if key.endswith(" mae")
             for level, quantity, _ in [key.rsplit(" ", 2)]
         }
-        bars[0].set_postfix(errors, refresh=False)
+        bars[0].set_postfix(errors, refresh=bars[0].n == 0)
         bars[0].update(state.step - bars[0].n)
 
     try:
