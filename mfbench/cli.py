@@ -49,18 +49,18 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", "run one experiment and print its errors", function=_run)
     run.add_argument("case", metavar="CASE", help="a test case (see `mfbench cases`) or a YAML file of one's own")
     run.add_argument("--arm", required=True, help="what is trained on which labels: SF-E, MF, SF-EF or SF-low")
-    run.add_argument("--backbone", default="hipnn-ts", help="the network: hipnn-ts or painn")
-    run.add_argument("--preset", default="demo", help="network and recipe: demo (small) or paper")
-    run.add_argument("--data", default="mini", help="variant of the case's data (mini)")
+    run.add_argument("--backbone", help="the network: hipnn-ts (default) or painn")
+    run.add_argument("--preset", help="network and recipe: demo (small, default) or paper")
+    run.add_argument("--data", help="variant of the case's data (mini)")
     run.add_argument("--data-folder", type=Path, metavar="FOLDER", help="where data files that do not ship are")
     run.add_argument("--n-high", type=int, metavar="N", help="high-level structures, validation included")
     run.add_argument("--n-low", type=int, metavar="N", help="low-level training structures (all)")
-    run.add_argument("--seed", type=int, default=0, help="of the training subset and the initial weights (0)")
-    run.add_argument("--split-seed", type=int, default=0, help="of the parts: test, validation, pools (0)")
+    run.add_argument("--seed", type=int, metavar="N", help="of the training subset and the initial weights (0)")
+    run.add_argument("--split-seed", type=int, metavar="N", help="of the parts: test, validation, pools (0)")
     run.add_argument("--steps", type=int, metavar="N", help="gradient steps")
     run.add_argument("--batch-size", type=int, metavar="N", help="structures per level and step")
     run.add_argument("--learning-rate", type=float, metavar="X")
-    run.add_argument("--dtype", default="float32", help="float32 or float64")
+    run.add_argument("--dtype", help="float32 (default) or float64")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
     run.add_argument("--threads", type=int, metavar="N", help="CPU threads (the preset's: demo 1, paper all cores)")
     add_runs(run)
@@ -138,11 +138,6 @@ def _run(options: argparse.Namespace) -> None:
     from mfbench.results import METRICS_FILE, UNIT_SYSTEMS, read_metrics
 
     _check_choice("unit system", options.unit, UNIT_SYSTEMS)
-    asked = {
-        "steps": options.steps,
-        "batch_size": options.batch_size,
-        "learning_rate": options.learning_rate,
-    }
     settings = experiment(
         options.case,
         options.arm,
@@ -150,17 +145,18 @@ def _run(options: argparse.Namespace) -> None:
         backbone_name=options.backbone,
         preset_name=options.preset,
         n_high=options.n_high,
-        n_low=options.n_low,
-        seed=options.seed,
-        split_seed=options.split_seed,
-        dtype=options.dtype,
-        threads=options.threads,
-        optimisation={key: value for key, value in asked.items() if value is not None},
+        optimisation=_given(options, "steps", "batch_size", "learning_rate"),
+        **_given(options, "n_low", "seed", "split_seed", "dtype", "threads"),
     )
     with bar("", settings) as progress:
         folder = run(settings, options.runs, _device(options.device), options.data_folder, progress)
     print(run_text(read_metrics(folder / METRICS_FILE), options.unit))
     print(f"Run folder: {folder}")
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given; those that were not keep the defaults of the settings."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _demo(options: argparse.Namespace) -> None:

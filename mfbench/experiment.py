@@ -109,9 +109,9 @@ def experiment(
     case_name: str,
     arm_name: str,
     *,
-    data: str = "mini",
-    backbone_name: str = "hipnn-ts",
-    preset_name: str = "demo",
+    data: str | None = None,
+    backbone_name: str | None = None,
+    preset_name: str | None = None,
     n_high: int | None = None,
     network: dict[str, Any] | None = None,
     optimisation: dict[str, Any] | None = None,
@@ -120,6 +120,7 @@ def experiment(
     """An experiment, resolved: preset first, then what is given.
 
     Args:
+        data, backbone_name, preset_name: by default those of ``Experiment``.
         n_high: high-level structures, validation included; by default the smallest of the case's sizes. Arms
             that do not use the high level have 0, arms that do not use the low level have no ``n_low``.
         network, optimisation: settings that differ from the preset's.
@@ -128,6 +129,9 @@ def experiment(
     Raises:
         UserError: an unknown name, or a value out of range.
     """
+    data = data or Experiment.model_fields["data"].default
+    backbone_name = backbone_name or Experiment.model_fields["backbone"].default
+    preset_name = preset_name or Experiment.model_fields["preset"].default
     chosen, declared = arms.arm(arm_name), case(case_name)
     rules = declared.variant(data)
     if chosen.uses_high and n_high == 0:

@@ -24,7 +24,7 @@ class Preset:
 # for the network of the study alone; other backbones take the one default rate for all arms.
 _DEMO = Preset(
     name="demo",
-    # So small a network gains nothing from a second thread, and loses much where threads share a core.
+    # So small a network gains little from a second thread, and loses much where threads share a core.
     threads=1,
     learning_rates={"hipnn-ts": {"SF-E": 1e-3, "MF": 4e-3, "SF-EF": 8e-3, "SF-low": 3.2e-2}},
 )

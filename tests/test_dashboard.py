@@ -63,7 +63,7 @@ def test_page_shows_every_case_at_first(overview, runs):
     shown = html_of(view)
     assert "PBE/def2-SVP → CCSD/cc-pVDZ" in shown
     assert NO_FORCES in shown
-    assert "57 finished runs" in shown
+    assert "51 finished runs" in shown
     assert "seeds 0–2" in shown
 
 
