@@ -26,17 +26,17 @@ def main() -> None:
     hv.extension("bokeh")
     table = report.reference_table()
     rows = [[hv.render(plots.learning_curve(table, case, q)) for case in CASES] for q in ("energy", "force")]
-    page = file_html(gridplot(rows, toolbar_location=None), INLINE)
+    page = file_html(gridplot(rows, toolbar_location=None, sizing_mode="stretch_width"), INLINE)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         html = Path(folder) / "figure.html"
         html.write_text(page, encoding="utf-8")
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        tab = browser.new_page(viewport={"width": 1800, "height": 1200})
+        tab = browser.new_page(viewport={"width": 1700, "height": 600})
         tab.goto(html.as_uri())
         tab.wait_for_timeout(2000)
-        tab.locator(".bk-GridPlot").screenshot(path=str(args.out))
+        tab.screenshot(path=str(args.out), full_page=True)
         browser.close()
 
 

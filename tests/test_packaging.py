@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {
     "torch": "pytorch",
     "playwright": "playwright-python",
-    "jupyter-bokeh": "jupyter_bokeh",
     "tblite": "tblite-python",
     "types-pyyaml": "types-pyyaml",
 }
