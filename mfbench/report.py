@@ -331,6 +331,12 @@ STYLE = """
 .mfb .card small{display:block;color:var(--soft);font-size:14px;line-height:1.35}
 """
 
+
+def styled(*parts: str) -> str:
+    """Pieces of HTML with the style they need, for a notebook's ``HTML``."""
+    return f'<div class="mfb"><style>{STYLE}</style>{"".join(parts)}</div>'
+
+
 _SHAPES = {
     "circle": '<circle cx="7" cy="7" r="5.5"/>',
     "square": '<rect x="2" y="2" width="10" height="10"/>',
