@@ -11,6 +11,16 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
+# What a finished run folder holds.
+RUN_FILES = {
+    "settings.json",
+    "provenance.json",
+    "history.csv",
+    "predictions.h5",
+    "split.npz",
+    "weights.safetensors",
+    "metrics.parquet",
+}
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import RUN_FILES
 
 from mfbench import results
 from mfbench.cli import main
@@ -245,15 +246,7 @@ def test_run_prints_errors_and_leaves_a_run_folder(tmp_path: Path, capsys: Captu
     (folder,) = (tmp_path / "tmp").iterdir()
     assert f"Run folder: {Path('tmp') / folder.name}" in captured.out
     assert "Traceback" not in captured.err
-    assert {path.name for path in folder.iterdir()} == {
-        "settings.json",
-        "provenance.json",
-        "history.csv",
-        "predictions.h5",
-        "split.npz",
-        "weights.safetensors",
-        "metrics.parquet",
-    }
+    assert {path.name for path in folder.iterdir()} == RUN_FILES
 
     # What is printed is what the predictions say, recomputed here.
     printed = {(row[0], row[2]): row for row in rows_of(captured.out) if len(row) >= 7}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import RUN_FILES
 from safetensors.torch import load_file
 
 from mfbench import arms, results
@@ -22,15 +23,6 @@ from mfbench.predictions import Predictions
 from mfbench.structures import read_arrays
 from mfbench.training import FitState, Stage
 
-FILES = {
-    "settings.json",
-    "provenance.json",
-    "history.csv",
-    "predictions.h5",
-    "split.npz",
-    "weights.safetensors",
-    "metrics.parquet",
-}
 TIMES = ["run", "seconds", "structures_per_second"]
 
 
@@ -61,7 +53,7 @@ def test_every_arm_on_every_case(case: str, arm: str, runs: Path) -> None:
             run(settings, runs)  # recorded as absent or not, the same command says the same
         return
     folder = run(settings, runs)
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir()} == RUN_FILES
     table = metrics(folder)
     assert set(table["part"]) == ({"test"} if case == "rmd17-cc" else {"test", "unseen"})
     judged = table[(table["role"] == "high") & (table["head"] == table["level"])]
@@ -151,7 +143,7 @@ def test_a_crash_while_writing_loses_nothing(lost: str, runs: Path, monkeypatch:
         with pytest.raises(OSError, match="disk full"):
             run(short(), runs, checkpoint_seconds=0.0)
     assert results.load_runs(runs).empty
-    assert {path.name for path in run(short(), runs).iterdir()} == FILES
+    assert {path.name for path in run(short(), runs).iterdir()} == RUN_FILES
 
 
 def test_the_name_follows_what_decides_the_numbers(tmp_path: Path) -> None:
