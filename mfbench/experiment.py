@@ -277,10 +277,6 @@ def run(
         # Not save_file, which makes a file that only its owner can read.
         temporary.write_bytes(safetensors.torch.save(potential.state_dict(), heads))
     steps, seconds = sum(s.step for s in states), sum(s.seconds for s in states)
-    drawn = sum(
-        sum(min(stage.optimisation.batch_size, len(source.indices)) for source in stage.train) * state.step
-        for stage, state in zip(stages, states)
-    )
     results.write_json(
         folder / results.PROVENANCE_FILE,
         {
@@ -296,7 +292,7 @@ def run(
         **_identity(settings, _n_low(prepared, stages)),
         steps=steps,
         seconds=seconds,
-        structures_per_second=drawn / seconds if seconds else 0.0,
+        structures_per_second=sum(s.drawn for s in states) / seconds,
         device=provenance.device_name(where),
     )
     results.write_metrics(folder, table)

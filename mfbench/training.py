@@ -59,6 +59,7 @@ class FitState:
     batch_size: int
     step: int = 0
     seconds: float = 0.0
+    drawn: int = 0  # structures, over all steps
     best_step: int = 0
     best_error: float = math.inf
     plateau_factor: float = 1.0
@@ -127,6 +128,7 @@ def fit(
         norm = nn.utils.clip_grad_norm_(parameters, o.clip_norm)
         optimiser.step()
         state.step += 1
+        state.drawn += sum(len(source.indices) for source in drawn)
         # A short memory at first, so that the average does not carry the initial weights along.
         decay = min(o.ema_decay, state.step / (state.step + 10))
         with torch.no_grad():

@@ -105,6 +105,7 @@ def test_the_best_weights_are_kept_after_the_full_budget() -> None:
     state = fit(potential, stage, data, seed=0)
     selected = [row["selected"] for row in state.history]
     assert state.step == 80
+    assert state.drawn == 80 * 16
     assert len(selected) == 20
     assert state.best_step < 80  # or the test would prove nothing
     assert state.best_error == min(selected)
