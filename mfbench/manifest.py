@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mfbench import levels, resources, units
 from mfbench.errors import DataCorrupt, UserError, unknown
@@ -32,6 +32,13 @@ def _has_dimension(expected: str) -> Any:
 def _safe_name(path: str) -> str:
     if PurePosixPath(path).name != path or "\\" in path or path in ("", ".", ".."):
         raise ValueError(f"expected a plain file name, got {path!r}")
+    return path
+
+
+def _safe_path(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or str(pure) != path or path == ".":
+        raise ValueError(f"expected a plain relative path, got {path!r}")
     return path
 
 
@@ -65,17 +72,79 @@ class Labels(Record):
     level: LevelName
     energy: Energy | None = None
     forces: Forces | None = None
-    n_energy: int = 0
-    n_forces: int = 0
+    n_energy: int | None = Field(0, ge=0, description="null: not known beforehand, reported and not checked")
+    n_forces: int | None = Field(0, ge=0)
 
 
-class DataFile(Record):
-    """One file of a dataset."""
+class Content(Record):
+    """What a file holds, beyond what its format says."""
+
+    molecule: str | None = Field(None, description="name of its molecule, where the file itself has none")
+    set: str | None = Field(None, description="named set that its structures belong to, e.g. train")
+    index_of: str | None = Field(None, description="it lists the rows that make up this named set, one a line")
+    n_structures: int | None = Field(None, gt=0)
+
+
+class Member(Content):
+    """A file inside an archive. Its path is compared, never written to."""
+
+    path: Annotated[str, AfterValidator(_safe_path)]
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+
+    @property
+    def name(self) -> str:
+        """The file's own name, without folders."""
+        return PurePosixPath(self.path).name
+
+
+class DataFile(Content):
+    """One file of a dataset: plain, or an archive of which the members are read.
+
+    Where nobody published a hash of the whole (``sha256`` is absent), the members' own checks stand for it.
+    """
 
     name: Annotated[str, AfterValidator(_safe_name)]
-    bytes: int = Field(gt=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int | None = Field(None, gt=0)
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     urls: tuple[Annotated[str, AfterValidator(_safe_url)], ...] = ()
+    members: tuple[Member, ...] = ()
+
+    @model_validator(mode="after")
+    def _checkable(self) -> "DataFile":
+        if self.sha256 is None and not self.members:
+            raise ValueError(f"file {self.name}: expected a sha256, or members with checks of their own")
+        names = [member.name for member in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError(f"file {self.name}: expected members of different names, got {sorted(names)}")
+        return self
+
+    @property
+    def contents(self) -> tuple["DataFile | Member", ...]:
+        """The files that are read: its members, or itself."""
+        return self.members or (self,)
+
+
+class Probe(Record):
+    """A value that the right data have and no other: checked by ``mfbench data check``.
+
+    ``mean energy`` and ``mean absolute force`` (component) are means over a molecule's structures; ``has energy``
+    asks that one of them has this energy.
+    """
+
+    quantity: Literal["mean energy", "mean absolute force", "has energy"]
+    level: LevelName
+    molecule: str | None = None
+    value: float
+    tolerance: float = Field(gt=0)
+    unit: str
+    source: str = Field(description="where the value comes from")
+
+    @model_validator(mode="after")
+    def _right_dimension(self) -> "Probe":
+        expected = "force" if "force" in self.quantity else "energy"
+        if units.dimension(self.unit) != expected:
+            raise ValueError(f"{self.quantity}: expected a unit of {expected}, got {self.unit!r}")
+        return self
 
 
 class Citation(Record):
@@ -83,22 +152,47 @@ class Citation(Record):
 
     text: str
     doi: str | None = None
+    bibtex: str = ""
 
 
 class Manifest(Record):
     """A dataset, declared."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_safe_name)]
     title: str
-    format: Literal["ani1x", "rmd17", "sgdml"]
+    format: Literal["ani1x", "rmd17", "sgdml", "extxyz", "ase", "hdf5"]
     license: str
+    doi: str | None = Field(None, description="of the data themselves")
     citation: Citation
     length_unit: Annotated[str, _has_dimension("length")] = "Angstrom"
+    molecule_key: str | None = Field(None, description="extxyz, ase, hdf5: key that names a structure's molecule")
+    set_key: str | None = Field(None, description="extxyz, ase, hdf5: key that names a structure's set, e.g. split")
     shipped: bool = False
     files: tuple[DataFile, ...] = Field(min_length=1)
     labels: tuple[Labels, ...] = Field(min_length=1)
     n_structures: int = Field(gt=0)
+    n_molecules: int | None = Field(None, gt=0)
+    max_train: int | None = Field(None, gt=0, description="most structures that may be trained on, by its authors")
+    probes: tuple[Probe, ...] = ()
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        names = [labels.level for labels in self.labels]
+        if len(set(names)) < len(names):
+            raise ValueError(f"labels: expected each level once, got {names}")
+        files = [file.name for file in self.files]
+        if len(set(files)) < len(files):
+            raise ValueError(f"files: expected different names, got {files}")
+        for probe in self.probes:
+            if probe.level not in names:
+                raise ValueError(f"probes: {probe.level!r} is not among the levels {names}")
+        return self
+
+    @property
+    def bytes(self) -> int:
+        """Size of its files together, as far as it is declared."""
+        return sum(file.bytes or 0 for file in self.files)
 
     @property
     def levels(self) -> tuple[str, ...]:

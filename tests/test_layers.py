@@ -17,6 +17,7 @@ LAYERS = {
     "units": "0b",
     "resources": "0b",
     "machine": "0b",
+    "cache": "0b",
     "presets": "0b",
     "levels": "0c",
     "results": "0c",

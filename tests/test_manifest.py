@@ -72,7 +72,7 @@ def test_levels_are_ordered_low_to_high() -> None:
     [
         (("nmae",), "x", "nmae: Extra inputs are not permitted; got 'x'"),
         (("labels", 0, "dipole"), "x", "labels.0.dipole: Extra inputs"),
-        (("format",), "pickle", "format: Input should be 'ani1x', 'rmd17' or 'sgdml'; got 'pickle'"),
+        (("format",), "pickle", "format: Input should be 'ani1x', 'rmd17', 'sgdml', 'extxyz', 'ase' or 'hdf5'; got 'pickle'"),
         (("labels", 0, "level"), "b3lyp", "labels.0.level: Value error, unknown level of theory 'b3lyp'"),
         (("labels", 0, "energy", "unit"), "Ha/Angstrom", "expected a unit of energy, got 'Ha/Angstrom'"),
         (("labels", 0, "energy", "unit"), "Ha/atom", "expected a unit of energy, got 'Ha/atom'"),

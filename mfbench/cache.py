@@ -1,0 +1,44 @@
+"""Where downloaded and converted data are: a search path of folders, read-only site caches first.
+
+The environment variable MFBENCH_DATA holds the path (separated like PATH); without it the path is one folder
+below the platform's user data folder. The last folder is the one that is written to. A dataset called NAME has
+the folder ``NAME`` there; a raw file under its own name in it is complete and verified, for it only gets that
+name once its hash is right.
+"""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+VARIABLE = "MFBENCH_DATA"
+
+
+def roots() -> tuple[Path, ...]:
+    """The folders of the search path, in order; they need not exist."""
+    named = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part.strip()]
+    return tuple(named) or (platformdirs.user_data_path("mfbench", appauthor=False),)
+
+
+def writable() -> Path:
+    """The folder that downloads and conversions are written to."""
+    return roots()[-1]
+
+
+def folder_of(dataset: str) -> Path:
+    """Where files of a dataset are written."""
+    return writable() / dataset
+
+
+def find(dataset: str, name: str) -> Path | None:
+    """The first file called ``name`` on the search path: in the dataset's folder, or loose beside it."""
+    for root in roots():
+        for path in (root / dataset / name, root / name):
+            if path.is_file():
+                return path
+    return None
+
+
+def converted_name(dataset: str) -> str:
+    """Name of a dataset's converted file."""
+    return f"{dataset}.mfbench.h5"
