@@ -34,11 +34,11 @@ def baselines(name: str) -> dict[str, float | str | None]:
 
     energy, force = part.energy_mask[:, high], part.force_mask[:, high]
     both_energies, both_forces = energy & part.energy_mask[:, low], force & part.force_mask[:, low]
-    gap = part.forces[:, low].astype(float) - part.forces[:, high]
+    gap = part.forces[low].astype(float) - part.forces[high]
     return {
         "case": name,
         "zero, relative energy": relative(part.energies[:, high], energy),
-        "zero, force": float(np.abs(part.forces[atoms(force), high]).mean(dtype=float)) * KCAL,
+        "zero, force": float(np.abs(part.forces[high, atoms(force)]).mean(dtype=float)) * KCAL,
         "low level, relative energy": relative(part.energies[:, low] - part.energies[:, high], both_energies)
         if both_energies.any()
         else None,

@@ -1,11 +1,14 @@
-"""MF against SF-E and SF-EF over paired seeds, at a case's smaller size, on the high level's test part.
+r"""MF against SF-E and SF-EF over paired seeds, at a case's smaller size, on the high level's test part.
 
 Every experiment goes through ``mfbench.experiment.run`` with the settings of the preset; the arms of a seed
 share split, subset and initialisation. The bounds: the median over seeds of MF / SF-E is at most 0.7 for the
 energy MAE and at most 0.6 for the force MAE. Where SF-EF exists, the gap closed is given as measured.
 
     python benchmarks/paired_seeds.py --workers 2 --out benchmarks/results/paired-seeds-cpu-2026-11-23.json
-    python benchmarks/paired_seeds.py --cases rmd17-cc --data ethanol --data-folder FOLDER --sizes 50 200
+    python benchmarks/paired_seeds.py --cases benchmarks/ethanol-split01.yaml --data ethanol --data-folder FOLDER \
+        --sizes 50 200 --seeds 0 1 2
+
+The second takes the files that benchmarks/manifests/ declares from FOLDER.
 """
 
 import argparse

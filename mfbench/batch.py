@@ -4,7 +4,7 @@ A batch is a function of (seed, step): it is drawn first and arranged after, so 
 depends on the arrangement. Everything here but the gathering of arrays happens on the host.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mfbench.store import Reader
 from mfbench.structures import Structures
 
 
@@ -45,46 +46,74 @@ class Block:
     numbers: Tensor  # (B, N) atomic numbers, 0 = padding
     positions: Tensor  # (B, N, 3) Angstrom
     energies: Tensor  # (B, L) eV, float64
-    forces: Tensor  # (B, N, L, 3) eV/Angstrom
+    forces: Mapping[int, Tensor]  # (B, N, 3) eV/Angstrom, of the levels with a True in force_mask
     energy_mask: Tensor  # (B, L)
     force_mask: Tensor  # (B, L)
-    force_levels: tuple[int, ...]  # levels with a True in force_mask, known without asking the device
 
 
 class DeviceStructures:
-    """The arrays of ``Structures`` as tensors on one device, for gathering blocks."""
+    """The arrays of ``Structures`` as tensors on one device, for gathering blocks.
 
-    def __init__(self, structures: Structures, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        """Copy the arrays to the device: positions and forces as ``dtype``, energies always as float64."""
+    On the CPU they share the memory of the structures' own arrays wherever the types agree.
+    """
+
+    def __init__(
+        self,
+        structures: Structures,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        reader: Reader | None = None,
+    ) -> None:
+        """Move the arrays to the device: positions and forces as ``dtype``, energies always as float64.
+
+        Levels without forces take no memory there.
+
+        Args:
+            reader: the file whose ``outline`` the structures are: atoms go from it straight to the device, with
+                never more than a piece of them on the host.
+        """
         self.levels = structures.levels
         self.n_atoms = structures.n_atoms  # on the host: the arrangement needs it
         self.host_energy_mask, self.host_force_mask = structures.energy_mask, structures.force_mask
         self.device, self.dtype = device, dtype
-        pad = [(0, 1)]  # a last row of zeros stands for the padding atom
         self._offsets = torch.as_tensor(structures.offsets[:-1], device=device)
         self._counts = torch.as_tensor(structures.n_atoms, device=device)
-        self._numbers = torch.as_tensor(np.pad(structures.numbers, pad), device=device).long()
-        positions = np.pad(structures.positions, [*pad, (0, 0)])
-        self._positions = torch.as_tensor(positions, device=device, dtype=dtype)
-        forces = np.pad(structures.forces, [*pad, (0, 0), (0, 0)])
-        self._forces = torch.as_tensor(forces, device=device, dtype=dtype)
         self._energies = torch.as_tensor(structures.energies, device=device)
+        with_forces = [int(k) for k in np.flatnonzero(structures.force_mask.any(0))]
+        if reader is None:
+            self._numbers = torch.as_tensor(structures.numbers, device=device)
+            self._positions = torch.as_tensor(structures.positions, device=device, dtype=dtype)
+            self._forces = {k: torch.as_tensor(structures.forces[k], device=device, dtype=dtype) for k in with_forces}
+        else:
+            self._numbers = self._filled(reader.numbers(), (), torch.uint8)
+            self._positions = self._filled(reader.positions(), (3,), dtype)
+            self._forces = {k: self._filled(reader.forces(self.levels[k]), (3,), dtype) for k in with_forces}
+
+    def _filled(self, pieces: Iterator[NDArray], width: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        whole = torch.empty((int(self.n_atoms.sum()), *width), dtype=dtype, device=self.device)
+        begin = 0
+        for piece in pieces:
+            whole[begin : begin + len(piece)].copy_(torch.from_numpy(piece))
+            begin += len(piece)
+        return whole
 
     def block(self, indices: NDArray[np.int64], energy_mask: NDArray, force_mask: NDArray) -> Block:
         """Gather one block; the masks are (B, L) on the host."""
         index = torch.as_tensor(indices, device=self.device)
         slots = torch.arange(int(self.n_atoms[indices].max()), device=self.device)
-        real = slots < self._counts[index, None]
-        atoms = torch.where(real, self._offsets[index, None] + slots, len(self._numbers) - 1)  # (B, N)
+        real = slots < self._counts[index, None]  # (B, N)
+        atoms = (self._offsets[index, None] + slots).clamp_(max=len(self._numbers) - 1)
         return Block(
             index=index,
-            numbers=self._numbers[atoms],
-            positions=self._positions[atoms],
+            numbers=self._numbers[atoms].long() * real,
+            positions=torch.where(real[:, :, None], self._positions[atoms], 0),
             energies=self._energies[index],
-            forces=self._forces[atoms],
+            forces={
+                int(k): torch.where(real[:, :, None], self._forces[int(k)][atoms], 0)
+                for k in np.flatnonzero(force_mask.any(0))
+            },
             energy_mask=torch.as_tensor(energy_mask, device=self.device),
             force_mask=torch.as_tensor(force_mask, device=self.device),
-            force_levels=tuple(np.flatnonzero(force_mask.any(0)).tolist()),
         )
 
     def blocks(

@@ -4,34 +4,47 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mfbench import resources
 from mfbench.errors import UserError, unknown
-from mfbench.manifest import LevelName, Record, read_yaml
-
-
-class Reserve(Record):
-    """Structures with this label belong to the test part whatever the split seed."""
-
-    level: LevelName
-    label: Literal["energy", "forces"]
+from mfbench.manifest import LabelKind, LevelName, Record, manifest, read_yaml
+from mfbench.store import Subset
 
 
 class CaseData(Record):
     """One variant of a case's data and the rules of its split (see ``splits``)."""
 
-    datasets: tuple[str, ...] = Field(min_length=1)
+    title: str = ""
+    datasets: tuple[str, ...] = Field(min_length=1, description="manifests: names, or paths beside the case's file")
+    subsets: dict[str, Subset] = Field(
+        default_factory=dict, description="by dataset: what of it is used; by default all"
+    )
     high: LevelName | None = Field(None, description="high level of this variant, where it is not the case's")
     overlap: Literal["nested", "disjoint"]
-    test: float = Field(gt=0, lt=1, description="test part: fraction of each level's geometries")
+    test: float = Field(gt=0, description="test part: fraction of each level's geometries; from 1 on their number")
     test_files: tuple[str, ...] = ()
+    test_sets: tuple[str, ...] = Field((), description="named sets (official splits) that are the test part")
+    train_sets: tuple[str, ...] = Field((), description="named sets that may be trained on; by default all else")
+    max_test: int | None = Field(None, gt=0, description="most structures judged on, test and unseen part each")
     validation: int = Field(50, ge=5, description="geometries of the validation pool, per level")
     unseen_molecules: int = Field(0, ge=0, description="molecules kept out of training at every level")
-    reserve: Reserve | None = None
+    unseen_above: int | None = Field(None, gt=0, description="molecules of more atoms are kept out of training")
+    reserve: LabelKind | None = Field(None, description="what has this label is in the test part, whatever the seed")
     high_pool: int | None = Field(None, gt=0, description="disjoint: geometries kept for the high level")
     max_low: int | None = Field(None, gt=0, description="most low-level structures that may be trained on")
     sizes: Annotated[tuple[int, ...], Field(min_length=1)] = (50, 150)
+
+    @property
+    def published(self) -> bool:
+        """Whether some of its data do not ship."""
+        return not all(manifest(name).shipped for name in self.datasets)
+
+    @property
+    def most_low(self) -> int | None:
+        """Most low-level structures that may be trained on: the case's rule, or that of the data's authors."""
+        rules = [self.max_low, *(manifest(name).max_train for name in self.datasets)]
+        return min((rule for rule in rules if rule is not None), default=None)
 
 
 class Case(Record):
@@ -43,16 +56,28 @@ class Case(Record):
     low: LevelName
     high: LevelName
     data: dict[str, CaseData] = Field(min_length=1)
+    aliases: dict[str, str] = Field(default_factory=dict, description="further names of data variants")
+
+    @model_validator(mode="after")
+    def _named(self) -> "Case":
+        if strange := [name for name in self.aliases.values() if name not in self.data]:
+            raise ValueError(f"aliases: {strange} are not among the data {list(self.data)}")
+        return self
 
     def high_of(self, data: str) -> str:
         """The high level of a data variant."""
         return self.variant(data).high or self.high
 
+    def variant_name(self, name: str) -> str:
+        """The name proper of a data variant; raises UserError where there is none of that name."""
+        proper = self.aliases.get(name, name)
+        if proper not in self.data:
+            raise unknown(f"data of case {self.name}", name, (*self.data, *self.aliases))
+        return proper
+
     def variant(self, name: str) -> CaseData:
         """The data variant called ``name``."""
-        if name not in self.data:
-            raise unknown(f"data of case {self.name}", name, self.data)
-        return self.data[name]
+        return self.data[self.variant_name(name)]
 
 
 def case_names() -> tuple[str, ...]:
@@ -77,4 +102,17 @@ def case(name: str | Path) -> Case:
     found = read_yaml(path, Case)
     if found.name != path.stem:
         raise UserError(f"{path}: expected name: {path.stem}, got {found.name}: file and case share a name")
-    return found
+    return _beside(found, path.parent)
+
+
+def _beside(found: Case, folder: Path) -> Case:
+    """The case with the manifests that it names by path found from the folder of its file."""
+
+    def place(name: str) -> str:
+        return str(folder / name) if name.endswith((".yaml", ".yml")) else name
+
+    data = {
+        key: rules.model_copy(update={"datasets": tuple(place(name) for name in rules.datasets)})
+        for key, rules in found.data.items()
+    }
+    return found.model_copy(update={"data": data})

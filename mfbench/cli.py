@@ -1,4 +1,4 @@
-"""The command line: ``mfbench cases | run | demo | report | serve``.
+"""The command line: ``mfbench cases | run | data | demo | report | serve``.
 
 Each command imports what it needs when it runs, so that ``--help`` answers at once and showing results never
 loads torch.
@@ -8,11 +8,15 @@ import argparse
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mfbench import __version__
 from mfbench.errors import UserError
+
+if TYPE_CHECKING:
+    from mfbench.datasets.checks import Finding
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
             "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of run folders (./runs)"
         )
 
+    def add_pulling(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--yes", action="store_true", help="download without asking")
+        command.add_argument("--offline", action="store_true", help="never touch the network")
+
     def add_unit(command: argparse.ArgumentParser) -> None:
         command.add_argument("--unit", default="kcal/mol", help="unit system shown: kcal/mol or meV")
 
@@ -52,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--backbone", help="the network: hipnn-ts (default) or painn")
     run.add_argument("--preset", help="network and recipe: demo (small, default) or paper")
     run.add_argument("--data", help="variant of the case's data (mini)")
-    run.add_argument("--data-folder", type=Path, metavar="FOLDER", help="where data files that do not ship are")
+    run.add_argument(
+        "--data-folder", type=Path, metavar="FOLDER", help="where raw data files are, in place of the cache"
+    )
     run.add_argument("--n-high", type=int, metavar="N", help="high-level structures, validation included")
     run.add_argument("--n-low", type=int, metavar="N", help="low-level training structures (all)")
     run.add_argument("--seed", type=int, metavar="N", help="of the training subset and the initial weights (0)")
@@ -65,6 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, metavar="N", help="CPU threads (the preset's: demo 1, paper all cores)")
     add_runs(run)
     add_unit(run)
+
+    run.add_argument(
+        "--exceed-max-train",
+        action="store_true",
+        default=None,
+        help="train on more than the data's authors allow; results say so",
+    )
+    add_pulling(run)
+
+    _add_data_commands(add("data", "datasets: list, info, pull, check, convert, import, where, rm"), add_pulling)
 
     demo = add("demo", "run three cases x arms x two sizes on the mini data and write a report", function=_demo)
     demo.add_argument("--cases", nargs="+", metavar="CASE", help="only these cases")
@@ -88,6 +108,42 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--no-browser", action="store_true", help="only serve")
     add_runs(serve)
     return parser
+
+
+def _add_data_commands(data: argparse.ArgumentParser, add_pulling: Callable[[argparse.ArgumentParser], None]) -> None:
+    commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(function=function)
+        return command
+
+    def add_folder(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--data-folder", type=Path, metavar="FOLDER", help="where the raw files are, in place of the cache"
+        )
+
+    add("list", "list the datasets and where they stand on this machine", _data_list)
+    info = add("info", "all that is declared of a dataset: files, hashes, licence, levels, units", _data_info)
+    pull = add("pull", "download, verify and convert a dataset", _data_pull)
+    add_pulling(pull)
+    check = add("check", "check a dataset: hashes, counts, units by physics, duplicates, probes", _data_check)
+    add_folder(check)
+    convert = add("convert", "convert raw files to the one file that is trained from", _data_convert)
+    add_folder(convert)
+    convert.add_argument("--out", type=Path, metavar="FILE", help="where to (the cache)")
+    remove = add("rm", "remove a dataset's files from the cache", _data_remove)
+    remove.add_argument("--raw", action="store_true", help="only the raw files; the converted one stays")
+    remove.add_argument("--yes", action="store_true", help="without asking")
+    for command in (info, pull, check, convert, remove):
+        command.add_argument("name", metavar="NAME", help="a dataset (see `mfbench data list`)")
+    where = add("where", "folders that are searched and written to, or where a dataset is", _data_where)
+    where.add_argument("name", metavar="NAME", nargs="?")
+    importing = add("import", "take data of one's own into the cache: extxyz, ASE database, HDF5 or npz", _data_import)
+    importing.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    importing.add_argument(
+        "--manifest", type=Path, required=True, metavar="YAML", help="format, levels, keys and units: see the README"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -125,14 +181,15 @@ def _cases(options: argparse.Namespace) -> None:
         print(f"{found.name}: {found.title}")
         for data, rules in found.data.items():
             low, high = level(found.low).label, level(found.high_of(data)).label
-            sizes = " and ".join(str(n) for n in rules.sizes)
-            where = "" if data == "mini" else ", needs --data-folder"
-            print(f"  --data {data}: {low} (E+F) -> {high} (E), {rules.overlap} geometries; n_high {sizes}{where}")
+            sizes = ", ".join(str(n) for n in rules.sizes[:-1]) + f" and {rules.sizes[-1]}"
+            where = ", published data" if rules.published else ""
+            names = " or ".join([data, *(alias for alias, proper in found.aliases.items() if proper == data)])
+            print(f"  --data {names}: {low} (E+F) -> {high} (E), {rules.overlap} geometries; n_high {sizes}{where}")
         print(f"  {found.basis}")
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mfbench.experiment import experiment, run
+    from mfbench.experiment import experiment, forecast, request, run
     from mfbench.progress import bar
     from mfbench.report import run_text
     from mfbench.results import METRICS_FILE, UNIT_SYSTEMS, read_metrics
@@ -146,10 +203,19 @@ def _run(options: argparse.Namespace) -> None:
         preset_name=options.preset,
         n_high=options.n_high,
         optimisation=_given(options, "steps", "batch_size", "learning_rate"),
-        **_given(options, "n_low", "seed", "split_seed", "dtype", "threads"),
+        **_given(options, "n_low", "seed", "split_seed", "dtype", "threads", "exceed_max_train"),
     )
+    device = _device(options.device)
+    if settings.declared.variant(settings.data).published:
+        from mfbench import data_commands
+
+        needed = request(settings, options.data_folder)
+        data_commands.ensure(needed, options.yes, options.offline, say=print)
+        if text := data_commands.footprint(needed):
+            print(f"Data: {text}")
+        print(f"Training: {forecast(settings, device, options.data_folder)}")
     with bar("", settings) as progress:
-        folder = run(settings, options.runs, _device(options.device), options.data_folder, progress)
+        folder = run(settings, options.runs, device, options.data_folder, progress)
     print(run_text(read_metrics(folder / METRICS_FILE), options.unit))
     print(f"Run folder: {folder}")
 
@@ -157,6 +223,69 @@ def _run(options: argparse.Namespace) -> None:
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     """The options that were given; those that were not keep the defaults of the settings."""
     return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _data_list(options: argparse.Namespace) -> None:
+    from mfbench.data_commands import listing
+
+    print(listing())
+
+
+def _data_info(options: argparse.Namespace) -> None:
+    from mfbench.data_commands import info
+
+    print(info(options.name))
+
+
+def _data_pull(options: argparse.Namespace) -> None:
+    from mfbench.data_commands import pull
+
+    pull(options.name, options.yes, options.offline)
+
+
+def _data_check(options: argparse.Namespace) -> None:
+    from mfbench.data_commands import check
+
+    found, looked_at = check(options.name, options.data_folder)
+    print(f"{options.name}: {looked_at}")
+    _print_findings(found)
+
+
+def _print_findings(found: "list[Finding]") -> None:
+    from mfbench.datasets.checks import require
+
+    for one in found:
+        mark = {True: "ok", False: "FAILED", None: "not checked"}[one.ok]
+        print(f"  {mark:11s}  {one.check}: {one.found}" + (f"; expected {one.expected}" if not one.ok else ""))
+        for line in one.where if not one.ok else ():
+            print(f"{'':15s}{line}")
+    require(found)
+
+
+def _data_convert(options: argparse.Namespace) -> None:
+    from mfbench.data_commands import convert
+
+    print(convert(options.name, options.data_folder, options.out))
+
+
+def _data_remove(options: argparse.Namespace) -> None:
+    from mfbench.data_commands import remove
+
+    print(remove(options.name, options.raw, options.yes))
+
+
+def _data_where(options: argparse.Namespace) -> None:
+    from mfbench.data_commands import where
+
+    print(where(options.name))
+
+
+def _data_import(options: argparse.Namespace) -> None:
+    from mfbench.data_commands import import_files
+
+    name, found = import_files(options.files, options.manifest)
+    _print_findings(found)
+    print(f"{name} is ready: name it in a case of your own (see the README)")
 
 
 def _demo(options: argparse.Namespace) -> None:

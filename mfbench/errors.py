@@ -16,9 +16,9 @@ class DataCorrupt(UserError):
     """A file does not hold what its manifest declares: wrong hash, keys, shapes, counts or units."""
 
 
-def unknown(kind: str, got: str, known: Iterable[str]) -> UserError:
+def unknown(kind: str, got: str, known: Iterable[str], also: str = "") -> UserError:
     """The error for a name that does not exist: ``unknown case 'ani1'; expected one of ...``."""
     names = sorted(known)
     close = get_close_matches(got, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return UserError(f"unknown {kind} {got!r}: expected one of {', '.join(names) or '(none exist)'}{hint}")
+    return UserError(f"unknown {kind} {got!r}: expected one of {', '.join(names) or '(none exist)'}{also}{hint}")

@@ -1,5 +1,6 @@
 """An experiment: case x arm x backbone x sizes x seeds, frozen and hashed; ``run`` makes its run folder."""
 
+import copy
 import hashlib
 import json
 import math
@@ -18,9 +19,9 @@ from pydantic import Field, ValidationError, field_validator
 from mfbench import arms, backbones, provenance, results
 from mfbench.batch import DeviceStructures, Source
 from mfbench.cases import Case, case
-from mfbench.datasets import load_joined
+from mfbench.datasets import DataRequest
 from mfbench.errors import LabelsMissing, UserError
-from mfbench.manifest import Record, manifest
+from mfbench.manifest import Record, identity, manifest
 from mfbench.metrics import ErrorSums, centred
 from mfbench.potential import Potential, forces
 from mfbench.predictions import Predictions, sample_rows
@@ -47,6 +48,7 @@ class Experiment(Record):
     threads: Annotated[int, Field(gt=0)] | None = None  # None: all cores of this process's allocation
     pooled: bool = False
     epochs: int | None = None
+    exceed_max_train: bool = False  # train on more than the data's authors allow
     network: dict[str, Any]
     optimisation: Optimisation = Optimisation()
 
@@ -70,7 +72,7 @@ class Experiment(Record):
         for mine, preset_own in (
             (self.network, own.network),
             (self.optimisation.model_dump(), own.optimisation.model_dump()),
-            ({"dtype": self.dtype}, {"dtype": own.dtype}),
+            *(({name: getattr(self, name)}, {name: getattr(own, name)}) for name in ("dtype", "exceed_max_train")),
         ):
             changes |= {key: value for key, value in mine.items() if value != preset_own[key]}
         differing = ", ".join(f"{key}={value}" for key, value in changes.items())
@@ -87,8 +89,11 @@ class Experiment(Record):
             "settings": self.model_dump(mode="json", exclude_defaults=True, exclude={"network", "preset", "case_file"}),
             "network": kind.settings.model_validate(self.network).model_dump(exclude_defaults=True),
             "levels": levels,
-            "split": rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes"}),
-            "data": {file.name: file.sha256 for one in declared for file in one.files},
+            "split": {
+                **rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes", "title"}),
+                "datasets": [one.name for one in declared],
+            },
+            "data": {file.name: file.sha256 or identity(one) for one in declared for file in one.files},
             "labels": [
                 {"length": one.length_unit, **labels.model_dump(mode="json", include={"level", "energy", "forces"})}
                 for one in declared
@@ -133,6 +138,7 @@ def experiment(
     backbone_name = backbone_name or Experiment.model_fields["backbone"].default
     preset_name = preset_name or Experiment.model_fields["preset"].default
     chosen, declared = arms.arm(arm_name), case(case_name)
+    data = declared.variant_name(data)
     rules = declared.variant(data)
     if chosen.uses_high and n_high == 0:
         raise UserError(f"n_high: expected at least 10 structures for arm {chosen.name}, got 0")
@@ -178,8 +184,16 @@ class Prepared:
 
 
 @lru_cache(maxsize=2)
-def _load(datasets: tuple[str, ...], folder: Path | None) -> Structures:
-    return load_joined(datasets, folder)
+def _load(request: DataRequest) -> Structures:
+    return request.load()
+
+
+def request(settings: Experiment, data_folder: Path | None = None) -> DataRequest:
+    """What data an experiment needs."""
+    declared = settings.declared
+    rules = declared.variant(settings.data)
+    levels = {declared.low, declared.high_of(settings.data), *([rules.reserve.level] if rules.reserve else [])}
+    return DataRequest(rules.datasets, tuple(sorted(levels)), tuple(rules.subsets.items()), data_folder)
 
 
 def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
@@ -187,9 +201,19 @@ def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
     declared = settings.declared
     rules = declared.variant(settings.data)
     low, high = declared.low, declared.high_of(settings.data)
-    structures = _load(rules.datasets, data_folder)
+    structures = _load(request(settings, data_folder))
     split = make_split(structures, low, high, rules, settings.split_seed)
-    selection = select(structures, split, low, high, settings.n_high, settings.n_low, settings.seed, rules.max_low)
+    selection = select(
+        structures,
+        split,
+        low,
+        high,
+        settings.n_high,
+        settings.n_low,
+        settings.seed,
+        rules.most_low,
+        settings.exceed_max_train,
+    )
     return Prepared(structures, low, high, split, selection)
 
 
@@ -219,6 +243,35 @@ def _with_budget(settings: Experiment, prepared: Prepared) -> Optimisation:
     low = prepared.selection.train_low if settings.n_high == 0 else prepared.selection.train_high
     per_epoch = math.ceil(len(low) / min(o.batch_size, len(low)))
     return o.model_copy(update={"steps": settings.epochs * per_epoch, "validations": settings.epochs})
+
+
+def forecast(settings: Experiment, device: str = "cpu", data_folder: Path | None = None) -> str:
+    """What a run is going to take, for people: sizes, and the time of its steps, timed on a copy of the model."""
+    prepared = prepare(settings, data_folder)
+    provenance.use_threads(settings.threads)
+    where = torch.device(device)
+    potential, stages = build(settings, prepared)
+    potential = potential.to(where, torch.float64 if settings.dtype == "float64" else None)
+    data = DeviceStructures(prepared.structures, where, next(potential.parameters()).dtype)
+    seconds = 0.0
+    for stage in stages:
+        trial = replace(stage, optimisation=stage.optimisation.model_copy(update={"steps": 4, "validations": 1}))
+        warm = replace(stage, optimisation=stage.optimisation.model_copy(update={"steps": 1, "validations": 1}))
+        first, later = (fit(copy.deepcopy(potential), one, data, settings.seed).seconds for one in (warm, trial))
+        validation = max(0.0, first - (later - first) / 3)
+        o = stage.optimisation
+        seconds += o.steps * max(0.0, later - first) / 3 + o.validations * validation
+    chosen, steps = prepared.selection, sum(stage.optimisation.steps for stage in stages)
+    return (
+        f"{len(chosen.train_low):,} low- and {len(chosen.train_high):,} high-level structures, judged on "
+        f"{len(prepared.split.test) + len(prepared.split.unseen):,}; {steps:,} steps, about {_duration(seconds)} here"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def run(
@@ -345,7 +398,7 @@ def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, se
     heads = tuple(name if name in potential.heads else potential.heads[0] for name in levels)
     part = structures[indices]
     energies = np.zeros((len(part), len(structures.levels)))
-    predicted_forces = np.zeros((len(part.positions), len(structures.levels), 3), np.float32)
+    predicted_forces = np.zeros((len(structures.levels), len(part.positions), 3), np.float32)
     row_of = {int(index): row for row, index in enumerate(indices)}
     for block in data.blocks([Source(indices, ())], max_pairs=1 << 18):
         positions = block.positions.detach().requires_grad_()
@@ -360,7 +413,7 @@ def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, se
         counts = part.n_atoms[rows]
         inside = np.arange(positions.shape[1]) < counts[:, None]
         for name, values in by_head.items():
-            predicted_forces[part.atoms_of(rows), structures.level_index(name)] = values[inside]
+            predicted_forces[structures.level_index(name), part.atoms_of(rows)] = values[inside]
     reference = [structures.level_index(name) for name in levels]
     source = [structures.level_index(name) for name in heads]
     shown = sample_rows(len(part), seed)
@@ -377,12 +430,12 @@ def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, se
         numbers=part.numbers,
         energy_reference=part.energies[:, reference],
         energy_predicted=energies[:, source],
-        force_reference=part.forces[:, reference],
-        force_predicted=predicted_forces[:, source],
+        force_reference=part.forces[reference].swapaxes(0, 1),
+        force_predicted=predicted_forces[source].swapaxes(0, 1),
         energy_mask=part.energy_mask[:, reference],
         force_mask=part.force_mask[:, reference],
         shown=shown,
-        positions=part[shown].positions,
+        positions=part[shown].positions.astype(np.float64),
     )
 
 

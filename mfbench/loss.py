@@ -59,8 +59,8 @@ def level_sums(
     """
     total: dict[str, LevelSums] = {}
     for block in blocks:
-        with torch.set_grad_enabled(training or bool(block.force_levels)):
-            if block.force_levels:
+        with torch.set_grad_enabled(training or bool(block.forces)):
+            if block.forces:
                 block = replace(block, positions=block.positions.detach().requires_grad_())
             out = potential(block, auxiliary)
             real = (block.numbers > 0).unsqueeze(-1)
@@ -72,9 +72,9 @@ def level_sums(
                 sums = LevelSums(ErrorSums.of(error, mask))
                 if out.auxiliary is not None:
                     sums = replace(sums, auxiliary=ErrorSums.of(out.auxiliary[:, column], mask))
-                if column in block.force_levels:
+                if column in block.forces:
                     predicted = forces(out.energies, block.positions, column, create_graph=training)
-                    force_error = (predicted - block.forces[:, :, column]) * KCAL
+                    force_error = (predicted - block.forces[column]) * KCAL
                     labelled = real & block.force_mask[:, column, None, None]
                     sums = replace(sums, force=ErrorSums.of(force_error, labelled))
                 if not training:

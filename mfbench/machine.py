@@ -51,3 +51,17 @@ def _cgroups(root: Path, membership: Path) -> Iterator[Path]:
             top = root / "cpu" if controllers else root
             parts = Path(path).parts[1:]
             yield from (top.joinpath(*parts[: depth + 1]) for depth in range(len(parts)))
+
+
+def memory(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Bytes of memory for this process: the machine's, or less where a cgroup says so; None where nothing tells."""
+    limits = []
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for folder in _cgroups(root, membership):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # cgroup v2, v1
+            try:
+                limits.append(int((folder / name).read_text()))
+            except (OSError, ValueError):  # no such controller here, or "max": no limit
+                continue
+    return min(limits, default=None)

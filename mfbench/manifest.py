@@ -4,13 +4,14 @@ A manifest is data (one YAML file in ``data_manifests/``): schema-checked, unkno
 """
 
 import hashlib
+import json
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from mfbench import levels, resources, units
+from mfbench import cache, levels, resources, units
 from mfbench.errors import DataCorrupt, UserError, unknown
 
 
@@ -72,8 +73,15 @@ class Labels(Record):
     level: LevelName
     energy: Energy | None = None
     forces: Forces | None = None
-    n_energy: int | None = Field(0, ge=0, description="null: not known beforehand, reported and not checked")
-    n_forces: int | None = Field(0, ge=0)
+    n_energy: int | None = Field(None, ge=0, description="null: not known beforehand, reported and not checked")
+    n_forces: int | None = Field(None, ge=0)
+
+
+class LabelKind(Record):
+    """A kind of label: energies or forces at a level."""
+
+    level: LevelName
+    label: Literal["energy", "forces"]
 
 
 class Content(Record):
@@ -81,6 +89,7 @@ class Content(Record):
 
     molecule: str | None = Field(None, description="name of its molecule, where the file itself has none")
     set: str | None = Field(None, description="named set that its structures belong to, e.g. train")
+    levels: tuple[LevelName, ...] = Field((), description="which of the dataset's levels it holds; all by default")
     index_of: str | None = Field(None, description="it lists the rows that make up this named set, one a line")
     n_structures: int | None = Field(None, gt=0)
 
@@ -170,7 +179,7 @@ class Manifest(Record):
     shipped: bool = False
     files: tuple[DataFile, ...] = Field(min_length=1)
     labels: tuple[Labels, ...] = Field(min_length=1)
-    n_structures: int = Field(gt=0)
+    n_structures: int | None = Field(None, gt=0, description="null: not known beforehand")
     n_molecules: int | None = Field(None, gt=0)
     max_train: int | None = Field(None, gt=0, description="most structures that may be trained on, by its authors")
     probes: tuple[Probe, ...] = ()
@@ -184,6 +193,9 @@ class Manifest(Record):
         files = [file.name for file in self.files]
         if len(set(files)) < len(files):
             raise ValueError(f"files: expected different names, got {files}")
+        held = [level for file in self.files for content in file.contents for level in content.levels]
+        if strange := set(held) - set(names):
+            raise ValueError(f"files: {sorted(strange)} are not among the levels {names}")
         for probe in self.probes:
             if probe.level not in names:
                 raise ValueError(f"probes: {probe.level!r} is not among the levels {names}")
@@ -200,6 +212,14 @@ class Manifest(Record):
         return tuple(sorted((labels.level for labels in self.labels), key=levels.level))
 
 
+def identity(declared: Manifest) -> str:
+    """Hash of all that decides which numbers a dataset holds: files, hashes, keys, units, names of sets."""
+    content = declared.model_dump(mode="json", include={"format", "length_unit", "molecule_key", "set_key"})
+    content["labels"] = [one.model_dump(mode="json", include={"level", "energy", "forces"}) for one in declared.labels]
+    content["files"] = [file.model_dump(mode="json", exclude={"urls"}) for file in declared.files]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML without aliases, which could blow a small file up to any size."""
 
@@ -211,23 +231,57 @@ class _Loader(yaml.SafeLoader):
 
 def read_yaml[R: Record](path: Path, kind: type[R]) -> R:
     """Read one YAML file as a record; raises UserError naming file, field and what was expected."""
+    return as_record(_content(path), kind, path)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read one YAML file that holds a mapping, unchecked; raises UserError where it does not."""
+    content = _content(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: top level: expected a mapping, got {content!r:.80}")
+    return content
+
+
+def as_record[R: Record](content: Any, kind: type[R], origin: Path) -> R:
+    """Check what was read from a file; raises UserError naming file, field and what was expected."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "top level"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UserError(f"{path}: {where}: {first['msg']}; got {first['input']!r:.80}{more}") from error
+        raise UserError(f"{origin}: {where}: {first['msg']}; got {first['input']!r:.80}{more}") from error
+
+
+def _content(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 
+def write_yaml(path: Path, record: Record) -> None:
+    """Write a record as YAML; what has its default is left out."""
+    content = record.model_dump(mode="json", exclude_defaults=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+
+
+def manifest_names() -> tuple[str, ...]:
+    """Names of the datasets that are declared: shipped ones, then those that were imported."""
+    shipped = sorted(path.stem for path in resources.manifests().glob("*.yaml"))
+    own = sorted(path.stem for root in cache.roots() for path in root.glob("*/*.yaml") if path.stem == path.parent.name)
+    return tuple(dict.fromkeys([*shipped, *own]))
+
+
 def manifest(name: str) -> Manifest:
-    """The shipped manifest called ``name``."""
-    path = resources.manifests() / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("dataset", name, (p.stem for p in resources.manifests().glob("*.yaml")))
+    """The manifest called ``name``: shipped, or imported; or one of one's own, by the path of its YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        return read_yaml(Path(name), Manifest)
+    path: Path | None = resources.manifests() / f"{name}.yaml"
+    if path is None or not path.is_file():
+        path = cache.find(name, f"{name}.yaml") if PurePosixPath(name).name == name else None
+    if path is None:
+        raise unknown("dataset", name, manifest_names())
     return read_yaml(path, Manifest)
 
 
@@ -251,10 +305,15 @@ def verified(file: DataFile, folder: Path) -> Path:
             + (f", or download it from {file.urls[0]}" if file.urls else "")
         )
     path = candidates[0]
-    if path.stat().st_size != file.bytes:
+    check_file(file, path)
+    return path
+
+
+def check_file(file: DataFile, path: Path) -> None:
+    """Raise DataCorrupt where a file's length or hash is not the declared one, as far as they are declared."""
+    if file.bytes is not None and path.stat().st_size != file.bytes:
         raise DataCorrupt(
             f"{path}: expected {file.bytes:,} bytes, got {path.stat().st_size:,}: cut short, or another file"
         )
-    if (got := sha256(path)) != file.sha256:
+    if file.sha256 is not None and (got := sha256(path)) != file.sha256:
         raise DataCorrupt(f"{path}: expected sha256 {file.sha256}, got {got}: damaged, or another file")
-    return path

@@ -61,12 +61,14 @@ def fit_atomic_energies(
     indices = indices[structures.energy_mask[indices, column]]
     if not len(indices):
         raise LabelsMissing(f"no energies at {level} to fit atomic energies on")
-    counts = np.zeros((len(indices), n_rows))
+    present = np.unique(structures.numbers)
     owner = np.repeat(np.arange(len(indices)), structures.n_atoms[indices])
-    np.add.at(counts, (owner, structures.numbers[structures.atoms_of(indices)]), 1)
-    present = counts.any(0)
+    column_of = np.searchsorted(present, structures.numbers[structures.atoms_of(indices)])
+    flat = np.bincount(owner * len(present) + column_of, minlength=len(indices) * len(present))
+    counts = flat.reshape(len(indices), len(present)).astype(np.float64)
+    used = counts.any(0)
     table = np.zeros(n_rows)
-    table[present] = np.linalg.lstsq(counts[:, present], structures.energies[indices, column], rcond=1e-10)[0]
+    table[present[used]] = np.linalg.lstsq(counts[:, used], structures.energies[indices, column], rcond=1e-10)[0]
     return table
 
 

@@ -1,21 +1,24 @@
-"""Progress of a training, for people: in a terminal and in a notebook."""
+"""Progress of whatever takes time, for people: in a terminal and in a notebook."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from mfbench.experiment import Experiment
-from mfbench.training import FitState, Progress, Stage
+if TYPE_CHECKING:  # so that a download's bar does not load torch
+    from mfbench.download import Transfer
+    from mfbench.experiment import Experiment
+    from mfbench.training import FitState, Progress, Stage
 
 
 @contextmanager
-def bar(place: str, settings: Experiment) -> Iterator[Progress]:
+def bar(place: str, settings: "Experiment") -> "Iterator[Progress]":
     """A progress bar over the steps of one experiment, with its current validation errors."""
     label = " ".join(part for part in (place, settings.case, settings.arm, f"n_high={settings.n_high}") if part)
     bars: list[tqdm] = []
 
-    def show(state: FitState, stage: Stage) -> None:
+    def show(state: "FitState", stage: "Stage") -> None:
         if not bars:  # no bar for what fails before it trains
             bars.append(
                 tqdm(
@@ -41,3 +44,59 @@ def bar(place: str, settings: Experiment) -> Iterator[Progress]:
     finally:
         for shown in bars:
             shown.close()
+
+
+@contextmanager
+def transfers() -> "Iterator[Callable[[Transfer], None]]":
+    """A progress bar over the bytes of one download: done, speed, time left, and what it is waiting for."""
+    bars: list[tqdm] = []
+
+    def show(transfer: "Transfer") -> None:
+        if not bars:
+            bars.append(
+                tqdm(unit="B", unit_scale=True, unit_divisor=1000, leave=False, mininterval=0.2, dynamic_ncols=True)
+            )
+            bars[0].initial = transfer.done  # what an earlier pull left counts as done, not as speed
+            bars[0].n = transfer.done
+        shown = bars[0]
+        shown.total = transfer.total
+        shown.set_description_str(transfer.name, refresh=False)
+        shown.set_postfix_str(f"{transfer.state}, {transfer.source}" if transfer.source else transfer.state, False)
+        if transfer.done < shown.n:  # begun anew
+            shown.reset(transfer.total)
+        shown.update(transfer.done - shown.n)
+
+    try:
+        yield show
+    finally:
+        for shown in bars:
+            shown.close()
+
+
+@contextmanager
+def counts(label: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A progress bar over structures, one for each thing that is done with them."""
+    bars: dict[str, tqdm] = {}
+
+    def show(doing: str, done: int, total: int | None) -> None:
+        if doing not in bars:
+            close()
+            bars[doing] = tqdm(
+                desc=f"{label}: {doing}",
+                total=total,
+                unit="structure",
+                unit_scale=True,
+                leave=False,
+                mininterval=0.2,
+                dynamic_ncols=True,
+            )
+        bars[doing].update(done - bars[doing].n)
+
+    def close() -> None:
+        for shown in bars.values():
+            shown.close()
+
+    try:
+        yield show
+    finally:
+        close()

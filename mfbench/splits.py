@@ -5,6 +5,7 @@ whatever levels it is labelled at. The high-level training subsets are prefixes 
 the same in every arm. ``n_high`` counts training and validation structures together.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfbench.cases import CaseData
-from mfbench.errors import LabelsMissing, UserError
-from mfbench.structures import Structures
+from mfbench.errors import DataCorrupt, LabelsMissing, UserError
+from mfbench.structures import BoolArray, Structures
 
 Indices = NDArray[np.int64]
 
 # Streams of random numbers, so that one more use of a seed leaves the others as they were.
-_UNSEEN, _TEST, _VALIDATION, _HIGH_POOL, _HIGH_ORDER, _LOW_ORDER = range(6)
+_UNSEEN, _TEST, _VALIDATION, _HIGH_POOL, _HIGH_ORDER, _LOW_ORDER, _JUDGED = range(7)
+# Parts of geometries.
+_FREE, _IN_UNSEEN, _IN_TEST, _IN_VALIDATION, _IN_HIGH, _UNUSED = range(6)
 
 
 def _rng(seed: int, stream: int) -> np.random.Generator:
@@ -60,18 +63,20 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
     low_column, high_column = structures.level_index(low), structures.level_index(high)
     has_low = structures.energy_mask[:, low_column] & structures.force_mask[:, low_column]
     has_high = structures.energy_mask[:, high_column]
-    part = np.full(geometry.max() + 1, "", dtype="U10")  # of each geometry id
+    part = np.full(geometry.max() + 1, _FREE, np.int8)  # of each geometry id
 
-    def free(mask: NDArray[np.bool_]) -> Indices:
+    def free(mask: BoolArray) -> Indices:
         """Geometries with a structure in the mask that are in no part yet."""
         ids = np.unique(geometry[mask])
-        return ids[part[ids] == ""]
+        return ids[part[ids] == _FREE]
 
-    def fill(name: str, mask: NDArray[np.bool_], count: int, stream: int) -> None:
+    def fill(where: int, mask: BoolArray, count: int, stream: int) -> None:
         """Draw geometries of the mask until the part has ``count`` of them."""
-        have = np.count_nonzero(part[np.unique(geometry[mask])] == name)
-        part[_rng(seed, stream).permutation(free(mask))[: max(0, count - have)]] = name
+        have = np.count_nonzero(part[np.unique(geometry[mask])] == where)
+        part[_rng(seed, stream).permutation(free(mask))[: max(0, count - have)]] = where
 
+    if rules.unseen_above is not None:
+        part[geometry[structures.n_atoms > rules.unseen_above]] = _IN_UNSEEN
     if rules.unseen_molecules:
         if rules.unseen_molecules >= len(structures.molecules):
             raise UserError(
@@ -79,29 +84,45 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
                 f"got {rules.unseen_molecules}"
             )
         chosen = _rng(seed, _UNSEEN).permutation(len(structures.molecules))[: rules.unseen_molecules]
-        part[geometry[np.isin(structures.molecule, chosen)]] = "unseen"
+        part[geometry[np.isin(structures.molecule, chosen)]] = _IN_UNSEEN
     if rules.reserve is not None:
         masks = structures.force_mask if rules.reserve.label == "forces" else structures.energy_mask
-        part[free(masks[:, structures.level_index(rules.reserve.level)])] = "test"
+        part[free(masks[:, structures.level_index(rules.reserve.level)])] = _IN_TEST
     if rules.test_files:
         missing = set(rules.test_files) - set(structures.files)
         if missing:
             raise UserError(f"test_files: no such file in the data: {sorted(missing)}")
-        part[free(np.isin(structures.file, [structures.files.index(f) for f in rules.test_files]))] = "test"
-    seen = part[geometry] != "unseen"
+        part[free(np.isin(structures.file, [structures.files.index(f) for f in rules.test_files]))] = _IN_TEST
+    judged = _in_any(structures, rules.test_sets)
+    if rules.train_sets:
+        trained = _in_any(structures, rules.train_sets)
+        refuse_leaks(structures, {"train_sets": np.flatnonzero(trained), "test_sets": np.flatnonzero(judged)})
+        part[free(~trained & ~judged)] = _UNUSED
+    part[free(judged)] = _IN_TEST
+    seen = (part[geometry] != _IN_UNSEEN) & (part[geometry] != _UNUSED)
     for mask in (has_high & seen, has_low & seen):
-        fill("test", mask, round(rules.test * len(np.unique(geometry[mask]))), _TEST)
+        wanted = rules.test * len(np.unique(geometry[mask])) if rules.test < 1 else rules.test
+        fill(_IN_TEST, mask, round(wanted), _TEST)
     for mask in (has_high, has_low):
-        fill("validation", mask, rules.validation, _VALIDATION)
+        fill(_IN_VALIDATION, mask, rules.validation, _VALIDATION)
     if rules.overlap == "disjoint":
-        fill("high", has_high, rules.high_pool or len(free(has_high)), _HIGH_POOL)
-        high_mask, low_mask = part[geometry] == "high", part[geometry] == ""
+        fill(_IN_HIGH, has_high, rules.high_pool or len(free(has_high)), _HIGH_POOL)
+        high_mask, low_mask = part[geometry] == _IN_HIGH, part[geometry] == _FREE
     else:
-        high_mask = low_mask = part[geometry] == ""
-    validation = np.flatnonzero(part[geometry] == "validation")
+        high_mask = low_mask = part[geometry] == _FREE
+    validation = np.flatnonzero(part[geometry] == _IN_VALIDATION)
+
+    def judged_on(where: int) -> Indices:
+        """At most ``max_test`` structures of a part, those with a high-level label first."""
+        indices = np.flatnonzero(part[geometry] == where)
+        if rules.max_test is None or len(indices) <= rules.max_test:
+            return indices
+        order = _rng(seed, _JUDGED).permutation(indices)
+        return np.sort(order[np.argsort(~has_high[order], kind="stable")][: rules.max_test])
+
     split = Split(
-        test=np.flatnonzero(part[geometry] == "test"),
-        unseen=np.flatnonzero(part[geometry] == "unseen"),
+        test=judged_on(_IN_TEST),
+        unseen=judged_on(_IN_UNSEEN),
         validation=_rng(seed, _VALIDATION).permutation(validation),
         high_pool=np.flatnonzero(has_high & high_mask),
         low_pool=np.flatnonzero(has_low & low_mask),
@@ -111,7 +132,49 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
             f"the split leaves a part empty: {len(split.test)=}, {len(split.high_pool)=}, "
             f"{len(split.low_pool)=}; check the case's test, validation and high_pool"
         )
+    training = np.union1d(split.high_pool, split.low_pool)
+    refuse_leaks(
+        structures,
+        {"test": split.test, "unseen": split.unseen, "validation": split.validation, "training": training},
+    )
     return split
+
+
+def _in_any(structures: Structures, sets: tuple[str, ...]) -> BoolArray:
+    """(S,) which structures belong to one of the named sets."""
+    inside = np.zeros(len(structures), bool)
+    for name in sets:
+        inside |= structures.in_set(name)
+    return inside
+
+
+def refuse_leaks(structures: Structures, parts: Mapping[str, Indices]) -> None:
+    """Raise DataCorrupt, with the list, where a geometry is in two parts, whatever its levels and files.
+
+    Args:
+        parts: by name, indices of structures.
+    """
+    geometry = structures.geometry
+    owner = np.full(geometry.max() + 1, -1, np.int8)
+    leaks: list[tuple[str, str, int]] = []
+    for k, (name, indices) in enumerate(parts.items()):
+        before = owner[geometry[indices]]
+        leaks += [
+            (list(parts)[before[i]], name, int(indices[i])) for i in np.flatnonzero((before >= 0) & (before != k))
+        ]
+        owner[geometry[indices]] = k
+    if not leaks:
+        return
+    lines = []
+    for first, second, s in leaks[:10]:
+        twins = parts[first][geometry[parts[first]] == geometry[s]]
+        lines.append(f"{structures.where(int(twins[0]))} ({first}) = {structures.where(s)} ({second})")
+    more = f"; and {len(leaks) - 10} more" if len(leaks) > 10 else ""
+    raise DataCorrupt(
+        f"{len(leaks)} structures of one part are geometries of another (equal up to rotation, translation and order "
+        f"of equal atoms): {'; '.join(lines)}{more}. Put each geometry in one part, or leave out train_sets: then a "
+        "geometry of a test set is in the test part only"
+    )
 
 
 def validation_size(n_high: int) -> int:
@@ -128,6 +191,7 @@ def select(
     n_low: int | None,
     seed: int,
     max_low: int | None = None,
+    exceed: bool = False,
 ) -> Selection:
     """Training and validation structures at given sizes.
 
@@ -136,9 +200,11 @@ def select(
         n_low: low-level training structures; None for all there are (up to ``max_low``).
         seed: subset seed.
         max_low: most that may be trained on (rMD17's authors allow 1,000).
+        exceed: train on more than ``max_low`` all the same, where ``n_low`` asks for it.
 
     Raises:
         LabelsMissing: more asked for than there is.
+        UserError: more asked for than may be trained on.
     """
     validation_high = _labelled(structures, split.validation, high, forces=False)
     validation_low = _labelled(structures, split.validation, low, forces=True)
@@ -152,11 +218,17 @@ def select(
         raise LabelsMissing(
             f"n_high: expected 10 to {most} structures with an energy at {high} (validation included), got {n_high}"
         )
-    most_low = min(len(split.low_pool), max_low or len(split.low_pool))
+    if max_low is not None and not exceed and (n_low or 0) > max_low and len(split.low_pool) > max_low:
+        raise UserError(
+            f"n_low: expected at most {max_low:,} low-level training structures, got {n_low:,}: these data hold "
+            "trajectories, and their authors say never to train on more. To do so all the same, and have the results "
+            "say it: --exceed-max-train"
+        )
+    most_low = min(len(split.low_pool), max_low if max_low and not exceed else len(split.low_pool))
     if n_low is not None and not 10 <= n_low <= most_low:
         raise LabelsMissing(f"n_low: expected 10 to {most_low} structures at {low}, got {n_low}")
     return Selection(
-        train_low=_rng(seed, _LOW_ORDER).permutation(split.low_pool)[: n_low or most_low],
+        train_low=_rng(seed, _LOW_ORDER).permutation(split.low_pool)[: n_low or min(most_low, max_low or most_low)],
         train_high=_rng(seed, _HIGH_ORDER).permutation(split.high_pool)[: n_high - n_validation],
         validation_low=validation_low,
         validation_high=validation_high[:n_validation],

@@ -1,7 +1,8 @@
 """Structures with labels at several levels of theory, as a few flat arrays; numpy and h5py only."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.errors import DataCorrupt
+from mfbench.errors import DataCorrupt, UserError
 from mfbench.levels import level
 
 FloatArray = NDArray[np.floating]
@@ -17,6 +18,10 @@ IntArray = NDArray[np.integer]
 BoolArray = NDArray[np.bool_]
 
 SYMBOLS = {0: "X", 1: "H", 6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 15: "P", 16: "S", 17: "Cl", 35: "Br"}
+
+
+# Fields of Structures with one entry a structure, levels aside.
+PER_STRUCTURE = ("molecule", "geometry", "file", "row", "temperature", "member")
 
 
 @dataclass(frozen=True)
@@ -30,27 +35,30 @@ class Frames:
     numbers: IntArray  # (N,) atomic numbers
     positions: FloatArray  # (C, N, 3) Angstrom
     energies: FloatArray  # (C, L) eV
-    forces: FloatArray  # (C, L, N, 3) eV/Angstrom
+    forces: Sequence[FloatArray | None]  # L times (C, N, 3) eV/Angstrom; None: no forces at that level
     file: str
     rows: IntArray  # (C,) place of each frame in its file (or group)
     temperature: FloatArray | None = None  # (C,) K
+    sets: Mapping[str, BoolArray] = field(default_factory=dict)  # named sets: (C,) which frames are in it
 
 
 @dataclass(frozen=True)
 class Structures:
     """S structures with A atoms in all, and their labels at L levels. Arrays are never written to.
 
-    A missing label is a False in its mask; the value below a False mask is 0 and means nothing.
+    A missing label is a False in its mask; the value below a False mask is 0 and means nothing. Forces are
+    ordered by level first, so that a level without any takes no memory (its zeros are never touched).
     """
 
     levels: tuple[str, ...]  # (L,) names, from low to high
     molecules: tuple[str, ...]  # names that `molecule` points to
     files: tuple[str, ...]  # names that `file` points to
+    sets: tuple[str, ...]  # names of the sets that the files define (official splits): bits of `member`
     numbers: NDArray[np.uint8]  # (A,)
-    positions: NDArray[np.float64]  # (A, 3) Angstrom
+    positions: FloatArray  # (A, 3) Angstrom, as precise as the files
     offsets: NDArray[np.int64]  # (S + 1,) atoms of structure s: offsets[s]:offsets[s + 1]
     energies: NDArray[np.float64]  # (S, L) eV
-    forces: NDArray[np.float32]  # (A, L, 3) eV/Angstrom
+    forces: NDArray[np.float32]  # (L, A, 3) eV/Angstrom
     energy_mask: BoolArray  # (S, L)
     force_mask: BoolArray  # (S, L) forces are labelled for all atoms of a structure or for none
     molecule: NDArray[np.int32]  # (S,) index into molecules
@@ -58,6 +66,7 @@ class Structures:
     file: NDArray[np.int32]  # (S,) index into files
     row: NDArray[np.int64]  # (S,) place in that file (or group)
     temperature: NDArray[np.float32]  # (S,) K, 0 where unknown
+    member: NDArray[np.uint32]  # (S,) bit k: belongs to sets[k]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -73,6 +82,16 @@ class Structures:
             raise DataCorrupt(f"no labels at level {name!r}: the data hold {', '.join(self.levels)}")
         return self.levels.index(name)
 
+    def in_set(self, name: str) -> BoolArray:
+        """(S,) which structures belong to a named set."""
+        if name not in self.sets:
+            raise DataCorrupt(f"no set {name!r}: the data hold {', '.join(self.sets) or 'none'}")
+        return (self.member >> self.sets.index(name)) & 1 == 1
+
+    def where(self, s: int) -> str:
+        """Molecule, file and row of one structure, for messages."""
+        return f"{self.molecules[self.molecule[s]]}, row {self.row[s]} of {self.files[self.file[s]]}"
+
     def atoms_of(self, indices: IntArray) -> NDArray[np.int64]:
         """Rows of the atoms of the chosen structures, one structure after the other."""
         counts = self.n_atoms[indices]
@@ -85,16 +104,13 @@ class Structures:
         indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
         atoms = self.atoms_of(indices)
         per_structure = {
-            name: getattr(self, name)[indices]
-            for name in (
-                "energies", "energy_mask", "force_mask", "molecule", "geometry", "file", "row", "temperature"
-            )
-        }  # fmt: skip
+            name: getattr(self, name)[indices] for name in ("energies", "energy_mask", "force_mask", *PER_STRUCTURE)
+        }
         return replace(
             self,
             numbers=self.numbers[atoms],
             positions=self.positions[atoms],
-            forces=self.forces[atoms],
+            forces=take_forces(self.forces, atoms, self.force_mask.any(0)),
             offsets=np.concatenate([[0], np.cumsum(self.n_atoms[indices])]),
             **per_structure,
         )
@@ -103,194 +119,240 @@ class Structures:
 def save_arrays(path: Path, record: Any) -> None:
     """Write a dataclass of arrays (and tuples of names) to one HDF5 file, a data set (attribute) a field."""
     with h5py.File(path, "w") as file:
-        for field in fields(record):
-            value = getattr(record, field.name)
+        for one in fields(record):
+            value = getattr(record, one.name)
             if isinstance(value, tuple):
-                file.attrs[field.name] = list(value)
+                file.attrs[one.name] = list(value)
             else:
-                file.create_dataset(field.name, data=value, compression="gzip" if value.size > 999 else None)
+                file.create_dataset(one.name, data=value, compression="gzip" if value.size > 999 else None)
 
 
 def read_arrays[R](path: Path, kind: type[R]) -> R:
     """Read what ``save_arrays`` wrote; raises DataCorrupt where a field of ``kind`` is missing."""
     values: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
-        for field in fields(kind):  # type: ignore[arg-type]
-            if field.name in file:
-                values[field.name] = file[field.name][()]
-            elif field.name in file.attrs:
-                values[field.name] = tuple(map(str, file.attrs[field.name]))
+        for one in fields(kind):  # type: ignore[arg-type]
+            if one.name in file:
+                values[one.name] = file[one.name][()]
+            elif one.name in file.attrs:
+                values[one.name] = tuple(map(str, file.attrs[one.name]))
             else:
-                raise DataCorrupt(f"{path}: expected the fields of {kind.__name__}, found no {field.name!r}")
+                raise DataCorrupt(f"{path}: expected the fields of {kind.__name__}, found no {one.name!r}")
     return kind(**values)
+
+
+def take_forces(forces: NDArray[np.float32], atoms: IntArray, labelled: BoolArray) -> NDArray[np.float32]:
+    """The chosen atoms' forces (L, ., 3), those of levels without labels left as untouched zeros."""
+    taken = np.zeros((len(forces), len(atoms), 3), np.float32)
+    for k in np.flatnonzero(labelled):
+        taken[k] = forces[k, atoms]
+    return taken
+
+
+def take_levels(forces: NDArray[np.float32], levels: Sequence[int], labelled: BoolArray) -> NDArray[np.float32]:
+    """The chosen levels' forces (., A, 3), those without labels left as untouched zeros."""
+    taken = np.zeros((len(levels), *forces.shape[1:]), np.float32)
+    for new, old in enumerate(levels):
+        if labelled[old]:
+            taken[new] = forces[old]
+    return taken
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Frames as flat arrays, ready to be appended to others: what ``Structures`` is made of, in pieces."""
+
+    part: Frames
+    numbers: NDArray[np.uint8]  # (A,)
+    positions: FloatArray  # (A, 3)
+    energies: NDArray[np.float64]  # (C, L)
+    energy_mask: BoolArray  # (C, L)
+    forces: tuple[NDArray[np.float32] | None, ...]  # L times (A, 3)
+    force_mask: BoolArray  # (C, L)
+    temperature: NDArray[np.float32]  # (C,)
+
+
+def flatten(n_levels: int, part: Frames) -> Flat:
+    """Check the frames of a reader and turn NaN into masks.
+
+    Raises:
+        DataCorrupt: shapes that do not fit, unknown elements, or coordinates or labels that are infinite.
+    """
+    count, atoms = len(part.positions), len(part.numbers)
+    where = f"{part.file}, {part.molecule}"
+    if len(part.forces) != n_levels:
+        raise DataCorrupt(f"{where}: forces: {len(part.forces)=} != {n_levels} levels")
+    temperature = np.zeros(count) if part.temperature is None else part.temperature
+    for name, array, shape in (
+        ("numbers", part.numbers, (atoms,)),
+        ("positions", part.positions, (count, atoms, 3)),
+        ("energies", part.energies, (count, n_levels)),
+        *(("forces", forces, (count, atoms, 3)) for forces in part.forces if forces is not None),
+        ("rows", part.rows, (count,)),
+        ("temperature", temperature, (count,)),
+        *((f"set {key}", mask, (count,)) for key, mask in part.sets.items()),
+    ):
+        if array.shape != shape:
+            raise DataCorrupt(f"{where}: {name}: {array.shape=} != {shape}")
+    if not atoms:
+        raise DataCorrupt(f"{where}: expected atoms, found none")
+    if unknown := set(part.numbers.tolist()) - (SYMBOLS.keys() - {0}):
+        raise DataCorrupt(f"{where}: unknown atomic numbers {sorted(unknown)}: expected some of {sorted(SYMBOLS)[1:]}")
+
+    def refuse(what: str, bad: BoolArray) -> None:
+        if bad.any():
+            raise DataCorrupt(
+                f"{where}: {np.count_nonzero(bad)} frames with {what}, rows {part.rows[bad][:5].tolist()}"
+            )
+
+    refuse("positions that are not finite", ~np.isfinite(part.positions).all((1, 2)))
+    refuse("infinite energies", np.isinf(part.energies).any(1))
+    energies = np.asarray(part.energies, np.float64)
+    force_mask = np.zeros((count, n_levels), bool)
+    flat: list[NDArray[np.float32] | None] = []
+    for k, forces in enumerate(part.forces):
+        if forces is None:
+            flat.append(None)
+            continue
+        finite = np.isfinite(forces).all((1, 2))
+        if not finite.all():
+            refuse("infinite forces", np.isinf(forces).any((1, 2)))
+            forces = np.where(finite[:, None, None], forces, 0)
+        force_mask[:, k] = finite
+        flat.append(np.asarray(forces, np.float32).reshape(-1, 3))
+    return Flat(
+        part=part,
+        numbers=np.tile(np.asarray(part.numbers, np.uint8), count),
+        positions=part.positions.reshape(-1, 3),
+        energies=np.nan_to_num(energies, nan=0.0),
+        energy_mask=np.isfinite(energies),
+        forces=tuple(flat),
+        force_mask=force_mask,
+        temperature=np.asarray(temperature, np.float32),
+    )
+
+
+class Names:
+    """Names in the order in which they first came, and the index of each."""
+
+    def __init__(self) -> None:
+        self._index: dict[str, int] = {}
+
+    def index(self, name: str) -> int:
+        """The name's index; a new name gets the next one."""
+        return self._index.setdefault(name, len(self._index))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+
+def bits(sets: Mapping[str, BoolArray], names: Names, count: int) -> NDArray[np.uint32]:
+    """Membership in named sets as bits, (count,); at most 32 sets."""
+    member = np.zeros(count, np.uint32)
+    for name, mask in sets.items():
+        if (k := names.index(name)) > 31:
+            raise DataCorrupt(f"expected at most 32 named sets, got {', '.join(names)}")
+        member |= mask.astype(np.uint32) << np.uint32(k)
+    return member
 
 
 def assemble(levels: Sequence[str], frames: Iterable[Frames]) -> Structures:
     """Put the frames of a reader together; geometry ids are not yet set (each structure its own).
 
     Raises:
-        DataCorrupt: shapes that do not fit, or coordinates or labels that are infinite.
+        DataCorrupt: see ``flatten``; or there are no frames.
     """
-    parts = list(frames)
-    if not sum(len(part.positions) for part in parts):
+    parts = [flatten(len(levels), part) for part in frames]
+    counts = [len(part.energies) for part in parts]
+    if not sum(counts):
         raise DataCorrupt("expected structures, found none")
-    molecules = tuple(dict.fromkeys(part.molecule for part in parts))
-    files = tuple(dict.fromkeys(part.file for part in parts))
-    n_levels = len(levels)
+    molecules, files, sets = Names(), Names(), Names()
+    n_atoms = np.concatenate([np.full(c, len(p.part.numbers)) for c, p in zip(counts, parts)])
+    offsets = np.concatenate([[0], np.cumsum(n_atoms)]).astype(np.int64)
+    forces = np.zeros((len(levels), int(offsets[-1]), 3), np.float32)
+    begin = 0
     for part in parts:
-        count, atoms = len(part.positions), len(part.numbers)
-        for name, array, shape in (
-            ("positions", part.positions, (count, atoms, 3)),
-            ("energies", part.energies, (count, n_levels)),
-            ("forces", part.forces, (count, n_levels, atoms, 3)),
-            ("rows", part.rows, (count,)),
-            ("temperature", part.rows if part.temperature is None else part.temperature, (count,)),
-        ):
-            if array.shape != shape:
-                raise DataCorrupt(f"{part.file}, {part.molecule}: {name}: {array.shape=} != {shape}")
-        for name, bad in (
-            ("positions that are not finite", ~np.isfinite(part.positions).all((1, 2))),
-            ("infinite energies", np.isinf(part.energies).any(1)),
-            ("infinite forces", np.isinf(part.forces).any((1, 2, 3))),
-        ):
-            if bad.any():
-                where = part.rows[bad][:5].tolist()
-                raise DataCorrupt(f"{part.file}, {part.molecule}: {bad.sum()} frames with {name}, rows {where}")
-        if unknown := set(part.numbers.tolist()) - (SYMBOLS.keys() - {0}):
-            raise DataCorrupt(f"{part.file}, {part.molecule}: unknown atomic numbers {sorted(unknown)}")
-
-    counts = [len(part.positions) for part in parts]
-    n_atoms = np.concatenate([np.full(c, len(p.numbers)) for c, p in zip(counts, parts)])
-    energies = np.concatenate([part.energies for part in parts]).astype(np.float64)
-    forces = np.concatenate([part.forces.transpose(0, 2, 1, 3).reshape(-1, n_levels, 3) for part in parts]).astype(
-        np.float32
-    )
-    force_mask = np.concatenate([np.isfinite(part.forces).all((2, 3)) for part in parts])
-    total = int(sum(counts))
+        end = begin + len(part.numbers)
+        for k, one in enumerate(part.forces):
+            if one is not None:
+                forces[k, begin:end] = one
+        begin = end
     return Structures(
         levels=tuple(levels),
-        molecules=molecules,
-        files=files,
-        numbers=np.concatenate([np.tile(p.numbers, c) for c, p in zip(counts, parts)]).astype(np.uint8),
-        positions=np.concatenate([p.positions.reshape(-1, 3) for p in parts]).astype(np.float64),
-        offsets=np.concatenate([[0], np.cumsum(n_atoms)]).astype(np.int64),
-        energies=np.nan_to_num(energies, nan=0.0),
-        forces=np.where(np.repeat(force_mask, n_atoms, 0)[:, :, None], forces, np.float32(0)),
-        energy_mask=np.isfinite(energies),
-        force_mask=force_mask,
-        molecule=np.repeat([molecules.index(p.molecule) for p in parts], counts).astype(np.int32),
-        geometry=np.arange(total, dtype=np.int64),
-        file=np.repeat([files.index(p.file) for p in parts], counts).astype(np.int32),
-        row=np.concatenate([p.rows for p in parts]).astype(np.int64),
-        temperature=np.concatenate(
-            [np.zeros(c) if p.temperature is None else p.temperature for c, p in zip(counts, parts)]
-        ).astype(np.float32),
+        molecule=np.repeat([molecules.index(p.part.molecule) for p in parts], counts).astype(np.int32),
+        file=np.repeat([files.index(p.part.file) for p in parts], counts).astype(np.int32),
+        member=np.concatenate([bits(p.part.sets, sets, c) for c, p in zip(counts, parts)]),
+        molecules=tuple(molecules),
+        files=tuple(files),
+        sets=tuple(sets),
+        numbers=np.concatenate([p.numbers for p in parts]),
+        positions=np.concatenate([p.positions for p in parts]),
+        offsets=offsets,
+        energies=np.concatenate([p.energies for p in parts]),
+        forces=forces,
+        energy_mask=np.concatenate([p.energy_mask for p in parts]),
+        force_mask=np.concatenate([p.force_mask for p in parts]),
+        geometry=np.arange(len(n_atoms), dtype=np.int64),
+        row=np.concatenate([p.part.rows for p in parts]).astype(np.int64),
+        temperature=np.concatenate([p.temperature for p in parts]),
     )
 
 
 def join(parts: Sequence[Structures]) -> Structures:
-    """Several datasets as one, with the union of their levels.
-
-    Geometry ids are set anew over the whole, so that a geometry which recurs between datasets is found.
-    """
+    """Several datasets as one, with the union of their levels; geometry ids are not yet set."""
     levels = tuple(sorted({name for part in parts for name in part.levels}, key=level))
     molecules = tuple(dict.fromkeys(name for part in parts for name in part.molecules))
     files = tuple(dict.fromkeys(name for part in parts for name in part.files))
+    sets = tuple(dict.fromkeys(name for part in parts for name in part.sets))
 
     def spread(part: Structures, array: NDArray) -> NDArray:
-        wide = np.zeros((array.shape[0], len(levels), *array.shape[2:]), array.dtype)
+        wide = np.zeros((array.shape[0], len(levels)), array.dtype)
         wide[:, [levels.index(name) for name in part.levels]] = array
         return wide
 
     def renumber(old: tuple[str, ...], new: tuple[str, ...], index: NDArray) -> NDArray:
         return np.asarray([new.index(name) for name in old], dtype=np.int32)[index]
 
-    whole = Structures(
+    def together(name: str) -> NDArray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([p.n_atoms for p in parts]))])
+    forces = np.zeros((len(levels), int(offsets[-1]), 3), np.float32)
+    begin = 0
+    for part in parts:
+        end = begin + len(part.numbers)
+        for k in np.flatnonzero(part.force_mask.any(0)):
+            forces[levels.index(part.levels[k]), begin:end] = part.forces[k]
+        begin = end
+    return Structures(
         levels=levels,
         molecules=molecules,
         files=files,
-        numbers=np.concatenate([p.numbers for p in parts]),
-        positions=np.concatenate([p.positions for p in parts]),
-        offsets=np.concatenate([[0], np.cumsum(np.concatenate([p.n_atoms for p in parts]))]),
+        sets=sets,
+        numbers=together("numbers"),
+        positions=together("positions"),
+        offsets=offsets,
         energies=np.concatenate([spread(p, p.energies) for p in parts]),
-        forces=np.concatenate([spread(p, p.forces) for p in parts]),
+        forces=forces,
         energy_mask=np.concatenate([spread(p, p.energy_mask) for p in parts]),
         force_mask=np.concatenate([spread(p, p.force_mask) for p in parts]),
         molecule=np.concatenate([renumber(p.molecules, molecules, p.molecule) for p in parts]),
-        geometry=np.arange(sum(len(p) for p in parts)),
+        geometry=np.arange(len(offsets) - 1),
         file=np.concatenate([renumber(p.files, files, p.file) for p in parts]),
-        row=np.concatenate([p.row for p in parts]),
-        temperature=np.concatenate([p.temperature for p in parts]),
+        row=together("row"),
+        temperature=together("temperature"),
+        member=np.concatenate([_renumber_bits(p, sets) for p in parts]),
     )
-    return replace(whole, geometry=geometry_ids(whole))
 
 
-def sorted_distances(numbers: IntArray, positions: FloatArray) -> tuple[bytes, FloatArray]:
-    """What is equal for structures that differ by rotation, translation, reflection or order of equal atoms.
-
-    Args:
-        numbers: (N,) atomic numbers; positions: (C, N, 3).
-
-    Returns:
-        The sorted atomic numbers as bytes, and (C, N(N-1)/2) distances, sorted within each pair of elements.
-    """
-    order = np.argsort(numbers, kind="stable")
-    sorted_numbers, ordered = np.asarray(numbers)[order], positions[:, order]
-    first, second = np.triu_indices(len(order), 1)
-    distances = np.linalg.norm(ordered[:, first] - ordered[:, second], axis=-1)
-    pair = sorted_numbers[first].astype(np.int64) * 256 + sorted_numbers[second]
-    for kind in np.unique(pair):
-        columns = np.flatnonzero(pair == kind)
-        distances[:, columns] = np.sort(distances[:, columns], axis=1)
-    return sorted_numbers.astype(np.uint8).tobytes(), distances
-
-
-def geometry_ids(structures: Structures, tolerance: float = 1e-5) -> NDArray[np.int64]:
-    """(S,) ids, equal where all element-wise sorted distances agree within ``tolerance`` (Angstrom).
-
-    Structures of one composition are ordered by the sum of their distances; only neighbours in that order
-    can agree, so that the search is linear but for the sort.
-    """
-    ids = np.arange(len(structures))
-    groups: dict[bytes, list[int]] = {}
-    for s in range(len(structures)):
-        begin, end = structures.offsets[s : s + 2]
-        groups.setdefault(structures.numbers[begin:end].tobytes(), []).append(s)
-    compositions: dict[bytes, tuple[list[NDArray], list[FloatArray]]] = {}
-    for raw, members in groups.items():
-        index = np.asarray(members)
-        numbers = np.frombuffer(raw, np.uint8)
-        positions = structures.positions[structures.atoms_of(index)].reshape(len(index), len(numbers), 3)
-        key, distances = sorted_distances(numbers, positions)
-        indices, blocks = compositions.setdefault(key, ([], []))
-        indices.append(index)
-        blocks.append(distances)
-    for indices, blocks in compositions.values():
-        index, distances = np.concatenate(indices), np.concatenate(blocks)
-        total = distances.sum(1)
-        order = np.argsort(total, kind="stable")
-        index, distances, total = index[order], distances[order], total[order]
-        window = tolerance * max(1, distances.shape[1])
-        for shift in range(1, len(index)):
-            near = np.flatnonzero(total[shift:] - total[:-shift] <= window)
-            if not len(near):
-                break
-            same = near[(np.abs(distances[near] - distances[near + shift]) <= tolerance).all(1)]
-            for k in same:
-                _unite(ids, int(index[k]), int(index[k + shift]))
-    return np.asarray([_root(ids, s) for s in range(len(ids))], dtype=np.int64)
-
-
-def _root(ids: IntArray, s: int) -> int:
-    while ids[s] != s:
-        ids[s] = ids[ids[s]]
-        s = int(ids[s])
-    return s
-
-
-def _unite(ids: IntArray, a: int, b: int) -> None:
-    a, b = sorted((_root(ids, a), _root(ids, b)))
-    ids[b] = a
+def _renumber_bits(part: Structures, sets: tuple[str, ...]) -> NDArray[np.uint32]:
+    member = np.zeros(len(part), np.uint32)
+    for name in part.sets:
+        member |= part.in_set(name).astype(np.uint32) << np.uint32(sets.index(name))
+    return member
 
 
 def formula(numbers: IntArray) -> str:
@@ -300,3 +362,14 @@ def formula(numbers: IntArray) -> str:
     symbols = [SYMBOLS[int(z)] for z in numbers]
     ordered = sorted(set(symbols), key=lambda s: (s != "C", s != "H" or "C" not in symbols, s))
     return "".join(s + (str(n) if (n := symbols.count(s)) > 1 else "") for s in ordered)
+
+
+def numbers_of(text: str) -> NDArray[np.uint8]:
+    """Atomic numbers of a formula, in any order of its elements; raises UserError where it is none."""
+    pieces = re.findall(r"([A-Z][a-z]?)(\d*)", text)
+    by_symbol = {symbol: number for number, symbol in SYMBOLS.items() if number}
+    if not pieces or "".join(symbol + count for symbol, count in pieces) != text:
+        raise UserError(f"expected a formula such as C2H6O, got {text!r}")
+    if unknown_symbols := [symbol for symbol, _ in pieces if symbol not in by_symbol]:
+        raise UserError(f"formula {text!r}: unknown elements {unknown_symbols}; expected some of {sorted(by_symbol)}")
+    return np.repeat([by_symbol[s] for s, _ in pieces], [int(c or 1) for _, c in pieces]).astype(np.uint8)

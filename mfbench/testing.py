@@ -38,7 +38,7 @@ def random_structures(
                 numbers=rng.choice(elements, n).astype(np.uint8),
                 positions=(places * 1.4 + rng.normal(0, 0.12, (n, 3)))[None],
                 energies=rng.normal(0, 3, (1, len(levels))),
-                forces=rng.normal(0, 1, (1, len(levels), n, 3)),
+                forces=list(rng.normal(0, 1, (len(levels), 1, n, 3))),
                 file="random",
                 rows=np.array([k]),
             )
@@ -85,8 +85,10 @@ def check_features(backbone: Backbone, structures: Structures) -> None:
     for tensor, size in zip(features, backbone.feature_sizes):
         assert tensor.shape == (*block.numbers.shape, size), f"{tensor.shape=}, {size=}"
         assert torch.isfinite(tensor).all()
-    for name in ("numbers", "positions", "energies", "forces"):
+    for name in ("numbers", "positions", "energies"):
         assert torch.equal(getattr(block, name), getattr(before, name)), f"{name} was changed"
+    for level, force in block.forces.items():
+        assert torch.equal(force, before.forces[level]), "forces were changed"
 
 
 def energies_and_forces(potential: Potential, block: Block) -> tuple[Tensor, Tensor]:
@@ -217,7 +219,7 @@ def _spoiled(structures: Structures, sources: tuple[Source, ...]) -> Structures:
             column = structures.level_index(term.level)
             keep_energy[source.indices, column] |= term.energy
             keep_force[source.indices, column] |= term.forces
-    per_atom = np.repeat(keep_force, structures.n_atoms, 0)[:, :, None]
+    per_atom = np.repeat(keep_force, structures.n_atoms, 0).T[:, :, None]
     return replace(
         structures,
         energies=np.where(keep_energy, structures.energies, 1e9),

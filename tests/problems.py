@@ -4,6 +4,8 @@ Low level: a Morse potential between all pairs. High level: the same with anothe
 so that energies and forces of both are known exactly at any geometry.
 """
 
+from dataclasses import fields
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,17 +47,17 @@ def two_levels(
     for name, (numbers, places) in shapes.items():
         positions = np.asarray(places) + rng.normal(0, 0.08, (n_frames, len(numbers), 3))
         energies = np.empty((n_frames, 2))
-        forces = np.empty((n_frames, 2, len(numbers), 3))
+        forces = np.empty((2, n_frames, len(numbers), 3))
         for k, level in enumerate((LOW, HIGH)):
             for frame in range(n_frames):
                 energy, force = morse(positions[frame], DEPTH[level])
                 energies[frame, k] = energy + sum(ATOMIC[level][z] for z in numbers)
-                forces[frame, k] = force
+                forces[k, frame] = force
         if high_energies is not None:
             energies[high_energies:, 1] = np.nan
-            forces[high_energies:, 1] = np.nan
+            forces[1, high_energies:] = np.nan
         if not high_forces:
-            forces[:, 1] = np.nan
+            forces[1] = np.nan
         parts.append(Frames(name, np.asarray(numbers), positions, energies, forces, "problem", np.arange(n_frames)))
     return assemble((LOW, HIGH), parts)
 
@@ -71,3 +73,14 @@ def selection(structures: Structures, n_train: int = 10, n_validation: int = 5, 
         validation_low=validation,
         validation_high=validation,
     )
+
+
+def same_structures(a: Structures, b: Structures) -> None:
+    """Assert that two records are equal, field by field, dtypes included."""
+    for field in fields(Structures):
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(x, tuple):
+            assert x == y, field.name
+        else:
+            assert x.dtype == y.dtype, field.name
+            np.testing.assert_array_equal(x, y, err_msg=field.name)

@@ -67,9 +67,10 @@ def test_a_block_holds_what_the_structures_hold() -> None:
         n = int(structures.n_atoms[s])
         assert block.numbers[row].tolist() == structures.numbers[atoms].tolist() + [0] * (4 - n)
         np.testing.assert_array_equal(block.positions[row, :n], structures.positions[atoms])
-        np.testing.assert_allclose(block.forces[row, :n], structures.forces[atoms])
+        for k in (0, 1):
+            np.testing.assert_allclose(block.forces[k][row, :n], structures.forces[k, atoms])
         np.testing.assert_array_equal(block.energies[row], structures.energies[s])
-    assert block.force_levels == (0, 1)
+    assert tuple(block.forces) == (0, 1)
 
 
 def test_a_source_contributes_only_its_terms() -> None:
@@ -82,7 +83,7 @@ def test_a_source_contributes_only_its_terms() -> None:
     (block,) = data.blocks(sources)
     assert block.energy_mask.tolist() == [[True, False]] * 6 + [[False, True]] * 3 + [[False, False]] * 3
     assert block.force_mask.tolist() == [[True, False]] * 6 + [[False, False]] * 6
-    assert block.force_levels == (0,)
+    assert tuple(block.forces) == (0,)
 
 
 def loss_and_gradient(arrangement: dict[str, int]) -> tuple[Tensor, list[Tensor]]:

@@ -17,6 +17,7 @@ from mfbench.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
 from mfbench.batch import Block, Source, Term
 from mfbench.errors import LabelsMissing
 from mfbench.potential import Potential
+from mfbench.structures import PER_STRUCTURE
 from mfbench.training import Optimisation, Stage
 
 ELEMENTS = (1, 6, 7, 8)
@@ -72,9 +73,9 @@ def test_unlabelled_structures_change_no_loss(arm: arms.Arm) -> None:
         force_mask=np.concatenate([full.structures.force_mask, np.zeros_like(full.structures.force_mask)]),
         **{
             name: np.concatenate([getattr(full.structures, name)] * 2)
-            for name in ("numbers", "positions", "energies", "forces", "molecule", "geometry", "file", "row")
+            for name in ("numbers", "positions", "energies", *PER_STRUCTURE)
         },
-        temperature=np.concatenate([full.structures.temperature] * 2),
+        forces=np.concatenate([full.structures.forces] * 2, axis=1),
         offsets=np.concatenate([full.structures.offsets, full.structures.offsets[1:] + full.structures.offsets[-1]]),
     )
     potential, stages = testing._built(arm, full, lambda: network(BACKBONES[0]))

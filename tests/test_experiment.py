@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import RUN_FILES
+from conftest import ROOT, RUN_FILES
 from safetensors.torch import load_file
 
 from mfbench import arms, results
@@ -340,7 +340,7 @@ def test_bad_settings_are_refused(change: dict[str, Any], message: str) -> None:
 
 def test_published_ethanol_end_to_end(shared_real: Path, runs: Path) -> None:
     """rMD17 ethanol (split 1) below, MD17-CC ethanol's CCSD(T) above, from a folder given for the data."""
-    settings = short(data="ethanol", n_high=50)
+    settings = short(str(ROOT / "benchmarks" / "ethanol-split01.yaml"), data="ethanol", n_high=50)
     table = metrics(run(settings, runs, data_folder=shared_real))
     assert (table["n_low"] == 950).all()
     high = table[(table["level"] == "ccsd(t)/cc-pvtz") & (table["metric"] == "mae")].set_index("quantity")

@@ -25,11 +25,13 @@ LAYERS = {
     "structures": "1",
     "plots": "1",
     "provenance": "1",
-    "cases": "2a",
+    "cases": "2c",
+    "geometries": "2a",
+    "store": "2b",
     "predictions": "2a",
-    "batch": "2a",
-    "splits": "2b",
-    "potential": "2b",
+    "batch": "2c",
+    "splits": "2d",
+    "potential": "2d",
     "datasets": "3a",
     "backbones": "3a",
     "metrics": "3a",
@@ -38,6 +40,7 @@ LAYERS = {
     "arms": "5",
     "experiment": "6",
     "progress": "7a",
+    "data_commands": "7b",
     "report": "7a",
     "testing": "7a",
     "demo": "7b",
@@ -57,7 +60,7 @@ TRAINS = {
     "arms",
     "experiment",
 }
-TRAINS |= {"testing", "progress", "demo"}
+TRAINS |= {"testing", "demo"}
 HEAVY = ("torch", "schnetpack", "hippynn")
 
 

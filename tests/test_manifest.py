@@ -58,7 +58,7 @@ def test_a_valid_manifest(tmp_path: Path) -> None:
     assert found.files[0].name == "own.h5"
     assert found.labels[0].energy is not None
     assert found.labels[0].energy.key == ("e",)
-    assert (found.length_unit, found.shipped, found.labels[0].n_forces) == ("Angstrom", False, 0)
+    assert (found.length_unit, found.shipped, found.labels[0].n_forces) == ("Angstrom", False, None)
 
 
 def test_levels_are_ordered_low_to_high() -> None:
@@ -72,7 +72,11 @@ def test_levels_are_ordered_low_to_high() -> None:
     [
         (("nmae",), "x", "nmae: Extra inputs are not permitted; got 'x'"),
         (("labels", 0, "dipole"), "x", "labels.0.dipole: Extra inputs"),
-        (("format",), "pickle", "format: Input should be 'ani1x', 'rmd17', 'sgdml', 'extxyz', 'ase' or 'hdf5'; got 'pickle'"),
+        (
+            ("format",),
+            "pickle",
+            "format: Input should be 'ani1x', 'rmd17', 'sgdml', 'extxyz', 'ase' or 'hdf5'; got 'pickle'",
+        ),
         (("labels", 0, "level"), "b3lyp", "labels.0.level: Value error, unknown level of theory 'b3lyp'"),
         (("labels", 0, "energy", "unit"), "Ha/Angstrom", "expected a unit of energy, got 'Ha/Angstrom'"),
         (("labels", 0, "energy", "unit"), "Ha/atom", "expected a unit of energy, got 'Ha/atom'"),
@@ -234,9 +238,9 @@ def test_shipped_manifests(name: str) -> None:
     assert set(found.levels) <= levels.LEVELS.keys()
     assert len(set(found.levels)) == len(found.labels)
     for labels in found.labels:
-        assert 0 < labels.n_energy <= found.n_structures
-        assert (labels.n_forces > 0) == (labels.forces is not None)
-        assert labels.n_forces <= found.n_structures
+        for part, n in ((labels.energy, labels.n_energy), (labels.forces, labels.n_forces)):
+            assert n is None or n <= found.n_structures  # None: not published, counted when it is read
+            assert part is not None or not n
     if found.shipped:
         for file in found.files:
             assert verified(file, resources.mini_data()).parent == resources.mini_data()
@@ -263,11 +267,11 @@ def test_shipped_cases(name: str) -> None:
         labels = {one.level: one for each in manifests for one in each.labels}
         low, high = labels[found.low], labels[found.high_of(variant)]
         assert levels.level(low.level) < levels.level(high.level)
-        assert low.n_energy
-        assert low.n_forces
-        assert high.n_energy
+        assert low.energy
+        assert low.forces
+        assert high.energy
         assert list(rules.sizes) == sorted(rules.sizes)
-        assert max(rules.sizes) <= high.n_energy
+        assert high.n_energy is None or max(rules.sizes) <= high.n_energy
         assert set(rules.test_files) <= {file.name for each in manifests for file in each.files}
         if rules.reserve is not None:
             assert labels[rules.reserve.level].n_forces
@@ -310,7 +314,7 @@ def test_a_case_of_ones_own(tmp_path: Path) -> None:
     [
         (("high",), "ccsd/cc-pvd", "unknown level of theory 'ccsd/cc-pvd'"),
         (("data", "mini", "overlap"), "some", "data.mini.overlap: Input should be 'nested' or 'disjoint'"),
-        (("data", "mini", "test"), 1.0, "data.mini.test: Input should be less than 1"),
+        (("data", "mini", "test"), 0, "data.mini.test: Input should be greater than 0"),
         (
             ("data", "mini", "validation"),
             4,

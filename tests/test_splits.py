@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from numpy.typing import NDArray
 
-from mfbench.cases import Case, CaseData, Reserve, case
+from mfbench.cases import Case, CaseData, case
 from mfbench.datasets import load_joined
-from mfbench.errors import LabelsMissing, UserError
+from mfbench.errors import DataCorrupt, LabelsMissing, UserError
 from mfbench.experiment import experiment, prepare
-from mfbench.splits import Selection, Split, make_split, select, validation_size
+from mfbench.manifest import LabelKind
+from mfbench.splits import Selection, Split, make_split, refuse_leaks, select, validation_size
 from mfbench.structures import Frames, Structures, assemble
 
 CASES = ("ani1ccx", "ani1x-tz", "rmd17-cc")
@@ -306,18 +308,22 @@ def test_at_most_so_many_low_level_structures() -> None:
     structures, found, _, split = split_of("rmd17-cc", 0)
     chosen = select(structures, split, found.low, found.high, 50, None, 0, max_low=100)
     assert len(chosen.train_low) == 100
-    with pytest.raises(LabelsMissing, match="n_low: expected 10 to 100 structures"):
+    with pytest.raises(UserError, match=r"at most 100 low-level training structures, got 101.*--exceed-max-train"):
         select(structures, split, found.low, found.high, 50, 101, 0, max_low=100)
+    chosen = select(structures, split, found.low, found.high, 50, 101, 0, max_low=100, exceed=True)
+    assert len(chosen.train_low) == 101
+    unasked = select(structures, split, found.low, found.high, 50, None, 0, max_low=100, exceed=True)
+    assert len(unasked.train_low) == 100
 
 
 def test_every_rmd17_variant_keeps_to_its_authors_limit() -> None:
-    assert {rules.max_low for rules in case("rmd17-cc").data.values()} == {1000}
+    assert {rules.most_low for rules in case("rmd17-cc").data.values()} == {1000}
 
 
 def test_published_ethanol(shared_real: Path) -> None:
     """rMD17's own test file is test; MD17-CC's frames that recur in it are never trained on."""
-    found = case("rmd17-cc")
-    rules, high = found.variant("ethanol"), found.high_of("ethanol")
+    found = case(ROOT / "benchmarks" / "ethanol-split01.yaml")
+    rules, high = found.variant("ethanol"), found.high
     structures = load_joined(rules.datasets, shared_real)
     split = make_split(structures, found.low, high, rules, 0)
     check_parts(structures, found.low, high, rules, split)
@@ -351,14 +357,14 @@ def synthetic(seed: int, count: int = 240, high: float = 0.6, low: float = 0.8, 
         energies[rng.random(frames) > low, 0] = np.nan
         energies[rng.random(frames) > high, 1] = np.nan
         labels = rng.normal(size=(frames, 2, 2, 3))
-        labels[rng.random((frames, 2)) > forces] = np.nan
+        labels[rng.random((frames, 2)) > forces] = np.nan  # by frame, level
         parts.append(
             Frames(
                 molecule=f"M{molecule}",
                 numbers=np.array(numbers),
                 positions=rng.normal(size=(frames, 2, 3)),
                 energies=energies,
-                forces=labels,
+                forces=labels.swapaxes(0, 1),
                 file=f"{molecule % 3}.npz",
                 rows=np.arange(frames),
             )
@@ -378,7 +384,7 @@ def synthetic(seed: int, count: int = 240, high: float = 0.6, low: float = 0.8, 
         rules_of(overlap="disjoint", high_pool=25),
         rules_of(unseen_molecules=1),
         rules_of(test_files=("1.npz",), unseen_molecules=1),
-        rules_of(reserve=Reserve(level=HIGH, label="forces"), validation=5),
+        rules_of(reserve=LabelKind(level=HIGH, label="forces"), validation=5),
         rules_of(overlap="disjoint", high_pool=25, test_files=("2.npz",), unseen_molecules=1, test=0.4),
     ],
     ids=lambda rules: ",".join(sorted(rules.model_fields_set - {"datasets", "overlap"})) + f" {rules.overlap}",
@@ -475,3 +481,92 @@ def test_rules_that_cannot_be_kept(changes: dict[str, object], message: str | No
 def test_a_level_that_the_data_do_not_hold() -> None:
     with pytest.raises(UserError, match=r"no labels at level 'wb97x/6-31g\*'"):
         make_split(synthetic(0), "wb97x/6-31g*", HIGH, rules_of(), 0)
+
+
+# explicit sets, size, and the guard against leaks
+
+
+def with_sets(structures: Structures, **members: NDArray[np.bool_]) -> Structures:
+    bits = sum(mask.astype(np.uint32) << np.uint32(k) for k, mask in enumerate(members.values()))
+    return replace(structures, sets=tuple(members), member=np.asarray(bits, np.uint32))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_named_sets_are_the_test_part(seed: int) -> None:
+    """Whole geometries go to the test part, also those with a structure outside of the set."""
+    s = synthetic(seed, high=0.9, low=0.9)
+    s = with_sets(s, official=np.random.default_rng(seed).random(len(s)) < 0.1)
+    rules = rules_of(test_sets=("official",), test=0.05)
+    split = make_split(s, LOW, HIGH, rules, seed)
+    check_parts(s, LOW, HIGH, rules, split)
+    assert geometries(s, np.flatnonzero(s.in_set("official"))) <= geometries(s, split.test)
+
+
+def test_only_named_sets_are_trained_on() -> None:
+    s = synthetic(1, high=1, low=1, forces=1)
+    s = replace(s, geometry=np.arange(len(s)))
+    order = np.random.default_rng(0).permutation(len(s))
+    train, test = np.isin(order, np.arange(120)), np.isin(order, np.arange(120, 160))
+    s = with_sets(s, train=train, test=test)
+    split = make_split(s, LOW, HIGH, rules_of(train_sets=("train",), test_sets=("test",), test=0.01), 0)
+    used = np.concatenate([split.high_pool, split.low_pool, split.validation])
+    assert train[used].all()
+    assert set(split.test.tolist()) == set(np.flatnonzero(test).tolist())
+
+
+def test_a_split_that_leaks_is_refused_with_the_list() -> None:
+    """Train and test set as declared share two geometries: both are named, with molecule, row and file."""
+    s = synthetic(2, high=1, low=1, forces=1)
+    ids = np.arange(len(s))
+    ids[[100, 150]] = ids[[5, 7]]
+    s = replace(s, geometry=ids)
+    train, test = np.arange(len(s)) < 90, np.arange(len(s)) >= 90
+    s = with_sets(s, train=train, test=test)
+    with pytest.raises(DataCorrupt, match="2 structures of one part are geometries of another") as caught:
+        make_split(s, LOW, HIGH, rules_of(train_sets=("train",), test_sets=("test",)), 0)
+    for one, other in ((5, 100), (7, 150)):
+        assert f"{s.where(one)} (train_sets) = {s.where(other)} (test_sets)" in str(caught.value)
+    assert "M0, row 5 of 0.npz (train_sets)" in str(caught.value)
+
+
+def test_the_list_of_leaks_has_an_end() -> None:
+    s = synthetic(2)
+    s = replace(s, geometry=np.zeros(len(s), np.int64))
+    with pytest.raises(DataCorrupt, match=r"40 structures .*; and 30 more\. Put each geometry in one part"):
+        refuse_leaks(s, {"a": np.arange(3), "b": np.arange(10, 50)})
+
+
+def test_an_unknown_set() -> None:
+    with pytest.raises(DataCorrupt, match="no set 'official': the data hold none"):
+        make_split(synthetic(0), LOW, HIGH, rules_of(test_sets=("official",)), 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_large_molecules_are_unseen(seed: int) -> None:
+    """Trained on small ones only, judged on large ones: a split by size."""
+    s = load_joined(("mini-ani1x",))
+    low, high = "wb97x/6-31g*", "wb97x/def2-tzvpp"
+    rules = rules_of(unseen_above=5, datasets=("mini-ani1x",))
+    split = make_split(s, low, high, rules, seed)
+    check_parts(s, low, high, rules, split)
+    assert set(split.unseen.tolist()) == set(np.flatnonzero(s.n_atoms > 5).tolist())
+    for part in (split.test, split.validation, split.high_pool, split.low_pool):
+        assert (s.n_atoms[part] <= 5).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_number_of_test_geometries_and_a_limit_to_what_is_judged(seed: int) -> None:
+    s = synthetic(seed, count=1200, high=0.3, low=0.9)
+    s = replace(s, geometry=np.arange(len(s)))
+    whole = make_split(s, LOW, HIGH, rules_of(test=150, unseen_molecules=1), seed)
+    few = make_split(s, LOW, HIGH, rules_of(test=150, unseen_molecules=1, max_test=60), seed)
+    column = s.level_index(HIGH)
+    assert len(whole.test) >= 150
+    assert np.count_nonzero(s.energy_mask[whole.test, column]) >= 150
+    for part in ("test", "unseen"):
+        all_of_it, judged = getattr(whole, part), getattr(few, part)
+        assert len(judged) == 60
+        assert set(judged.tolist()) < set(all_of_it.tolist())
+        assert s.energy_mask[judged, column].all()  # those with a high-level label first
+    for part in ("validation", "high_pool", "low_pool"):
+        np.testing.assert_array_equal(getattr(whole, part), getattr(few, part))

@@ -1,26 +1,46 @@
-"""Datasets: ``load(name) -> Structures``, from verified files, in internal units, checked by physics."""
+"""Datasets: ``load(name) -> Structures``, from verified files, in internal units, checked by physics.
 
-import os
+A dataset that ships, or whose files are small, is read as it is. Any other is converted once (``convert``) to a
+file of flat arrays, from which chosen levels and structures are read at the speed of the disk.
+"""
+
+import sqlite3
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
 
-from mfbench import resources
-from mfbench.datasets import ani1x, npz
-from mfbench.datasets.checks import check_physics
-from mfbench.errors import DataCorrupt, UserError
-from mfbench.manifest import Manifest, manifest, verified
-from mfbench.structures import Frames, Structures, assemble, geometry_ids, join
+from mfbench import cache, resources, store
+from mfbench.datasets import ani1x, npz, own
+from mfbench.datasets.base import Reader
+from mfbench.datasets.checks import check_counts, check_physics
+from mfbench.errors import DataCorrupt, UserError, unknown
+from mfbench.geometries import geometry_ids
+from mfbench.manifest import Content, Manifest, manifest, verified
+from mfbench.results import replacing
+from mfbench.store import Subset
+from mfbench.structures import Frames, Structures, assemble, join
 
-Reader = Callable[[Path, Manifest], Iterator[Frames]]
+READERS: dict[str, Reader] = {
+    "ani1x": ani1x.read,
+    "rmd17": npz.read_rmd17,
+    "sgdml": npz.read_sgdml,
+    "extxyz": own.read_extxyz,
+    "ase": own.read_ase,
+    "hdf5": own.read_hdf5,
+}
 
-READERS: dict[str, Reader] = {"ani1x": ani1x.read, "rmd17": npz.read_rmd17, "sgdml": npz.read_sgdml}
+# Raw files up to this size together are read as they are, with no converted copy.
+_SMALL = 1 << 26  # bytes
 
-# What h5py and numpy raise for files that are cut short, damaged, of another kind or hold pickled objects.
+# What h5py, numpy, ASE and SQLite raise for files that are cut short, damaged, of another kind or hold objects.
 _UNREADABLE = (
     OSError,
     LookupError,
@@ -28,68 +48,212 @@ _UNREADABLE = (
     ValueError,
     RuntimeError,
     EOFError,
+    MemoryError,
     zipfile.BadZipFile,
     zlib.error,
+    sqlite3.Error,
+    AssertionError,
+    NotImplementedError,
 )
 
+Progress = Callable[[str, int, int | None], None]  # told what is done, how many structures of how many
 
-def load(name: str | Manifest, folder: Path | None = None) -> Structures:
-    """A dataset's structures, with geometry ids.
+
+def silent(doing: str, done: int, total: int | None) -> None:
+    """Report nothing."""
+
+
+class DataMissing(UserError):
+    """A dataset's files are not on this machine."""
+
+
+def load(
+    name: str | Manifest,
+    folder: Path | None = None,
+    levels: Sequence[str] | None = None,
+    subset: Subset | None = None,
+    progress: Progress = silent,
+) -> Structures:
+    """A dataset's structures, with geometry ids; converted first where it is large and was not yet.
 
     Args:
-        name: a shipped manifest's name, or a manifest.
-        folder: where its files are (searched below it too). By default the package's own data for shipped
-            datasets, else the folder that the environment variable MFBENCH_DATA names.
+        name: a manifest's name (shipped or imported), or a manifest.
+        folder: where its raw files are (searched below it too), in place of the cache.
+        levels: names of the levels whose labels are wanted; all by default.
+        subset: which structures; all by default.
 
     Raises:
-        UserError: no such dataset, or no such file.
+        DataMissing: its files are not here: `mfbench data pull` gets them.
         DataCorrupt: a file is not what the manifest declares.
+        UserError: no such dataset, level or subset.
     """
     declared = manifest(name) if isinstance(name, str) else name
-    where = resources.mini_data() if declared.shipped else (folder or _data_folder(declared))
-    structures = read(declared, [verified(file, where) for file in declared.files])
-    _check_counts(declared, structures)
+    if declared.shipped or folder is not None:
+        paths = raw_files(declared, folder)
+    elif converted := find_converted(declared):
+        return store.read(converted, levels, subset)
+    else:
+        paths = raw_files(declared)
+        if sum(path.stat().st_size for path in paths) > _SMALL:
+            return store.read(convert(declared, paths, progress=progress), levels, subset)
+    structures = read(declared, paths)
+    check_counts(declared, structures)
     check_physics(structures)
-    return structures
+    return store.pick(structures, declared.name, levels, subset)
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Chosen levels and structures of one or more datasets, to be used as one; hashable."""
+
+    datasets: tuple[str, ...]
+    levels: tuple[str, ...] | None = None  # None: all
+    subsets: tuple[tuple[str, Subset], ...] = ()  # by name of the dataset
+    folder: Path | None = None  # where the raw files are, in place of the cache
+
+    def parts(self) -> list[tuple[Manifest, tuple[str, ...] | None, Subset | None]]:
+        """Manifest, levels and subset of each dataset."""
+        subsets, found = dict(self.subsets), []
+        for name in self.datasets:
+            declared = manifest(name)
+            held = None if self.levels is None else tuple(one for one in self.levels if one in declared.levels)
+            if held == ():
+                raise UserError(f"dataset {declared.name} holds none of the levels {', '.join(self.levels or ())}")
+            found.append((declared, held, subsets.pop(declared.name, None)))
+        if subsets:
+            raise unknown("dataset of a subset", min(subsets), [declared.name for declared, *_ in found])
+        return found
+
+    def load(self, progress: Progress = silent) -> Structures:
+        """The structures; geometries that recur between datasets share an id."""
+        return joined([load(one, self.folder, levels, subset, progress) for one, levels, subset in self.parts()])
 
 
 def load_joined(names: tuple[str, ...], folder: Path | None = None) -> Structures:
-    """Several datasets as one; geometries that recur between them share an id."""
-    parts = [load(name, folder) for name in names]
-    return parts[0] if len(parts) == 1 else join(parts)
+    """Several datasets, whole, as one."""
+    return DataRequest(names, folder=folder).load()
+
+
+def joined(parts: Sequence[Structures]) -> Structures:
+    """Several datasets as one, their geometry ids set anew over the whole."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = join(parts)
+    return replace(whole, geometry=geometry_ids(whole))
+
+
+def find_converted(declared: Manifest) -> Path | None:
+    """The dataset's converted file on the search path, where it is made of what the manifest declares now."""
+    path = cache.find(declared.name, cache.converted_name(declared.name))
+    return path if path is not None and store.is_current(path, declared) else None
+
+
+def raw_files(declared: Manifest, folder: Path | None = None) -> list[Path]:
+    """The dataset's files, as downloaded: those that ship, those in a folder, or those in the cache.
+
+    In a folder they are verified by hash. In the cache a file gets its name only once it was verified.
+
+    Raises:
+        DataMissing: they are not here. DataCorrupt: they are not the declared ones.
+    """
+    if declared.shipped:
+        return [verified(file, resources.mini_data()) for file in declared.files]
+    if folder is not None:
+        return [verified(file, folder) for file in declared.files]
+    found = [(file, cache.find(declared.name, file.name)) for file in declared.files]
+    if missing := [file.name for file, path in found if path is None]:
+        raise DataMissing(
+            f"dataset {declared.name!r} is not on this machine (no {', '.join(missing)} in "
+            f"{', '.join(map(str, cache.roots()))}): get it with `mfbench data pull {declared.name}`, "
+            "or name the folder that holds its files with --data-folder"
+        )
+    for file, path in found:
+        if path is not None and file.bytes is not None and path.stat().st_size != file.bytes:
+            raise DataCorrupt(
+                f"{path}: expected {file.bytes:,} bytes, got {path.stat().st_size:,}: it was changed after it was "
+                f"verified; remove it with `mfbench data rm {declared.name}`, then pull it again"
+            )
+    return [path for _, path in found if path is not None]
 
 
 def read(declared: Manifest, paths: list[Path]) -> Structures:
     """Read files that follow the manifest's format; what is not such a file raises DataCorrupt."""
-    reader = READERS[declared.format]
-    try:
-        structures = assemble(declared.levels, (frames for path in paths for frames in reader(path, declared)))
-    except UserError:
-        raise
-    except _UNREADABLE as error:
-        names = ", ".join(path.name for path in paths)
-        raise DataCorrupt(f"{names}: not a readable {declared.format} file: {error}") from error
+    with ExitStack() as stack:
+        structures = assemble(declared.levels, frames_of(declared, paths, stack))
     return replace(structures, geometry=geometry_ids(structures))
 
 
-def _data_folder(declared: Manifest) -> Path:
-    if not (folder := os.environ.get("MFBENCH_DATA")):
-        raise UserError(
-            f"the files of dataset {declared.name!r} do not ship with mfbench: name the folder that holds "
-            f"{', '.join(file.name for file in declared.files)} with --data-folder or MFBENCH_DATA"
-        )
-    return Path(folder)
+def convert(declared: Manifest, paths: list[Path], out: Path | None = None, progress: Progress = silent) -> Path:
+    """Convert a dataset's files to one file of flat arrays, checked, by temp file and rename.
+
+    Args:
+        paths: its files, in the manifest's order.
+        out: the file to write; in the cache by default.
+
+    Returns:
+        The converted file. If it is there and current, it is left as it is.
+
+    Raises:
+        DataCorrupt: the files are not what the manifest declares.
+    """
+    out = out or cache.folder_of(declared.name) / cache.converted_name(declared.name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    total = declared.n_structures
+    with FileLock(out.with_name(f".{out.name}.lock")), ExitStack() as stack:
+        if store.is_current(out, declared):
+            return out
+        with replacing(out) as temporary:
+            frames = frames_of(declared, paths, stack, out.parent)
+            store.write(temporary, declared, frames, lambda done: progress("converting", done, total))
+            store.index(temporary, lambda done: progress("comparing geometries", done, total))
+            with store.Reader(temporary) as reader:
+                check_counts(declared, reader.outline)
+                for batch in reader.batches():
+                    check_physics(batch)
+    return out
 
 
-def _check_counts(declared: Manifest, structures: Structures) -> None:
-    if len(structures) != declared.n_structures:
-        raise DataCorrupt(f"{declared.name}: expected {declared.n_structures:,} structures, got {len(structures):,}")
-    for labels in declared.labels:
-        column = structures.level_index(labels.level)
-        for kind, mask, expected in (
-            ("energies", structures.energy_mask, labels.n_energy),
-            ("forces", structures.force_mask, labels.n_forces),
-        ):
-            got = int(np.count_nonzero(mask[:, column]))
-            if got != expected:
-                raise DataCorrupt(f"{declared.name}: expected {expected:,} {kind} at {labels.level}, got {got:,}")
+def frames_of(declared: Manifest, paths: list[Path], stack: ExitStack, scratch: Path | None = None) -> Iterator[Frames]:
+    """The frames of a dataset's files, with the named sets they belong to; members of archives are unpacked.
+
+    Args:
+        stack: unpacked files are removed when it closes.
+        scratch: folder to unpack in; the system's by default.
+    """
+    contents: list[tuple[Content, Path]] = []
+    for file, path in zip(declared.files, paths):
+        if file.members:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".unpacked-", dir=scratch))
+            contents += zip(file.members, archives.unpack(path, file.members, Path(folder)))
+        else:
+            contents.append((file, path))
+    indices = {content.index_of: _row_numbers(path) for content, path in contents if content.index_of}
+    reader = READERS[declared.format]
+    for content, path in contents:
+        if content.index_of:
+            continue
+        count = 0
+        try:
+            for frames in reader(path, content, declared):
+                sets = {name: np.isin(frames.rows, rows) for name, rows in indices.items()}
+                if content.set:
+                    sets[content.set] = np.ones(len(frames.rows), bool)
+                count += len(frames.rows)
+                yield replace(frames, sets={**frames.sets, **sets})
+        except UserError:
+            raise
+        except _UNREADABLE as error:
+            raise DataCorrupt(f"{path.name}: not a readable {declared.format} file: {error}") from error
+        if content.n_structures is not None and count != content.n_structures:
+            raise DataCorrupt(f"{path.name}: expected {content.n_structures:,} structures, got {count:,}")
+
+
+def _row_numbers(path: Path) -> NDArray[np.int64]:
+    """Row numbers, one a line, below at most one line of heading."""
+    lines = path.read_text("ascii", "replace").split()
+    rows = lines[1:] if lines and not lines[0].isdecimal() else lines
+    if not rows or not all(row.isdecimal() and len(row) < 12 for row in rows):
+        raise DataCorrupt(f"{path.name}: expected row numbers, one a line")
+    if len(set(rows)) < len(rows):
+        raise DataCorrupt(f"{path.name}: expected each row once, got {len(rows) - len(set(rows))} twice")
+    return np.asarray(rows, np.int64)

@@ -1,6 +1,6 @@
 """What every reader needs: keys that must exist, and labels converted to internal units, once."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,19 @@ from numpy.typing import NDArray
 
 from mfbench import units
 from mfbench.errors import DataCorrupt
-from mfbench.manifest import Manifest
+from mfbench.manifest import Content, Manifest
+from mfbench.structures import Frames
 
-Values = Callable[[str], NDArray[np.float64]]
+Values = Callable[[str], NDArray]
+Reader = Callable[[Path, Content, Manifest], Iterator[Frames]]
+
+_SLAB_ATOMS = 1 << 18  # atoms a reader holds at a time
+
+
+def slabs(n_frames: int, n_atoms: int) -> Iterator[slice]:
+    """Ranges of the frames of one molecule that are read at a time, so that memory does not grow with them."""
+    step = max(1, _SLAB_ATOMS // max(1, n_atoms))
+    yield from (slice(begin, min(begin + step, n_frames)) for begin in range(0, n_frames, step))
 
 
 def require(path: Path, container: Container[str], *keys: str) -> None:
@@ -27,33 +37,50 @@ def numeric(path: Path, key: str, array: NDArray) -> NDArray:
     return array
 
 
+def positions_of(manifest: Manifest, raw: NDArray) -> NDArray[np.floating]:
+    """Positions in Angstrom, as precise as the file has them."""
+    factor = units.internal(manifest.length_unit)
+    if factor != 1 or raw.dtype.kind != "f" or raw.dtype.itemsize < 4:
+        return raw.astype(np.float64) * factor
+    return raw.astype(np.float64 if raw.dtype.itemsize > 4 else np.float32, copy=False)
+
+
 def labels_of(
-    manifest: Manifest, values: Values, n_frames: int, n_atoms: int, where: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Labels of one molecule's frames in eV and eV/Angstrom; NaN where a level has none.
+    manifest: Manifest, content: Content, values: Values, n_frames: int, n_atoms: int, where: str
+) -> tuple[NDArray[np.float64], Sequence[NDArray[np.float64] | None]]:
+    """Labels of one molecule's frames in eV and eV/Angstrom; NaN where a frame has none.
 
     Args:
+        content: says which levels the file holds, where it does not hold all.
         values: reads one key of the file, in the file's units.
         where: the file (and group), for errors.
 
     Returns:
-        Energies (C, L) and forces (C, L, N, 3), the levels from low to high.
+        Energies (C, L), and forces (C, N, 3) a level or None where it declares none; levels from low to high.
     """
     energies = np.full((n_frames, len(manifest.labels)), np.nan)
-    forces = np.full((n_frames, len(manifest.labels), n_atoms, 3), np.nan)
+    forces: list[NDArray[np.float64] | None] = [None] * len(manifest.labels)
     for labels in manifest.labels:
+        if content.levels and labels.level not in content.levels:
+            continue
         column = manifest.levels.index(labels.level)
         if labels.energy is not None:
-            total = sum(_shaped(values(key), (n_frames,), key, where) for key in labels.energy.key)
-            energies[:, column] = total * units.internal(labels.energy.unit)
+            energies[:, column] = _total(values, labels.energy.key, (n_frames,), where) * units.internal(
+                labels.energy.unit
+            )
         if labels.forces is not None:
-            shape = (n_frames, n_atoms, 3)
-            total = sum(_shaped(values(key), shape, key, where) for key in labels.forces.key)
-            forces[:, column] = total * units.internal(labels.forces.unit)
+            total = _total(values, labels.forces.key, (n_frames, n_atoms, 3), where)
+            forces[column] = total * units.internal(labels.forces.unit)
     return energies, forces
 
 
-def _shaped(array: NDArray[np.float64], shape: tuple[int, ...], key: str, where: str) -> NDArray[np.float64]:
+def _total(values: Values, keys: tuple[str, ...], shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
+    """The sum over keys, in float64."""
+    arrays = [_shaped(values(key), shape, key, where).astype(np.float64) for key in keys]
+    return sum(arrays[1:], arrays[0])
+
+
+def _shaped(array: NDArray, shape: tuple[int, ...], key: str, where: str) -> NDArray:
     # sGDML files hold energies as (n, 1).
     squeezed = array[:, 0] if array.ndim == 2 and len(shape) == 1 and array.shape[1] == 1 else array
     if squeezed.shape != shape:

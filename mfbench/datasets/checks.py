@@ -7,6 +7,7 @@ import numpy as np
 
 from mfbench import resources, units
 from mfbench.errors import DataCorrupt
+from mfbench.manifest import Manifest
 from mfbench.structures import SYMBOLS, Structures
 
 # Keys of isolated_atoms.json, by level. An all-electron level without an entry borrows wB97X's atoms, which
@@ -62,9 +63,28 @@ def check_physics(structures: Structures) -> None:
             )
         labelled = np.repeat(structures.force_mask[:, column], structures.n_atoms)
         if labelled.any():
-            rms = float(np.sqrt(np.mean(np.square(structures.forces[labelled, column], dtype=np.float64))))
+            rms = float(np.sqrt(np.mean(np.square(structures.forces[column, labelled], dtype=np.float64))))
             if not FORCE[0] <= rms <= FORCE[1]:
                 raise DataCorrupt(
                     f"{level}: expected a root mean square force component of {FORCE[0]:g} to {FORCE[1]:g} "
                     f"eV/Angstrom, got {rms:.4g}: wrong unit in the manifest?"
                 )
+
+
+def check_counts(declared: Manifest, outline: Structures) -> None:
+    """Raise DataCorrupt where there are more or fewer structures or labels than declared."""
+    if declared.n_structures not in (None, len(outline)):
+        raise DataCorrupt(f"{declared.name}: expected {declared.n_structures:,} structures, got {len(outline):,}")
+    if declared.n_molecules not in (None, len(outline.molecules)):
+        raise DataCorrupt(
+            f"{declared.name}: expected {declared.n_molecules:,} molecules, got {len(outline.molecules):,}"
+        )
+    for labels in declared.labels:
+        column = outline.level_index(labels.level)
+        for kind, mask, expected in (
+            ("energies", outline.energy_mask, labels.n_energy),
+            ("forces", outline.force_mask, labels.n_forces),
+        ):
+            got = int(np.count_nonzero(mask[:, column]))
+            if expected is not None and got != expected:
+                raise DataCorrupt(f"{declared.name}: expected {expected:,} {kind} at {labels.level}, got {got:,}")

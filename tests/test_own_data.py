@@ -1,0 +1,253 @@
+"""People's own data: extxyz, ASE databases and plain HDF5 hold what was put in, in any unit, or say what is wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import ase.io
+import ase.units
+import h5py
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from problems import same_structures
+
+from mfbench import datasets
+from mfbench.errors import DataCorrupt
+from mfbench.manifest import Manifest
+from mfbench.structures import Structures
+
+LOW, HIGH = "wb97x/6-31g*", "ccsd(t)*/cbs"
+MOLECULES = ("H2O", "CH3OH", "HCN")
+Writer = Callable[[Path, Structures], None]
+
+
+@pytest.fixture(scope="module")
+def source() -> Structures:
+    """Some of the mini data: both levels' energies, low-level forces; high-level forces for the last frames."""
+    whole = datasets.load("mini-ani1x", levels=(LOW, HIGH))
+    return whole[np.flatnonzero(np.isin(whole.molecule, [whole.molecules.index(name) for name in MOLECULES]))]
+
+
+def declare(fmt: str, path: Path, unit: str = "eV", **changes: Any) -> Manifest:
+    return Manifest.model_validate(
+        {
+            "name": "own",
+            "title": "One's own",
+            "format": fmt,
+            "license": "any",
+            "citation": {"text": "somebody"},
+            "molecule_key": "molecule",
+            "set_key": "split",
+            "files": [{"name": path.name, "sha256": "0" * 64}],
+            "labels": [
+                {
+                    "level": LOW,
+                    "energy": {"key": "dft_energy", "unit": unit},
+                    "forces": {"key": "dft_forces", "unit": f"{unit}/Angstrom"},
+                },
+                {
+                    "level": HIGH,
+                    "energy": {"key": "cc_energy", "unit": unit},
+                    "forces": {"key": "cc_forces", "unit": f"{unit}/Angstrom"},
+                },
+            ],
+            **changes,
+        }
+    )
+
+
+def structures_as_atoms(source: Structures) -> list[tuple[Atoms, dict[str, Any], dict[str, Any]]]:
+    """Atoms, scalars and arrays of each structure; a missing label is a missing key."""
+    made = []
+    for s in range(len(source)):
+        atoms = slice(*source.offsets[s : s + 2])
+        scalars = {"molecule": source.molecules[source.molecule[s]], "split": "test" if s % 4 == 0 else "train"}
+        arrays = {}
+        for k, name in enumerate(("dft", "cc")):
+            if source.energy_mask[s, k]:
+                scalars[f"{name}_energy"] = float(source.energies[s, k])
+            if source.force_mask[s, k]:
+                arrays[f"{name}_forces"] = source.forces[k, atoms].astype(float)
+        made.append((Atoms(source.numbers[atoms], source.positions[atoms].astype(float)), scalars, arrays))
+    return made
+
+
+def write_extxyz(path: Path, source: Structures) -> None:
+    frames = []
+    for atoms, scalars, arrays in structures_as_atoms(source):
+        atoms.info.update(scalars)
+        for key, value in arrays.items():
+            atoms.new_array(key, value)
+        frames.append(atoms)
+    ase.io.write(path, frames, format="extxyz")
+
+
+def write_ase(path: Path, source: Structures) -> None:
+    with ase.db.connect(path) as database:
+        for atoms, scalars, arrays in structures_as_atoms(source):
+            text = {key: value for key, value in scalars.items() if isinstance(value, str)}
+            numbers = {key: value for key, value in scalars.items() if not isinstance(value, str)}
+            database.write(atoms, key_value_pairs=text, data=numbers | arrays)
+
+
+def write_hdf5(path: Path, source: Structures) -> None:
+    with h5py.File(path, "w") as file:
+        file["numbers"], file["positions"] = source.numbers, source.positions.astype(float)
+        file["n_atoms"] = source.n_atoms
+        file["molecule"] = [source.molecules[k] for k in source.molecule]
+        file["split"] = ["test" if s % 4 == 0 else "train" for s in range(len(source))]
+        for k, name in enumerate(("dft", "cc")):
+            labelled = np.repeat(source.force_mask[:, k], source.n_atoms)[:, None]
+            file[f"{name}_energy"] = np.where(source.energy_mask[:, k], source.energies[:, k], np.nan)
+            file[f"{name}_forces"] = np.where(labelled, source.forces[k], np.nan)
+
+
+FORMATS: dict[str, tuple[str, Writer]] = {
+    "extxyz": ("own.extxyz", write_extxyz),
+    "ase": ("own.db", write_ase),
+    "hdf5": ("own.h5", write_hdf5),
+}
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_what_was_put_in_comes_out(fmt: str, tmp_path: Path, source: Structures) -> None:
+    name, write = FORMATS[fmt]
+    path = tmp_path / name
+    write(path, source)
+    got = datasets.read(declare(fmt, path), [path])
+    assert got.levels == (LOW, HIGH)
+    assert [got.molecules[k] for k in got.molecule] == [source.molecules[k] for k in source.molecule]
+    assert got.row.tolist() == list(range(len(source)))
+    assert got.in_set("test").tolist() == [s % 4 == 0 for s in range(len(source))]
+    assert got.in_set("train").tolist() == [s % 4 != 0 for s in range(len(source))]
+    np.testing.assert_array_equal(got.energy_mask, source.energy_mask)
+    np.testing.assert_array_equal(got.force_mask, source.force_mask)
+    assert 0 < got.force_mask[:, 1].sum() < len(got)
+    np.testing.assert_array_equal(got.numbers, source.numbers)
+    np.testing.assert_allclose(got.positions, source.positions, atol=1e-7)
+    np.testing.assert_allclose(got.energies, source.energies, rtol=1e-12)
+    np.testing.assert_allclose(got.forces, source.forces, atol=1e-6)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_through_the_converted_file(fmt: str, tmp_path: Path, source: Structures) -> None:
+    name, write = FORMATS[fmt]
+    write(tmp_path / name, source)
+    declared = declare(fmt, tmp_path / name)
+    converted = datasets.convert(declared, [tmp_path / name], tmp_path / "converted.h5")
+    same_structures(datasets.store.read(converted), datasets.read(declared, [tmp_path / name]))
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_units_are_converted(fmt: str, tmp_path: Path, source: Structures) -> None:
+    """The same numbers, declared in kcal/mol and kcal/mol/Angstrom."""
+    name, write = FORMATS[fmt]
+    write(tmp_path / name, source)
+    got = datasets.read(declare(fmt, tmp_path / name, "kcal/mol"), [tmp_path / name])
+    factor = ase.units.kcal / ase.units.mol
+    np.testing.assert_allclose(got.energies, source.energies * factor, rtol=1e-6)
+    np.testing.assert_allclose(got.forces, source.forces * factor, rtol=1e-5, atol=1e-6)
+
+
+def test_labels_that_ase_takes_for_its_own(tmp_path: Path, source: Structures) -> None:
+    """Keys called energy and forces end in a calculator when ASE reads them; they are keys like any other."""
+    frames = []
+    for atoms, scalars, arrays in structures_as_atoms(source):
+        atoms.calc = SinglePointCalculator(atoms, energy=scalars["dft_energy"], forces=arrays["dft_forces"])
+        frames.append(atoms)
+    ase.io.write(tmp_path / "own.extxyz", frames, format="extxyz")
+    with ase.db.connect(tmp_path / "own.db") as database:
+        for atoms in frames:
+            database.write(atoms)
+    labels = [
+        {"level": LOW, "energy": {"key": "energy", "unit": "eV"}, "forces": {"key": "forces", "unit": "eV/Angstrom"}}
+    ]
+    for fmt, name in (("extxyz", "own.extxyz"), ("ase", "own.db")):
+        declared = declare(fmt, tmp_path / name, labels=labels, molecule_key=None, set_key=None)
+        got = datasets.read(declared, [tmp_path / name])
+        np.testing.assert_allclose(got.energies[:, 0], source.energies[:, 0], rtol=1e-12)
+        np.testing.assert_allclose(got.forces[0], source.forces[0], atol=1e-6)
+        assert got.molecules == ("CH4O", "CHN", "H2O")
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_a_key_that_no_structure_has(fmt: str, tmp_path: Path, source: Structures) -> None:
+    name, write = FORMATS[fmt]
+    write(tmp_path / name, source)
+    declared = declare(fmt, tmp_path / name, labels=[{"level": LOW, "energy": {"key": "dft_enrgy", "unit": "eV"}}])
+    with pytest.raises(DataCorrupt, match="dft_enrgy"):
+        datasets.read(declared, [tmp_path / name])
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("raw", [b"", b"<html>challenge</html>\n", b"12\nnot a frame\n", b"\0" * 5000])
+def test_not_such_a_file(fmt: str, raw: bytes, tmp_path: Path) -> None:
+    path = tmp_path / FORMATS[fmt][0]
+    path.write_bytes(raw)
+    with pytest.raises(
+        DataCorrupt,
+        match=rf"{path.name}: (not a readable {fmt} file|structure 0: expected)|expected structures, found none",
+    ):
+        datasets.read(declare(fmt, path), [path])
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_cut_short(fmt: str, tmp_path: Path, source: Structures) -> None:
+    name, write = FORMATS[fmt]
+    path = tmp_path / name
+    write(path, source)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2 + 7])
+    with pytest.raises(DataCorrupt, match=rf"{path.name}"):
+        datasets.read(declare(fmt, path), [path])
+
+
+def rewrite(path: Path, key: str, value: Any) -> None:
+    with h5py.File(path, "a") as file:
+        del file[key]
+        if value is not None:
+            file[key] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("n_atoms", None, "expected the key 'n_atoms'"),
+        ("molecule", None, "expected the key 'molecule'"),
+        ("numbers", np.array([1, 2, 3]), r"key 'numbers': expected \d+ rows, got shape \(3,\)"),
+        ("dft_energy", np.zeros(5), r"key 'dft_energy': expected \d+ rows, got shape \(5,\)"),
+        ("dft_energy", np.float64(5), r"key 'dft_energy': expected \d+ rows, got shape \(\)"),
+        ("n_atoms", [b"three"], "key 'n_atoms': expected real numbers"),
+        ("n_atoms", np.array([-3, 3]), "expected positive numbers of atoms, got -3"),
+    ],
+)
+def test_damaged_plain_hdf5(key: str, value: Any, message: str, tmp_path: Path, source: Structures) -> None:
+    path = tmp_path / "own.h5"
+    write_hdf5(path, source)
+    rewrite(path, key, value)
+    with pytest.raises(DataCorrupt, match=message):
+        datasets.read(declare("hdf5", path), [path])
+
+
+def test_wrong_shape_of_one_structure(tmp_path: Path, source: Structures) -> None:
+    path = tmp_path / "own.db"
+    with ase.db.connect(path) as database:
+        for k, (atoms, scalars, arrays) in enumerate(structures_as_atoms(source)[:5]):
+            forces = arrays["dft_forces"][:-1] if k == 3 else arrays["dft_forces"]
+            database.write(
+                atoms,
+                data={"dft_energy": scalars["dft_energy"], "dft_forces": forces, "cc_energy": 0.0, "cc_forces": forces},
+            )
+    with pytest.raises(DataCorrupt, match=r"own\.db: structure 3, key 'dft_forces': expected shape="):
+        datasets.read(declare("ase", path), [path])
+
+
+def test_nothing_of_a_database_is_executed(tmp_path: Path, source: Structures) -> None:
+    """A path is a file, never the address of a server or another backend."""
+    for name in ("postgresql://user@host/db", "own.json"):
+        with pytest.raises(DataCorrupt, match="not a readable ase file"):
+            datasets.read(declare("ase", tmp_path / "own.db"), [tmp_path / name])
+    assert not list(tmp_path.iterdir())
