@@ -9,8 +9,8 @@ memory of the whole process, imports included (given beside it), the page cache 
     python benchmarks/ani1x_scale.py --repeats 3 --folder /scratch --out benchmarks/results/ani1x-scale-DATE.json
     python benchmarks/ani1x_scale.py --raw /scratch/ani1x-release.h5 --only plain-read convert
 
-``--raw`` takes a file made before (by ``--keep``), or the release itself. A peer that cannot be imported is a row that
-says so; one installed beside this environment is found with PYTHONPATH.
+``--raw`` takes a file made before (by ``--keep``), or the release itself; the peers' parts are made all the same. A
+peer that cannot be imported is a row that says so; one installed beside this environment is found with PYTHONPATH.
 """
 
 import argparse
@@ -296,6 +296,19 @@ def generate(out: str, fraction: float) -> Timed:
     return timed
 
 
+def _shapes(path: str | Path) -> NDArray[np.int64]:
+    """Conformers and atoms of each group, (G, 2)."""
+    with h5py.File(path, "r") as file:
+        return np.array([group["coordinates"].shape[:2] for group in file.values()])
+
+
+def _needed_bytes(path: str) -> int:
+    """Bytes of the arrays that conversion needs, without opening each."""
+    conformers, atoms = _shapes(path).T
+    an_atom, a_conformer = 4 * 3 * (1 + len(FORCES)), 8 * len(ENERGIES)
+    return int((conformers * (atoms * an_atom + a_conformer) + atoms).sum())
+
+
 def _needed(path: str) -> Iterator[dict[str, NDArray]]:
     """The arrays that conversion needs, of one group after the other."""
     with h5py.File(path, "r") as file:
@@ -320,9 +333,8 @@ def plain_copy(raw: str, out: str, layout: str = "contiguous") -> Timed:
     """Read the arrays that conversion needs, append each to a flat array of another file."""
 
     def timed() -> Done:
-        with h5py.File(raw, "r") as file:
-            shapes = [group["coordinates"].shape for group in file.values()]
-        structures, atoms = sum(c for c, _, _ in shapes), sum(c * n for c, n, _ in shapes)
+        shapes = _shapes(raw)
+        structures, atoms = int(shapes[:, 0].sum()), int(shapes.prod(1).sum())
         size = 0
         with h5py.File(out, "w") as file:
 
@@ -361,21 +373,14 @@ def _declared(raw: Path) -> Any:
     from mfbench.manifest import DataFile, manifest
 
     release = manifest("ani1x")
-    with h5py.File(raw, "r") as file:
-        structures, molecules = sum(len(group["coordinates"]) for group in file.values()), len(file)
-    counts = {"n_structures": structures, "n_molecules": molecules}
+    shapes = _shapes(raw)
+    structures = int(shapes[:, 0].sum())
+    counts = {"n_structures": structures, "n_molecules": len(shapes)}
     if structures != CONFORMERS:
         unknown = {"n_energy": None, "n_forces": None}
         counts["labels"] = tuple(one.model_copy(update=unknown) for one in release.labels)
     files = (DataFile(name=raw.name, bytes=raw.stat().st_size, sha256="0" * 64),)
     return release.model_copy(update={**counts, "files": files})
-
-
-def _needed_bytes(raw: str) -> int:
-    """Bytes of the arrays that conversion needs."""
-    with h5py.File(raw, "r") as file:
-        keys = ("atomic_numbers", "coordinates", *ENERGIES, *FORCES)
-        return sum(group[key].nbytes for group in file.values() for key in keys)
 
 
 # The calls into mfbench under test, one function each.
@@ -524,13 +529,17 @@ def hippynn(raw: str) -> Timed:
 def torchani(raw: str) -> Timed:
     """torchani's dataset class: each group's arrays as tensors, kept."""
     os.environ.setdefault("TORCHANI_NO_WARN_EXTENSIONS", "1")
+    import torch
     from torchani.datasets import ANIDataset
 
+    keys = ("atomic_numbers", "coordinates", *PEER_KEYS)
+
     def timed() -> Done:
-        read = ANIDataset(raw, verbose=False)
-        kept = [group for _, group in read.items(properties=["atomic_numbers", "coordinates", *PEER_KEYS])]
-        size = sum(tensor.nbytes for group in kept for tensor in group.values())
-        return Done(read.num_conformers, size, f"{len(kept):,} groups, not joined")
+        made = ANIDataset(raw, verbose=False)
+        groups = (arrays for _, arrays in made.numpy_items(properties=keys))
+        kept = [{key: torch.from_numpy(array) for key, array in arrays.items()} for arrays in groups]
+        size = sum(tensor.nbytes for tensors in kept for tensor in tensors.values())
+        return Done(made.num_conformers, size, f"{len(kept):,} groups, not joined")
 
     return timed
 
@@ -556,15 +565,15 @@ def schnetpack_write(raw: str, out: str) -> Timed:
     return timed
 
 
-def schnetpack_read(out: str) -> Timed:
+def schnetpack_read(database: str) -> Timed:
     """SchNetPack's ASE database, every structure read once, nothing kept."""
     from schnetpack.data import ASEAtomsData
 
     def timed() -> Done:
-        made = ASEAtomsData(out)
+        made = ASEAtomsData(database)
         for k in range(len(made)):
             made[k]
-        return Done(len(made), Path(out).stat().st_size)
+        return Done(len(made), Path(database).stat().st_size)
 
     return timed
 
@@ -672,14 +681,14 @@ class Row:
             f"{self.name:<22}{self.structures:>10,}{number(self.wall_s, '.2f'):>9}{spread:>16}"
             f"{number(self.flush_s, '.1f'):>7}{number(self.cpu_s, '.2f'):>9}{mebibytes(self.peak_bytes):>8}"
             f"{mebibytes(self.peak_before_bytes):>8}{number(self.structures_per_s, ',.0f'):>13}"
-            f"{number(self.megabytes_per_s, ',.0f'):>8}{number(self.release_at_this_rate_s, ',.0f'):>9}  {times:<24} "
+            f"{number(self.megabytes_per_s, ',.0f'):>8}{number(self.release_at_this_rate_s, ',.0f'):>10}  {times:<24} "
             f"{self.status if self.status != 'done' else self.note}"
         )
 
 
 HEADING = (
     f"{'step':<22}{'structures':>10}{'wall s':>9}{'min..max':>16}{'flush':>7}{'CPU s':>9}{'MiB':>8}{'imports':>8}"
-    f"{'structures/s':>13}{'MB/s':>8}{'release s':>9}  against the yardstick"
+    f"{'structures/s':>13}{'MB/s':>8}{'release s':>10}  against the yardstick"
 )
 
 
@@ -836,7 +845,7 @@ def _peers(bench: Bench, part: float, repeats: int, folder: Path, databases: boo
     if databases:
         what = {"reads": raw, "raw": str(raw), "out": str(database)}
         bench.step("schnetpack-write", part, 1, yardstick="part-convert", **what)
-        bench.step("schnetpack-read", part, 1, reads=database, yardstick="part-load-CC", out=str(database))
+        bench.step("schnetpack-read", part, 1, reads=database, yardstick="part-load-CC", database=str(database))
     else:
         bench.step("hippynn", part, repeats, reads=raw, yardstick="part-load-CC", raw=str(raw))
         bench.step("torchani", part, repeats, reads=raw, yardstick="part-load-CC", raw=str(raw))
@@ -863,14 +872,14 @@ def main() -> None:
     args = parser.parse_args()
     if args.child:
         function, arguments, result = args.child
-        return _child(function, json.loads(arguments), Path(result))
+        _child(function, json.loads(arguments), Path(result))
+        return
     if args.raw is not None:
-        with h5py.File(args.raw, "r") as file:
-            args.fraction = sum(len(group["coordinates"]) for group in file.values()) / CONFORMERS
+        args.fraction = int(_shapes(args.raw)[:, 0].sum()) / CONFORMERS
     parent = args.folder or Path(tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
-    # The raw file, and the larger of flat copy and converted file with its temporary twin.
-    needed = int(args.fraction * ((0 if args.raw else BYTES) + 2.2 * BYTES)) + (1 << 28)
+    # The raw file; the flat copy or the converted file (some 3.6 GB), and the parts.
+    needed = int(args.fraction * ((0 if args.raw else BYTES) + 1.2 * BYTES)) + (1 << 28)
     if (free := shutil.disk_usage(parent).free) < needed:
         parser.error(f"{parent}: expected {needed:,} bytes of free disk, got {free:,}: name another --folder")
     folder = Path(tempfile.mkdtemp(prefix="ani1x-scale-", dir=parent))

@@ -1,9 +1,9 @@
 """Which structures are one geometry: equal up to rotation, reflection, translation and order of equal atoms.
 
-Three sieves, each far cheaper than the next: two numbers a structure (mean and root mean square of its
-interatomic distances), the distances sorted within each pair of elements, and a search for the order of the
-atoms in which the two matrices of distances agree. The first needs one pass over the data, and its result is
-small; the others look only at pairs that passed it.
+Three sieves, each far cheaper than the next: two moments of the atoms' distances from their centre, which take one
+look at each atom; the interatomic distances sorted within each pair of elements; and a search for the order of the
+atoms in which the two matrices of distances agree. What the first gives is small enough to be kept for millions of
+structures; the others look only at pairs that passed it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from mfbench.structures import FloatArray, IntArray, Structures
 
 TOLERANCE = 1e-5  # Angstrom, on every distance
-_CHUNK_PAIRS = 1 << 20  # distances held at a time
 
 
 class Slab(NamedTuple):
@@ -27,11 +26,17 @@ class Slab(NamedTuple):
 
 
 class Fingerprints(NamedTuple):
-    """Equal, or within the tolerance, for structures that are one geometry."""
+    """Equal, or close, for structures that are one geometry.
+
+    No distance between two atoms changes by more than t: then ``rms`` changes by at most t, and the squared distance
+    of an atom from the centre, which is a sum of squared distances between atoms, by at most 6 t times the largest of
+    them; so does ``spread``, their root mean square.
+    """
 
     composition: NDArray[np.uint64]  # (S,) hash of the elements
-    mean: NDArray[np.float64]  # (S,) of the distances
-    rms: NDArray[np.float64]  # (S,) of the distances
+    rms: NDArray[np.float64]  # (S,) of the distances between atoms, Angstrom
+    spread: NDArray[np.float64]  # (S,) root mean square of the squared distances from the centre, Angstrom^2
+    radius: NDArray[np.float64]  # (S,) largest distance from the centre, Angstrom
 
 
 Fetch = Callable[[IntArray], Slab]  # the atoms of structures given by ascending indices
@@ -54,19 +59,16 @@ def geometry_ids(structures: Structures, tolerance: float = TOLERANCE) -> NDArra
 
 def fingerprints(slab: Slab) -> Fingerprints:
     """The first sieve."""
-    n_atoms = np.diff(slab.offsets)
-    mean, rms = np.zeros(len(n_atoms)), np.zeros(len(n_atoms))
-    for size in np.unique(n_atoms):
-        members = np.flatnonzero(n_atoms == size)
-        first, second = np.triu_indices(int(size), 1)
-        step = max(1, _CHUNK_PAIRS // max(1, len(first)))
-        for begin in range(0, len(members) if len(first) else 0, step):
-            chosen = members[begin : begin + step]
-            x = slab.positions[slab.offsets[chosen, None] + np.arange(size)].astype(np.float64)  # (C, N, 3)
-            squares = np.square(x[:, first] - x[:, second]).sum(-1)
-            rms[chosen] = np.sqrt(squares.mean(1))
-            mean[chosen] = np.sqrt(squares).mean(1)
-    return Fingerprints(composition_hash(slab.numbers, slab.offsets), mean, rms)
+    starts, n_atoms = slab.offsets[:-1], np.diff(slab.offsets)
+    x = slab.positions.astype(np.float64)
+    x -= np.repeat(np.add.reduceat(x, starts) / n_atoms[:, None], n_atoms, 0)
+    squares = np.einsum("ak,ak->a", x, x)
+    return Fingerprints(
+        composition_hash(slab.numbers, slab.offsets),
+        np.sqrt(2 * np.add.reduceat(squares, starts) / np.maximum(n_atoms - 1, 1)),
+        np.sqrt(np.add.reduceat(np.square(squares), starts) / n_atoms),
+        np.sqrt(np.maximum.reduceat(squares, starts)),
+    )
 
 
 def composition_hash(numbers: IntArray, offsets: IntArray) -> NDArray[np.uint64]:
@@ -76,8 +78,8 @@ def composition_hash(numbers: IntArray, offsets: IntArray) -> NDArray[np.uint64]
 
 def ids_of(prints: Fingerprints, fetch: Fetch, tolerance: float = TOLERANCE) -> NDArray[np.int64]:
     """Geometry ids from fingerprints; ``fetch`` is asked only for structures whose fingerprints agree."""
-    ids = np.arange(len(prints.mean))
-    order = np.lexsort((prints.rms, prints.mean, prints.composition))
+    ids = np.arange(len(prints.rms))
+    order = np.lexsort((prints.spread, prints.rms, prints.composition))
     # Exact copies (a frozen trajectory) are settled first, each with the first of its kind: pairs of them all
     # would be as many as the square of their number.
     same = np.ones(max(0, len(order) - 1), bool)
@@ -97,16 +99,16 @@ def ids_of(prints: Fingerprints, fetch: Fetch, tolerance: float = TOLERANCE) -> 
 
 
 def _candidates(prints: Fingerprints, order: IntArray, tolerance: float) -> Iterator[IntArray]:
-    """Pairs (P, 2) whose fingerprints agree. Neither mean nor rms of the distances changes by more than the
-    largest change of a distance, so that no pair within the tolerance is missed."""
-    composition, mean, rms = (values[order] for values in prints)
-    slack = tolerance * (1 + 1e-6) + 1e-12
+    """Pairs (P, 2) whose fingerprints agree; see ``Fingerprints`` for why none within the tolerance is missed."""
+    composition, rms, spread, radius = (values[order] for values in prints)
+    slack = tolerance * (1 + 1e-6) + 1e-11  # for what float64 rounds
     active, shift = np.arange(max(0, len(order) - 1)), 1
     while len(active):
         other = active + shift
-        near = (composition[other] == composition[active]) & (mean[other] - mean[active] <= slack)
+        near = (composition[other] == composition[active]) & (rms[other] - rms[active] <= slack)
         active, other = active[near], other[near]
-        close = np.abs(rms[other] - rms[active]) <= slack
+        largest = np.maximum(radius[active], radius[other])
+        close = np.abs(spread[other] - spread[active]) <= 6 * slack * largest
         yield np.stack([order[active[close]], order[other[close]]], 1)
         shift += 1
         active = active[active + shift < len(order)]

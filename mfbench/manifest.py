@@ -212,6 +212,13 @@ class Manifest(Record):
         return tuple(sorted((labels.level for labels in self.labels), key=levels.level))
 
 
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that the loader below takes."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def identity(declared: Manifest) -> str:
     """Hash of all that decides which numbers a dataset holds: files, hashes, keys, units, names of sets."""
     content = declared.model_dump(mode="json", include={"format", "length_unit", "molecule_key", "set_key"})
@@ -263,7 +270,7 @@ def _content(path: Path) -> Any:
 def write_yaml(path: Path, record: Record) -> None:
     """Write a record as YAML; what has its default is left out."""
     content = record.model_dump(mode="json", exclude_defaults=True)
-    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+    path.write_text(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110), "utf-8")
 
 
 def manifest_names() -> tuple[str, ...]:

@@ -167,7 +167,7 @@ class _Column:
 
 
 def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Progress = silent) -> None:
-    """Write frames as they come; geometry ids are not yet set (each structure its own, see ``index``).
+    """Write frames as they come, then the ids of the geometries that recur.
 
     The file takes no name of its own here: the caller renames it when all is done and checked.
 
@@ -202,12 +202,17 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
                 columns[f"{k}.force_mask"] = _Column(group, "force_mask", bool)
         molecules, files, sets = Names(), Names(), Names()
         columns["offsets"].append(np.zeros(1, np.int64))
+        prints: list[Fingerprints] = []
         atoms = done = 0
         for part in _chain(first, parts):
             flat = flatten(len(levels), part)
             if not np.can_cast(flat.positions.dtype, first.positions.dtype):
                 raise DataCorrupt(f"{part.file}: {flat.positions.dtype=} != {first.positions.dtype}, as before")
+            if not len(flat.energies):
+                continue
             _append(columns, flat, atoms, (molecules, files, sets))
+            within = np.arange(len(flat.energies) + 1) * len(part.numbers)
+            prints.append(fingerprints(Slab(flat.numbers, flat.positions, within)))
             atoms, done = atoms + len(flat.numbers), done + len(flat.energies)
             progress(done)
         for column in columns.values():
@@ -216,14 +221,15 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
             raise DataCorrupt(f"{declared.name}: expected structures, found none")
         for name, values in (("molecules", molecules), ("files", files), ("sets", sets)):
             file.create_dataset(name, data=list(values), dtype=h5py.string_dtype(), shape=(len(values),))
-        file.create_dataset("geometry", data=np.arange(done))
+        offsets = file["offsets"][()]
+        whole = Fingerprints(*(np.concatenate(values) for values in zip(*prints)))
+        file["geometry"] = ids_of(whole, lambda some: _gather(file, offsets, some))
         file.attrs.update(
             {
                 "format": FORMAT,
                 "version": VERSION,
                 "dataset": declared.name,
                 "identity": identity(declared),
-                "indexed": False,
                 "units": json.dumps({"positions": "Angstrom", "energy": "eV", "forces": "eV/Angstrom"}),
                 "provenance": json.dumps(
                     {
@@ -261,20 +267,6 @@ def _append(columns: dict[str, _Column], flat: Flat, atoms: int, names: tuple[Na
         if f"{k}.forces" in columns:
             columns[f"{k}.forces"].append(np.zeros((len(flat.numbers), 3)) if forces is None else forces)
             columns[f"{k}.force_mask"].append(flat.force_mask[:, k])
-
-
-def index(path: Path, progress: Progress = silent) -> None:
-    """Find the geometries that recur in a converted file, and write their ids into it."""
-    with h5py.File(path, "r+") as file:
-        offsets = file["offsets"][()]
-        prints, done = [], 0
-        for begin, end in _structure_slabs(offsets):
-            prints.append(fingerprints(_slab(file, offsets, begin, end)))
-            done += end - begin
-            progress(done)
-        whole = Fingerprints(*(np.concatenate(values) for values in zip(*prints)))
-        file["geometry"][:] = ids_of(whole, lambda chosen: _gather(file, offsets, chosen))
-        file.attrs["indexed"] = True
 
 
 def _structure_slabs(offsets: IntArray) -> Iterator[tuple[int, int]]:
@@ -492,6 +484,6 @@ def is_current(path: Path, declared: Manifest) -> bool:
         return False
     try:
         with _opened(path) as file:
-            return bool(file.attrs["identity"] == identity(declared) and file.attrs["indexed"])
+            return bool(file.attrs["identity"] == identity(declared))
     except DataCorrupt:
         return False

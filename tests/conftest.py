@@ -2,9 +2,15 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from server import Server
 
 # One thread a test process, set before torch is loaded: threads that spin for the cores of another process
 # slow both down many times over.
@@ -48,3 +54,44 @@ def chromium() -> str:
     if path is None:
         pytest.skip("needs Chromium (Debian's package chromium), or its path in the variable CHROMIUM")
     return path
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server with the files, and a machine that has nothing yet."""
+
+    server: "Server"
+    files: dict[str, Path]
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple["Server", dict[str, Path], Path]]:
+    import published
+    from server import serve
+
+    folder = tmp_path_factory.mktemp("published")
+    with serve({}) as server:
+        base = server.url().rstrip("/")
+        files = published.make(folder / "files", folder / "manifests", base)
+        server.files.update(files)
+        yield server, files, folder / "manifests"
+
+
+@pytest.fixture
+def site(
+    served: tuple["Server", dict[str, Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
+    server, files, manifests = served
+    import torch
+
+    from mfbench import resources
+
+    monkeypatch.setattr(resources, "manifests", lambda: manifests)
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    server.requests.clear()
+    server.faults.clear()
+    threads = torch.get_num_threads()
+    yield Site(server, files, tmp_path / "cache")
+    torch.set_num_threads(threads)

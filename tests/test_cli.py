@@ -29,7 +29,7 @@ Capture = pytest.CaptureFixture[str]
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each command runs in an empty folder, and leaves torch's threads as they were."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MFBENCH_DATA", raising=False)
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "data"))
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -73,7 +73,7 @@ def test_cases(capsys: Capture) -> None:
     assert titles == ["ani1ccx", "ani1x-tz", "rmd17-cc"]
     assert "--data mini: PBE/def2-SVP (E+F) -> CCSD/cc-pVDZ (E), disjoint geometries; n_high 50 and 150" in out
     assert "--data mini: ωB97X/6-31G* (E+F) -> CCSD(T)*/CBS (E), nested geometries" in out
-    assert "--data ethanol: PBE/def2-SVP (E+F) -> CCSD(T)/cc-pVTZ (E)" in out
+    assert "--data ethanol or published: PBE/def2-SVP (E+F) -> CCSD(T)/cc-pVTZ (E)" in out
     assert out.count("Inferred from the abstract") == 3
 
 
@@ -99,7 +99,7 @@ def test_help_and_version(arguments: list[str], capsys: Capture) -> None:
         (["run", "rmd17-cc", "--arm", "mf"], ["unknown arm 'mf'", "MF, SF-E, SF-EF, SF-low"]),
         ([*RUN, "--backbone", "schnet"], ["unknown backbone 'schnet'", "hipnn-ts, painn"]),
         ([*RUN, "--preset", "large"], ["unknown preset 'large'", "demo, paper"]),
-        ([*RUN, "--data", "full"], ["unknown data of case rmd17-cc 'full'", "ethanol, mini"]),
+        ([*RUN, "--data", "full"], ["unknown data of case rmd17-cc 'full'", "malonaldehyde, mini, published, toluene"]),
         ([*RUN, "--unit", "Hartree"], ["unknown unit system 'Hartree'", "kcal/mol, meV"]),
         ([*RUN, "--device", "tpu"], ["unknown device 'tpu'", "auto, cpu, cuda or cuda:K"]),
         ([*RUN, "--device", "meta"], ["unknown device 'meta'", "auto, cpu, cuda or cuda:K"]),
@@ -123,10 +123,11 @@ def test_help_and_version(arguments: list[str], capsys: Capture) -> None:
         ([], ["the following arguments are required: COMMAND", "mfbench --help"]),
         (["rnu"], ["invalid choice: 'rnu'", "run"]),
         ([*RUN, "--stpes", "3"], ["unrecognized arguments: --stpes 3"]),
-        ([*RUN, "--data", "ethanol"], ["rmd17_ethanol_train_01.npz", "--data-folder or MFBENCH_DATA"]),
+        ([*RUN, "--data", "ethanol"], ["rmd17 is not on this machine. Download it (1.07 GB)", "--yes"]),
+        ([*RUN, "--data", "ethanol", "--offline"], ["rmd17.tar.bz2 is not in", "offline"]),
         (
             [*RUN, "--data", "ethanol", "--data-folder", "absent"],
-            ["no file 'rmd17_ethanol_train_01.npz' in absent", "--data-folder"],
+            ["no file 'rmd17.tar.bz2' in absent", "--data-folder"],
         ),
         (["run", "absent.yaml", "--arm", "MF"], ["cannot read absent.yaml", "No such file"]),
         (["demo", "--cases", "rmd17"], ["unknown case 'rmd17'", "did you mean 'rmd17-cc'"]),

@@ -25,6 +25,8 @@ LAYERS = {
     "structures": "1",
     "plots": "1",
     "provenance": "1",
+    "archives": "2a",
+    "download": "2b",
     "cases": "2c",
     "geometries": "2a",
     "store": "2b",

@@ -175,7 +175,6 @@ def test_index_is_that_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     parts = [frames(base, "a"), frames(rng.normal(scale=2, size=(40, 5, 3)), "b"), frames(base[::3] @ turn + 1, "c")]
     monkeypatch.setattr(store, "_SLAB_ATOMS", 35)
     store.write(tmp_path / "x.h5", own_manifest(), parts)
-    store.index(tmp_path / "x.h5")
     structures = store.read(tmp_path / "x.h5")
     assert structures.geometry.tolist() == geometry_ids(structures).tolist()
     assert structures.geometry[100:].tolist() == list(range(0, 60, 3))
@@ -267,10 +266,10 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("when", ["converting", "comparing geometries"])
-def test_a_conversion_that_is_stopped_leaves_nothing(when: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [1, 400, 864])
+def test_a_conversion_that_is_stopped_leaves_nothing(after: int, tmp_path: Path) -> None:
     def stop(doing: str, done: int, total: int | None) -> None:
-        if doing == when:
+        if done >= after:
             raise Stopped
 
     declared = manifest("mini-ani1x")

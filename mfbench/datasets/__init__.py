@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from mfbench import cache, resources, store
+from mfbench import archives, cache, resources, store
 from mfbench.datasets import ani1x, npz, own
 from mfbench.datasets.base import Reader
 from mfbench.datasets.checks import check_counts, check_physics
@@ -205,7 +205,6 @@ def convert(declared: Manifest, paths: list[Path], out: Path | None = None, prog
         with replacing(out) as temporary:
             frames = frames_of(declared, paths, stack, out.parent)
             store.write(temporary, declared, frames, lambda done: progress("converting", done, total))
-            store.index(temporary, lambda done: progress("comparing geometries", done, total))
             with store.Reader(temporary) as reader:
                 check_counts(declared, reader.outline)
                 for batch in reader.batches():

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.datasets.base import labels_of, numeric, positions_of, require, slabs
+from mfbench.datasets.base import labels_of, missing, numeric, positions_of, slabs
 from mfbench.errors import DataCorrupt
 from mfbench.manifest import Content, Manifest
 from mfbench.structures import Frames
@@ -17,40 +17,45 @@ def read(path: Path, content: Content, manifest: Manifest) -> Iterator[Frames]:
     """Yield the frames of each group; a group's attribute ``molecule`` (or its name) is the molecule."""
     with h5py.File(path, "r") as file:
         for name in file:
-            # A link could lead to any file of the machine, so that only what lies in this one is followed.
-            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                raise DataCorrupt(f"{path}: {name!r}: expected a group, got a link to another place")
-            group = file[name]
+            group = _own(path, file, name)
             if not isinstance(group, h5py.Group):
                 raise DataCorrupt(f"{path}: {name!r}: expected a group, got a {type(group).__name__}")
             yield from _read_group(path, name, group, content, manifest)
 
 
+def _own(path: Path, parent: h5py.Group, key: str) -> h5py.Group | h5py.Dataset:
+    """What lies in this file itself: a link could lead to any file of the machine."""
+    try:
+        link = parent.id.links.get_info(key.encode()).type
+    except (KeyError, RuntimeError):
+        raise missing(path, key) from None
+    if link != h5py.h5l.TYPE_HARD:
+        raise DataCorrupt(f"{path}: {key!r}: expected it in this file, got a link to another place")
+    return parent[key]
+
+
 def _read_group(path: Path, name: str, group: h5py.Group, content: Content, manifest: Manifest) -> Iterator[Frames]:
-    data: dict[str, h5py.Dataset] = {}
+    opened: dict[str, h5py.Dataset] = {}
 
     def dataset(key: str) -> h5py.Dataset:
-        if key not in data:
-            require(path, group, key)
-            found = group[key] if isinstance(group.get(key, getlink=True), h5py.HardLink) else None
-            if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
-                raise DataCorrupt(f"{path}, {name}: key {key!r}: expected a data set stored in this file")
-            if not found.shape:
-                raise DataCorrupt(f"{path}, {name}: key {key!r}: expected an array, got shape {found.shape}")
-            data[key] = found
-        return data[key]
+        if key not in opened:
+            found = _own(path, group, key)
+            if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual or not found.shape:
+                raise DataCorrupt(f"{path}, {name}: key {key!r}: expected an array stored in this file, got {found}")
+            opened[key] = found
+        return opened[key]
 
     numbers = numeric(path, "atomic_numbers", dataset("atomic_numbers")[()])
-    coordinates = dataset("coordinates")
-    n_frames = coordinates.shape[0]
+    n_frames = dataset("coordinates").shape[0]
     for rows in slabs(n_frames, len(numbers)):
+        held: dict[str, NDArray] = {}  # the Hartree-Fock energy is a term of several levels
 
-        def values(key: str, rows: slice = rows) -> NDArray:
-            if len(dataset(key)) != n_frames:
-                raise DataCorrupt(
-                    f"{path}, {name}: key {key!r}: expected {n_frames} rows, got shape {dataset(key).shape}"
-                )
-            return numeric(path, key, dataset(key)[rows])
+        def values(key: str, rows: slice = rows, held: dict[str, NDArray] = held) -> NDArray:
+            if key not in held:
+                if (shape := dataset(key).shape)[0] != n_frames:
+                    raise DataCorrupt(f"{path}, {name}: key {key!r}: expected {n_frames} rows, got shape {shape}")
+                held[key] = numeric(path, key, dataset(key)[rows])
+            return held[key]
 
         count = rows.stop - rows.start
         energies, forces = labels_of(manifest, content, values, count, len(numbers), f"{path}, {name}")

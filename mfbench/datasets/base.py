@@ -27,7 +27,12 @@ def require(path: Path, container: Container[str], *keys: str) -> None:
     """Raise DataCorrupt for a key that the file does not hold."""
     for key in keys:
         if key not in container:
-            raise DataCorrupt(f"{path}: expected the key {key!r}, which the manifest or the format names")
+            raise missing(path, key)
+
+
+def missing(path: Path, key: str) -> DataCorrupt:
+    """The error for a key that the file does not hold."""
+    return DataCorrupt(f"{path}: expected the key {key!r}, which the manifest or the format names")
 
 
 def numeric(path: Path, key: str, array: NDArray) -> NDArray:

@@ -8,6 +8,7 @@ The manifest names the keys of energies and forces, and may name one for the mol
     arrays (S,) of text for the molecule and set keys, where named
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, pairwise
 from pathlib import Path
@@ -51,10 +52,9 @@ def _check_length(path: Path) -> None:
         while count := file.readline().strip():
             if not count.isdecimal():
                 raise DataCorrupt(f"{path}: structure {row}: expected a number of atoms, got {count!r:.40}")
-            lines, last = 0, ""
-            for last in islice(file, int(count) + 1):
-                lines += 1
-            if lines < int(count) + 1:
+            lines = deque(enumerate(islice(file, int(count) + 1), 1), maxlen=1)
+            n_lines, last = lines[0] if lines else (0, "")
+            if n_lines < int(count) + 1:
                 raise DataCorrupt(f"{path}: structure {row}: expected {count} atoms, the file ends before: cut short")
             if not last.endswith("\n"):  # a number that lost its last digits would be read as another number
                 raise DataCorrupt(f"{path}: expected a newline at its end: cut short? If it is whole, add one")
