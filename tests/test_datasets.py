@@ -1,5 +1,7 @@
 """Datasets: the readers on shipped, damaged and published files, and units pinned by independent numbers."""
 
+import hashlib
+import io
 import json
 import pickle
 import zipfile
@@ -14,9 +16,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from numpy.typing import NDArray
+from problems import same_structures
 
-from mfbench import resources
-from mfbench.datasets import DataMissing, joined, load, load_joined, read
+from mfbench import resources, store
+from mfbench.datasets import DataMissing, base, convert, joined, load, load_joined, read
 from mfbench.datasets.checks import check_physics
 from mfbench.errors import DataCorrupt
 from mfbench.manifest import Citation, DataFile, Manifest, manifest, sha256
@@ -451,6 +454,41 @@ def test_a_group_in_place_of_an_array(small: Path) -> None:
         read(declare("ani1x", [small], 48, ANI1X_LABELS), [small])
 
 
+def secret(folder: Path) -> Path:
+    """Another file of the machine, with a group that could be taken for data."""
+    path = folder / "secret.h5"
+    with h5py.File(MINI / "mini-ani1x.h5") as source, h5py.File(path, "w") as file:
+        source.copy("H2O", file)
+    return path
+
+
+@pytest.mark.parametrize(
+    "how", ["external group", "external array", "soft link", "external storage", "virtual", "array as a group"]
+)
+def test_links_out_of_an_hdf5_file_are_not_followed(how: str, small: Path, tmp_path: Path) -> None:
+    other, key = secret(tmp_path), "wb97x_dz.energy"
+    with h5py.File(small, "a") as file:
+        group = file["H2O"]
+        if how == "array as a group":
+            file["Z"] = np.zeros(3)
+        elif how == "external group":
+            file["Z"] = h5py.ExternalLink(str(other), "/H2O")
+        else:
+            del group[key]
+        if how == "external array":
+            group[key] = h5py.ExternalLink(str(other), f"/H2O/{key}")
+        elif how == "soft link":
+            group[key] = h5py.SoftLink("/H2O/wb97x_tz.energy")
+        elif how == "external storage":
+            group.create_dataset(key, (48,), np.float64, external=[(str(other), 0, h5py.h5f.UNLIMITED)])
+        elif how == "virtual":
+            layout = h5py.VirtualLayout((48,), np.float64)
+            layout[:] = h5py.VirtualSource(str(other), f"H2O/{key}", (48,))
+            group.create_virtual_dataset(key, layout)
+    with pytest.raises(DataCorrupt, match=r"in this file|expected a group"):
+        read(declare("ani1x", [small], 48, ANI1X_LABELS), [small])
+
+
 RMD17_LABELS = [label("pbe/def2-svp", "energies", "forces", "kcal/mol", 1200)]
 
 
@@ -516,6 +554,84 @@ def test_damaged_npz(npz: Path, damage: Damage, message: str) -> None:
     damage(npz)
     with pytest.raises(DataCorrupt, match=message):
         read(declared, [npz])
+
+
+def test_arrays_in_fortran_order(npz: Path) -> None:
+    declared = declare("rmd17", [npz], 1200, RMD17_LABELS)
+    expected = read(declared, [npz])
+    with np.load(npz) as archive:
+        turned = {key: np.asfortranarray(array) for key, array in archive.items()}
+    np.savez(npz, **turned)
+    same_structures(read(declared, [npz]), expected)
+
+
+def test_pieces_of_any_size_are_the_same(npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = declare("rmd17", [npz], 1200, RMD17_LABELS)
+    expected = read(declared, [npz])
+    monkeypatch.setattr(base, "_SLAB_ATOMS", 6 * 7)
+    same_structures(read(declared, [npz]), expected)
+
+
+def test_an_array_that_claims_to_be_huge(npz: Path) -> None:
+    """A header of a few bytes that asks for a terabyte of memory."""
+    declared = declare("rmd17", [npz], 1200, RMD17_LABELS)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 36, 6, 3)})
+    with np.load(npz) as archive:
+        arrays = {key: archive[key] for key in archive if key != "coords"}
+    np.savez(npz, **arrays)
+    with zipfile.ZipFile(npz, "a") as archive:
+        archive.writestr("coords.npy", header.getvalue())
+    with pytest.raises(DataCorrupt, match="key 'coords': expected at most 17,179,869,184 bytes"):
+        read(declared, [npz])
+
+
+def sgdml(path: Path, spoil: bool, key: str = "E") -> Manifest:
+    """A copy of the mini coupled-cluster file with sGDML's fingerprint, and perhaps a label changed afterwards."""
+    with np.load(MINI / "methanol_ccsd-train.npz") as archive:
+        arrays = {name: archive[name] for name in ("z", "R", "E", "F")}
+    total = hashlib.md5()
+    for name in ("z", "R", "E", "F"):
+        total.update(hashlib.md5(arrays[name].ravel()).digest())
+    if spoil:
+        arrays[key] = arrays[key] + (np.arange(arrays[key].size) == 7).reshape(arrays[key].shape) * 1e-3
+    np.savez(path, **arrays, md5=np.array(total.hexdigest().encode()))
+    return declare("sgdml", [path], 700, [label("ccsd/cc-pvdz", "E", "F", "kcal/mol", 700)])
+
+
+def test_the_fingerprint_in_an_sgdml_file(tmp_path: Path) -> None:
+    declared = sgdml(tmp_path / "x.npz", spoil=False)
+    assert len(read(declared, [tmp_path / "x.npz"])) == 700
+    for key in ("E", "F", "R"):
+        declared = sgdml(tmp_path / "x.npz", spoil=True, key=key)
+        with pytest.raises(DataCorrupt, match=r"expected the fingerprint [0-9a-f]{32} that it carries, got"):
+            read(declared, [tmp_path / "x.npz"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n", "expected row numbers, one a line"),
+        ("1,2,3\n4\nx\n", "expected row numbers"),
+        ("-1\n2\n", "expected row numbers|each row once"),
+        ("1\n2\n1\n", "expected each row once, got 1 twice"),
+        ("99999999999999999999\n1", "expected row numbers|heading"),
+    ],
+)
+def test_damaged_index_files(text: str, message: str, npz: Path, tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text(text)
+    content = declare("rmd17", [npz, tmp_path / "index.csv"], 1200, RMD17_LABELS).model_dump()
+    content["files"][1]["index_of"] = "train_01"
+    with pytest.raises(DataCorrupt, match=message):
+        read(Manifest.model_validate(content), [npz, tmp_path / "index.csv"])
+
+
+def test_an_index_file_names_rows(npz: Path, tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("row\n3\n1199\n0\n")
+    content = declare("rmd17", [npz, tmp_path / "index.csv"], 1200, RMD17_LABELS).model_dump()
+    content["files"][1]["index_of"] = "train_01"
+    structures = read(Manifest.model_validate(content), [npz, tmp_path / "index.csv"])
+    assert np.flatnonzero(structures.in_set("train_01")).tolist() == [0, 3, 1199]
 
 
 def test_a_bare_array_is_not_an_archive(npz: Path) -> None:
@@ -657,6 +773,20 @@ def test_published_geometries_recur_by_distances_recomputed_here(shared_real: Pa
     assert found == pairs
     assert len({i for i, _ in pairs}) == 7
     assert all(i >= 1000 for i, _ in pairs)
+
+
+def test_published_files_through_converted_ones(shared_real: Path, tmp_path: Path) -> None:
+    """Real files of the three formats: what is read from the converted file is what the reader gives."""
+    ani = shared_real / "ani1x_sample" / "ani1x_50formulas.h5"
+    rmd = shared_real / "rmd17" / "rmd17_aspirin_train_01.npz"
+    coupled = shared_real / "md17_cc" / "malonaldehyde_ccsd_t-train.npz"
+    for declared, path in (
+        (declare("ani1x", [ani], 96, [label("wb97x/6-31g*", "wb97x_dz.energy", "wb97x_dz.forces", "Ha", 96)]), ani),
+        (declare("rmd17", [rmd], 1000, [label("pbe/def2-svp", "energies", "forces", "kcal/mol", 1000)]), rmd),
+        (declare("sgdml", [coupled], 1000, [label("ccsd(t)/cc-pvdz", "E", "F", "kcal/mol", 1000)]), coupled),
+    ):
+        out = convert(declared, [path], tmp_path / f"{path.stem}.h5")
+        same_structures(store.read(out), read(declared, [path]))
 
 
 def test_published_ethanol_forces(shared_real: Path) -> None:

@@ -250,7 +250,7 @@ def frames_of(declared: Manifest, paths: list[Path], stack: ExitStack, scratch: 
 def _row_numbers(path: Path) -> NDArray[np.int64]:
     """Row numbers, one a line, below at most one line of heading."""
     lines = path.read_text("ascii", "replace").split()
-    rows = lines[1:] if lines and not lines[0].isdecimal() else lines
+    rows = lines[1:] if lines and lines[0].isidentifier() else lines
     if not rows or not all(row.isdecimal() and len(row) < 12 for row in rows):
         raise DataCorrupt(f"{path.name}: expected row numbers, one a line")
     if len(set(rows)) < len(rows):
