@@ -2,10 +2,10 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from mfbench import cache, datasets, download, levels, resources, store
+from mfbench import archives, cache, datasets, download, levels, resources, store
 from mfbench.datasets import DataRequest, checks
 from mfbench.errors import UserError
 from mfbench.machine import memory
@@ -188,22 +188,22 @@ def check(name: str, folder: Path | None = None) -> tuple[list[checks.Finding], 
     if declared.shipped or folder is not None:
         paths = datasets.raw_files(declared, folder)
         looked.append(f"{len(paths)} raw files, by hash")
-        batches: Iterable = [datasets.read(declared, paths)]
+        structures = datasets.read(declared, paths)
         with counts(name) as progress:
-            found = checks.check(declared, batches, lambda done: progress("checking", done, declared.n_structures))
+            found = checks.check(declared, structures, lambda done: progress("checking", done, len(structures)))
     else:
         for file in declared.files:
             if path := cache.find(name, file.name):
                 check_file(file, path)
-                looked.append(f"{file.name}, by hash" if file.sha256 else file.name)
+                if file.sha256 is None:
+                    archives.check(path, file)
+                looked.append(f"{file.name}, by {'hash' if file.sha256 else 'the checks of its members'}")
         converted = datasets.find_converted(declared)
         if converted is None:
             converted = datasets.convert(declared, datasets.raw_files(declared))
         looked.append(str(converted))
         with store.Reader(converted) as reader, counts(name) as progress:
-            found = checks.check(
-                declared, reader.batches(), lambda done: progress("checking", done, len(reader.outline))
-            )
+            found = checks.check(declared, reader, lambda done: progress("checking", done, len(reader.outline)))
     return found, "; ".join(looked)
 
 
@@ -258,7 +258,7 @@ def import_files(paths: list[Path], description: Path) -> tuple[str, list[checks
         datasets.convert(declared, paths, target, progress)
     try:
         with store.Reader(target) as reader:
-            found = checks.check(declared, reader.batches())
+            found = checks.check(declared, reader)
             checks.require(found)
             counted = _counted(declared, reader.outline)
     except UserError:

@@ -460,13 +460,8 @@ class _Pull:
         limit = self.total if self.total is not None else options.max_bytes
         since, had = time.monotonic(), part.size
         while True:
-            try:
-                with _network(options):
-                    chunk = read(min(options.chunk, limit - part.size + 1))
-            except _Failed:
-                if part.size == limit:  # it is all here, and what is missing is only the end of the answer
-                    return
-                raise
+            with _network(options):
+                chunk = read(min(options.chunk, limit - part.size + 1))
             if not chunk:
                 return
             if part.size + len(chunk) > limit:
@@ -552,6 +547,8 @@ def _network(options: Options) -> Iterator[None]:
                 why = "no network, or no such host"
             case ConnectionError() | http.client.IncompleteRead():
                 why = "the connection was cut"
+            case OSError() if str(reason).startswith("Tunnel connection failed"):
+                why = "the proxy named in the environment refused"
             case OSError(strerror=str(text)):
                 why = f"it cannot be read: {text}"
             case _:

@@ -235,7 +235,7 @@ def _root(ids: IntArray, s: int) -> int:
     return s
 
 
-def _roots(ids: IntArray) -> NDArray[np.int64]:
+def _roots(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     while not np.array_equal(parent := ids[ids], ids):
         ids = parent
     return ids

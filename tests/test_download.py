@@ -45,7 +45,7 @@ CONTENT = random.Random(0).randbytes(200_000)
 OTHER = random.Random(1).randbytes(200_000)
 # Impatient, and yet no false alarm on a busy machine: whatever is expected to work sends at once.
 QUICK = Options(connect=5, stall=5, slowest=1, window=60, tries=3, backoff=0.001, longest_wait=0.05, chunk=8192)
-HASTY = replace(QUICK, stall=0.3, tries=2)  # where silence is what is tested
+HASTY = replace(QUICK, connect=20, stall=0.3, tries=2)  # where silence is what is tested
 
 
 @pytest.fixture(autouse=True)
@@ -211,12 +211,19 @@ def test_other_addresses_stay(url: str) -> None:
     assert direct(url) == url
 
 
-def test_a_proxy_of_the_environment(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment(
+    server: Server, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("http_proxy", server.url())
     succeeds(declare("http://data.invalid/x.h5"), folder)
     assert server.requests[0].path == "http://data.invalid/x.h5"
+    monkeypatch.setenv("https_proxy", server.url())
+    urls = ("http://figshare.com/ndownloader/files/7", "https://ndownloader.figshare.com/files/7")
+    text = fails(declare(*urls), tmp_path / "other")
+    assert text.count("api.figshare.com/v2/file/download/7: the proxy named in the environment refused") == 1
+    assert "ndownloader" not in text
 
 
 # --- what servers do
@@ -274,7 +281,9 @@ def test_a_fault_that_stays_is_told(server: Server, folder: Path, name: str) -> 
     server.faults["x.h5"] = lasting(fault)
     kept = fault.stop or 0
     file = declare(server.url("x.h5"))
+    since = time.monotonic()
     text = fails(file, folder, HASTY if name in IMPATIENT else QUICK, DataCorrupt if name in WRONG else UserError)
+    assert time.monotonic() - since < HASTY.connect
     assert text.startswith(f"x.h5 could not be downloaded: 127.0.0.1:{server.port}/x.h5: ")
     assert message in text
     assert f"download it by hand, put it at {folder / 'x.h5'}" in text
@@ -503,7 +512,9 @@ def test_the_file_is_replaced_midway(folder: Path) -> None:
     for second in (Answer(replace=new), Answer(replace=new, if_range=False)):
         with serve({"x.zip": old}) as server:
             server.faults["x.zip"] = [truncate(70_000), second]
-            succeeds(declare_zip(server.url("x.zip"), content=CONTENT), folder, new)
+            told = succeeds(declare_zip(server.url("x.zip"), content=CONTENT), folder, new)
+            glued = "retrying: the file changed between two requests: begun anew"
+            assert (glued in {one.state for one in told}) == (not second.if_range)
             assert server.ranges == [None, "bytes=70000-", *([] if second.if_range else [None])]
         (folder / "x.zip").unlink()
 
@@ -632,7 +643,7 @@ def test_never_more_on_disk_than_declared(server: Server, folder: Path, monkeypa
 
 
 def test_a_server_that_holds_the_line_at_the_end(server: Server, folder: Path) -> None:
-    """Every byte is there, only the end of the answer is not: that is good enough."""
+    """Every byte is there, only the end of the answer is not: nothing is asked for again."""
     server.faults["x.h5"] = [Answer(framing="chunked", body=CONTENT + b"!", stop=len(CONTENT), then="silence")]
     succeeds(declare(server.url("x.h5")), folder, options=HASTY)
     assert len(server.requests) == 1

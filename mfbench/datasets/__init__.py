@@ -18,9 +18,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from mfbench import archives, cache, resources, store
-from mfbench.datasets import ani1x, npz, own
+from mfbench.datasets import ani1x, checks, npz, own
 from mfbench.datasets.base import Reader
-from mfbench.datasets.checks import check_counts, check_physics
 from mfbench.errors import DataCorrupt, UserError, unknown
 from mfbench.geometries import geometry_ids
 from mfbench.manifest import Content, Manifest, manifest, verified
@@ -97,8 +96,7 @@ def load(
         if sum(path.stat().st_size for path in paths) > _SMALL:
             return store.read(convert(declared, paths, progress=progress), levels, subset)
     structures = read(declared, paths)
-    check_counts(declared, structures)
-    check_physics(structures)
+    checks.quick(declared, structures)
     return store.pick(structures, declared.name, levels, subset)
 
 
@@ -206,9 +204,7 @@ def convert(declared: Manifest, paths: list[Path], out: Path | None = None, prog
             frames = frames_of(declared, paths, stack, out.parent)
             store.write(temporary, declared, frames, lambda done: progress("converting", done, total))
             with store.Reader(temporary) as reader:
-                check_counts(declared, reader.outline)
-                for batch in reader.batches():
-                    check_physics(batch)
+                checks.quick(declared, reader)
     return out
 
 

@@ -1,0 +1,331 @@
+"""Checks: every one passes on sound data, shipped and published, and fails on data spoiled in the way it is for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_datasets import declare, label, md17_cc, rmd17_split
+
+from mfbench import datasets, store
+from mfbench.datasets import checks
+from mfbench.datasets.checks import Finding, check
+from mfbench.errors import DataCorrupt
+from mfbench.manifest import Manifest, manifest
+from mfbench.structures import Structures
+
+SHIPPED = ("mini-ani1x", "mini-rmd17-methanol", "mini-md17cc-methanol")
+DFT, TZ, CC = "wb97x/6-31g*", "wb97x/def2-tzvpp", "ccsd(t)*/cbs"
+
+
+@pytest.fixture(scope="module")
+def ani() -> Structures:
+    return datasets.load("mini-ani1x")
+
+
+def failed(findings: list[Finding]) -> list[Finding]:
+    return [one for one in findings if one.ok is False]
+
+
+def the(findings: list[Finding], name: str) -> Finding:
+    (found,) = (one for one in findings if one.check == name)
+    return found
+
+
+# sound data
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_data_pass(name: str) -> None:
+    declared = manifest(name)
+    findings = check(declared, datasets.load(name))
+    assert not failed(findings)
+    with_forces = [one.level for one in declared.labels if (one.n_forces or 0) > 500]
+    for level in with_forces:  # and not because nothing was looked at
+        assert the(findings, f"energies against forces, {level}").ok
+        assert the(findings, f"forces, {level}").ok
+        assert the(findings, f"net force of a molecule, {level}").ok
+    for level in declared.levels:
+        assert the(findings, f"energies, {level}").ok
+    assert the(findings, "overlapping atoms").ok
+
+
+def test_levels_in_different_files_are_compared_by_geometry() -> None:
+    joined = datasets.load_joined(("mini-rmd17-methanol", "mini-md17cc-methanol"))
+    declared = manifest("mini-rmd17-methanol").model_copy(
+        update={
+            "labels": (*manifest("mini-rmd17-methanol").labels, *manifest("mini-md17cc-methanol").labels),
+            "n_structures": 2200,
+        }
+    )
+    findings = check(declared, joined)
+    assert not failed(findings)
+    assert "over 1,000 geometries" in the(findings, "gap, pbe/def2-svp to ccsd/cc-pvdz").found
+    assert "1,000 in several files" in the(findings, "geometries that recur").found
+
+
+@pytest.mark.parametrize("molecule", ["ethanol", "malonaldehyde", "aspirin"])
+def test_published_rmd17_passes(molecule: str, shared_real: Path) -> None:
+    """With the shipped manifest's probes of this molecule."""
+    structures = rmd17_split(shared_real, molecule)
+    structures = replace(structures, molecules=(molecule,))
+    paths = [shared_real / "rmd17" / f"rmd17_{molecule}_{part}_01.npz" for part in ("train", "test")]
+    declared = declare("rmd17", paths, 2000, [label("pbe/def2-svp", "energies", "forces", "kcal/mol", 2000)])
+    probes = tuple(one for one in manifest("rmd17").probes if one.molecule == molecule and one.level == "pbe/def2-svp")
+    findings = check(declared.model_copy(update={"probes": probes}), structures)
+    assert not failed(findings)
+    assert the(findings, f"mean energy, {molecule}, pbe/def2-svp").ok
+    assert the(findings, f"mean absolute force, {molecule}, pbe/def2-svp").ok
+    assert the(findings, "energies against forces, pbe/def2-svp").ok
+
+
+@pytest.mark.parametrize(
+    ("molecule", "name", "level"),
+    [
+        ("ethanol", "ethanol_ccsd_t-train.npz", "ccsd(t)/cc-pvtz"),
+        ("malonaldehyde", "malonaldehyde_ccsd_t-train.npz", "ccsd(t)/cc-pvdz"),
+        ("aspirin", "aspirin_ccsd-train.npz", "ccsd/cc-pvdz"),
+    ],
+)
+def test_published_md17_cc_passes(molecule: str, name: str, level: str, shared_real: Path) -> None:
+    structures = replace(md17_cc(shared_real, (name,), level, 1000), molecules=(molecule,))
+    declared = declare("sgdml", [shared_real / "md17_cc" / name], 1000, [label(level, "E", "F", "kcal/mol", 1000)])
+    probes = tuple(one for one in manifest("md17-cc").probes if one.molecule == molecule)
+    findings = check(declared.model_copy(update={"probes": probes}), structures)
+    assert not failed(findings)
+    assert the(findings, f"mean energy, {molecule}, {level}").ok
+
+
+def test_the_published_ani1x_sample_passes(shared_real: Path) -> None:
+    """With the shipped manifest: all its levels, keys, units and probes, on 96 conformers of the release."""
+    path = shared_real / "ani1x_sample" / "ani1x_50formulas.h5"
+    content = manifest("ani1x").model_dump() | {"n_structures": 96, "n_molecules": 50}
+    content["files"] = declare("ani1x", [path], 96, [label(DFT, "x", None, "Ha", 96)]).model_dump()["files"]
+    for labels in content["labels"]:
+        labels["n_energy"] = labels["n_forces"] = None
+    declared = Manifest.model_validate(content)
+    findings = check(declared, datasets.read(declared, [path]))
+    assert not failed(findings)
+    assert len([one for one in findings if one.check.startswith("has energy") and one.ok]) == 4
+    assert len([one for one in findings if one.check.startswith("energies, ") and one.ok]) == 12
+    assert the(findings, f"energies against forces, {DFT}").ok is None
+
+
+# spoiled data
+
+
+def energies(change: Callable[[np.ndarray, Structures], None]) -> Callable[[Structures], Structures]:
+    def spoil(s: Structures) -> Structures:
+        changed = s.energies.copy()
+        change(changed, s)
+        return replace(s, energies=changed)
+
+    return spoil
+
+
+def forces(change: Callable[[np.ndarray, Structures], None]) -> Callable[[Structures], Structures]:
+    def spoil(s: Structures) -> Structures:
+        changed = s.forces.copy()
+        change(changed, s)
+        return replace(s, forces=changed)
+
+    return spoil
+
+
+def shuffled_energies(e: np.ndarray, s: Structures) -> None:
+    rng = np.random.default_rng(0)
+    for molecule in range(len(s.molecules)):
+        rows = np.flatnonzero(s.molecule == molecule)
+        e[rows, 1] = e[rng.permutation(rows), 1]
+
+
+def one_wrong_energy(e: np.ndarray, s: Structures) -> None:
+    e[700, 1] += 100
+
+
+def scaled(factor: float) -> Callable[[np.ndarray, Structures], None]:
+    def change(f: np.ndarray, s: Structures) -> None:
+        f[1] *= factor
+
+    return change
+
+
+def one_large_force(f: np.ndarray, s: Structures) -> None:
+    f[1, s.offsets[700], 2] = 5e3
+
+
+def a_push(f: np.ndarray, s: Structures) -> None:
+    f[1, s.offsets[700] : s.offsets[701]] += 1.5
+
+
+def swapped_levels(s: Structures) -> Structures:
+    """GFN2-xTB and DFT energies change places."""
+    return replace(s, energies=s.energies[:, [1, 0, 2, 3, 4]])
+
+
+def overlap(s: Structures) -> Structures:
+    x = s.positions.copy()
+    x[s.offsets[700] + 1] = x[s.offsets[700]] + np.float32(0.1)
+    return replace(s, positions=x)
+
+
+def forces_alone(s: Structures) -> Structures:
+    mask = s.energy_mask.copy()
+    mask[700, 1] = False
+    return replace(s, energy_mask=mask)
+
+
+def no_label(s: Structures) -> Structures:
+    energy, force = s.energy_mask.copy(), s.force_mask.copy()
+    energy[700], force[700] = False, False
+    return replace(s, energy_mask=energy, force_mask=force)
+
+
+def level_without_labels(s: Structures) -> Structures:
+    mask = s.force_mask.copy()
+    mask[:, 2] = False
+    return replace(s, force_mask=mask)
+
+
+def twice_with_another_energy(s: Structures) -> Structures:
+    twin = s[np.array([700])]
+    both = datasets.join([s, replace(twin, energies=twin.energies + 0.01)])
+    return replace(both, geometry=np.append(np.arange(len(s)), 700))
+
+
+def a_gap(e: np.ndarray, s: Structures) -> None:
+    e[700, 2] += 4 * s.n_atoms[700]
+
+
+SPOILED: dict[str, tuple[Callable[[Structures], Structures], str, bool]] = {
+    # what is done: (how, the check that fails, whether structure 700 is named)
+    "one wrong energy": (energies(one_wrong_energy), f"energies, {DFT}", True),
+    "swapped levels": (swapped_levels, f"energies, {DFT}", False),
+    "gradients for forces": (forces(scaled(-1)), f"energies against forces, {DFT}", False),
+    "forces in Ha/Bohr": (forces(scaled(0.529)), f"energies against forces, {DFT}", False),
+    "forces in eV for kcal": (forces(scaled(23.06)), f"forces, {DFT}", False),
+    "energies of other frames": (energies(shuffled_energies), f"energies against forces, {DFT}", False),
+    "one large force": (forces(one_large_force), f"largest component of a force, {DFT}", True),
+    "a molecule that is pushed": (forces(a_push), f"net force of a molecule, {DFT}", True),
+    "overlapping atoms": (overlap, "overlapping atoms", True),
+    "forces alone": (forces_alone, f"labels, {DFT}", True),
+    "a structure without labels": (no_label, "patterns of labels", True),
+    "a level without labels": (level_without_labels, f"forces at {TZ}", False),
+    "twice with another energy": (twice_with_another_energy, "labels of geometries that recur in a file", True),
+    "a gap between levels": (energies(a_gap), f"gap, {DFT} to {TZ}", True),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_spoiled_data_fail(what: str, ani: Structures) -> None:
+    spoil, name, named = SPOILED[what]
+    declared = manifest("mini-ani1x").model_copy(update={"n_structures": None})
+    found = the(check(declared, spoil(ani)), name)
+    assert found.ok is False
+    assert (ani.where(700) in found.where) == named
+    with pytest.raises(DataCorrupt, match="expected") as caught:
+        checks.require([found])
+    assert found.expected in str(caught.value)
+    assert found.found in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "name"),
+    [
+        ("n_structures", 863, "mini-ani1x, structures"),
+        ("n_molecules", 17, "mini-ani1x, molecules"),
+    ],
+)
+def test_counts(field: str, value: int, name: str, ani: Structures) -> None:
+    found = the(check(manifest("mini-ani1x").model_copy(update={field: value}), ani), name)
+    assert found.ok is False
+    assert str(value) in found.expected
+
+
+@pytest.mark.parametrize(
+    ("change", "ok"),
+    [
+        ({}, True),
+        ({"value": -76.3}, False),
+        ({"molecule": "XeF2"}, False),
+        ({"level": CC, "quantity": "mean absolute force", "unit": "Ha/Angstrom", "value": 1.0}, False),
+        ({"quantity": "has energy", "tolerance": 1e-7}, False),
+    ],
+)
+def test_probes(change: dict[str, Any], ok: bool, ani: Structures) -> None:
+    water = ani.molecule == ani.molecules.index("H2O")
+    mean = float(ani.energies[water, 1].mean()) / 27.211386245988
+    probe = {"quantity": "mean energy", "level": DFT, "molecule": "H2O", "value": mean, "tolerance": 1e-6, "unit": "Ha"}
+    content = manifest("mini-ani1x").model_dump() | {"probes": [{**probe, "source": "here", **change}]}
+    found = check(Manifest.model_validate(content), ani)[-1]
+    assert found.ok is ok
+    assert "here" in found.expected or not ok
+
+
+def test_a_probe_of_one_energy(ani: Structures) -> None:
+    probe = {
+        "quantity": "has energy",
+        "level": DFT,
+        "value": float(ani.energies[321, 1]),
+        "tolerance": 1e-6,
+        "unit": "eV",
+    }
+    content = manifest("mini-ani1x").model_dump() | {"probes": [{**probe, "source": "here"}]}
+    assert check(Manifest.model_validate(content), ani)[-1].ok
+
+
+def own_level(ani: Structures, unit: float) -> tuple[Manifest, Structures]:
+    """DFT energies as those of a level of one's own, whose free atoms nobody knows."""
+    one = store.pick(ani, "x", (DFT,), None)
+    content = manifest("mini-ani1x").model_dump()
+    content["labels"] = [{**content["labels"][1], "level": "mine@45"}]
+    return Manifest.model_validate(content), replace(one, levels=("mine@45",), energies=one.energies * unit)
+
+
+def test_levels_of_ones_own(ani: Structures) -> None:
+    declared, structures = own_level(ani, 1.0)
+    assert not failed(check(declared, structures))
+    declared, structures = own_level(ani, 27.2)  # eV that are taken for Hartree
+    names = {one.check for one in failed(check(declared, structures))}
+    assert names == {"energies, mine@45", "energies against forces, mine@45"}
+
+
+def test_hartree_fock_has_atoms_of_its_own(tmp_path: Path) -> None:
+    """Its energies lie some 7 eV an oxygen atom above those of a DFT: no reason to refuse them."""
+    content = manifest("mini-ani1x").model_dump()
+    content["labels"] = [{"level": "hf/cc-pvdz", "energy": {"key": "hf_dz.energy", "unit": "Ha"}}]
+    assert len(datasets.load(Manifest.model_validate(content))) == 864
+    content["labels"][0]["energy"]["unit"] = "eV"
+    with pytest.raises(DataCorrupt, match="wrong unit"):
+        datasets.load(Manifest.model_validate(content))
+
+
+# whichever way the data come
+
+
+@pytest.mark.parametrize("atoms", [20, 1000, 1 << 20])
+def test_files_in_pieces_of_any_size(
+    atoms: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ani: Structures
+) -> None:
+    declared = manifest("mini-ani1x")
+    path = datasets.convert(declared, datasets.raw_files(declared), tmp_path / "x.h5")
+    monkeypatch.setattr(store, "_SLAB_ATOMS", atoms)
+    told: list[int] = []
+    with store.Reader(path) as reader:
+        assert check(declared, reader, told.append) == check(declared, ani)
+    assert told[-1] == 864
+    assert told == sorted(told)
+
+
+def test_require_names_the_first_and_counts_the_rest() -> None:
+    findings = [
+        Finding("a", True, "x", "x"),
+        Finding("b", False, "1", "2", ("H2O, row 3 of f",)),
+        Finding("c", None, "x", "no"),
+        Finding("d", False, "3", "4"),
+    ]
+    with pytest.raises(DataCorrupt, match=r"^b: expected 1, got 2 \(H2O, row 3 of f\); 1 more checks failed$"):
+        checks.require(findings)
+    checks.require([findings[0], findings[2]])
