@@ -11,6 +11,7 @@ from. A level that declares no forces has no such arrays. Memory does not grow w
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -333,10 +334,15 @@ class Reader:
                     raise unknown(f"level of dataset {self.dataset}", name, held)
             self.levels = tuple(name for name in held if levels is None or name in levels)
             self._keep = self._chosen(subset) if subset else None
-            self.outline = self._outline()
+            self._n_atoms = np.diff(self._offsets) if self._keep is None else np.diff(self._offsets)[self._keep]
         except BaseException:
             self._file.close()
             raise
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """(S + 1,) atoms of chosen structure s: offsets[s]:offsets[s + 1]."""
+        return np.concatenate([[0], np.cumsum(self._n_atoms)])
 
     def __enter__(self) -> Self:
         return self
@@ -368,28 +374,31 @@ class Reader:
     def _per_structure(self, data: h5py.Dataset) -> NDArray:
         return data[()] if self._keep is None else data[()][self._keep]
 
-    def _outline(self) -> Structures:
-        n_atoms = np.diff(self._offsets)
-        if self._keep is not None:
-            n_atoms = n_atoms[self._keep]
-        shape = (len(n_atoms), len(self.levels))
+    @cached_property
+    def outline(self) -> Structures:
+        """The chosen structures without their atoms."""
+        return self.of_levels(self.levels)
+
+    def of_levels(self, levels: tuple[str, ...]) -> Structures:
+        """The outline with some levels only."""
+        shape = (len(self._n_atoms), len(levels))
         energies, energy_mask, force_mask = np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool)
-        for k, name in enumerate(self.levels):
+        for k, name in enumerate(levels):
             group = self._groups[name]
             energies[:, k] = self._per_structure(group["energy"])
             energy_mask[:, k] = self._per_structure(group["energy_mask"])
             if "force_mask" in group:
                 force_mask[:, k] = self._per_structure(group["force_mask"])
         return Structures(
-            levels=self.levels,
+            levels=levels,
             molecules=self._names("molecules"),
             files=self._names("files"),
             sets=self._names("sets"),
             numbers=np.zeros(0, np.uint8),
             positions=np.zeros((0, 3), self._file["positions"].dtype),
-            offsets=np.concatenate([[0], np.cumsum(n_atoms)]),
+            offsets=self.offsets,
             energies=energies,
-            forces=np.zeros((len(self.levels), 0, 3), np.float32),
+            forces=np.zeros((len(levels), 0, 3), np.float32),
             energy_mask=energy_mask,
             force_mask=force_mask,
             **{name: self._per_structure(self._file[name]) for name in PER_STRUCTURE},

@@ -96,16 +96,17 @@ def check(declared: Manifest, source: Source, progress: Progress = lambda done: 
 
 def quick(declared: Manifest, source: Source) -> None:
     """Counts and units of a dataset; raises DataCorrupt where they are not as declared."""
-    outline = _outline(source)
-    require(_counts(declared, outline))
+    for outline in _one_by_one(source):
+        require(_counts(declared, outline))
     check_physics(source)
 
 
 def check_physics(source: Source) -> None:
     """Raise DataCorrupt where a level's energies or forces cannot be in the declared unit."""
-    outline = _outline(source)
-    require(_energies(outline, element_counts(source)))
-    require([_force_size(outline, k, _sum_of_squares(source, k)) for k in _with_forces(outline)])
+    counts = element_counts(source)
+    for outline in _one_by_one(source):
+        require(_energies(outline, counts))
+        require([_force_size(outline, k, _sum_of_squares(source, outline.levels[k])) for k in _with_forces(outline)])
 
 
 def require(findings: Iterable[Finding]) -> None:
@@ -134,11 +135,11 @@ def _batches(source: Source) -> Iterator[Structures]:
 
 def element_counts(source: Source) -> NDArray[np.int16]:
     """(S, len(ELEMENTS)) atoms of each element."""
-    outline = _outline(source)
     numbers = np.concatenate(list(source.numbers())) if isinstance(source, Reader) else source.numbers
-    counts = np.zeros((len(outline), len(ELEMENTS)), np.int16)
+    starts = source.offsets[:-1]
+    counts = np.zeros((len(starts), len(ELEMENTS)), np.int16)
     for k in np.flatnonzero(np.bincount(numbers, minlength=256)[list(ELEMENTS)]):
-        counts[:, k] = np.add.reduceat(numbers == ELEMENTS[k], outline.offsets[:-1], dtype=np.int16)
+        counts[:, k] = np.add.reduceat(numbers == ELEMENTS[k], starts, dtype=np.int16)
     return counts
 
 
@@ -146,9 +147,17 @@ def _with_forces(outline: Structures) -> list[int]:
     return [int(k) for k in np.flatnonzero(outline.force_mask.any(0))]
 
 
-def _sum_of_squares(source: Source, k: int) -> float:
+def _one_by_one(source: Source) -> Iterator[Structures]:
+    """The outline of a file with one level at a time: those of millions of structures at many levels are large."""
+    if isinstance(source, Reader):
+        yield from (source.of_levels((name,)) for name in source.levels)
+    else:
+        yield source
+
+
+def _sum_of_squares(source: Source, name: str) -> float:
     """Of all force components at a level; unlabelled ones are zero."""
-    pieces = source.forces(source.levels[k]) if isinstance(source, Reader) else [source.forces[k]]
+    pieces = source.forces(name) if isinstance(source, Reader) else [source.forces[source.levels.index(name)]]
     return sum(float(np.sum(np.square(piece), dtype=np.float64)) for piece in pieces)
 
 
@@ -230,6 +239,8 @@ def _counts(declared: Manifest, outline: Structures) -> list[Finding]:
         _count(declared.name, "molecules", declared.n_molecules, len(outline.molecules)),
     ]
     for labels in sorted(declared.labels, key=lambda one: level_of(one.level)):
+        if labels.level not in outline.levels:
+            continue
         k = outline.level_index(labels.level)
         for kind, part, expected, mask in (
             ("energies", labels.energy, labels.n_energy, outline.energy_mask),
