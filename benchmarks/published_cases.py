@@ -1,10 +1,10 @@
 """The three cases at the size of the published data, by the commands of the README, without the network.
 
 Twins of the published files are made in their schemas, with as many structures and plausible numbers, and served on
-this machine; then they are pulled, verified, converted and trained on as a user would do it. Their labels teach
-nothing: time and memory are what is measured.
+this machine; then they are pulled, verified, converted and trained on as a user would do it. Their labels are made
+up: time and memory are what is measured, and `data check`, which is timed too, refuses them as it should.
 
-    python benchmarks/published_cases.py --fraction 0.01 --frames 1000
+    python benchmarks/published_cases.py --fraction 0.1 --frames 5000
     python benchmarks/published_cases.py --folder /scratch --out benchmarks/results/published-cases-DATE.json
 """
 
@@ -150,11 +150,17 @@ def command(folder: Path, arguments: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "MFBENCH_DATA": str(folder / "cache")}
     began = time.monotonic()
     done = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], env=environment, cwd=folder, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *arguments],
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     out = done.stdout.read() if done.stdout else ""
     _, code_of_exit, usage = os.wait4(done.pid, 0)
-    told = [line for line in out.splitlines() if line.startswith(("Data:", "Training:")) or "steps in" in line]
+    wanted = ("Data:", "Training:", "mfbench: error")
+    told = [line.strip() for line in out.splitlines() if line.startswith(wanted) or "steps in" in line]
     row = {
         "command": f"mfbench {' '.join(arguments)}",
         "seconds": round(time.monotonic() - began, 1),
@@ -164,7 +170,7 @@ def command(folder: Path, arguments: list[str]) -> dict[str, Any]:
     }
     print(f"{row['command']}: {row['seconds']} s, peak {row['peak_MiB']:,} MiB, exit {row['exit']}", flush=True)
     for line in told:
-        print(f"    {line.strip()}", flush=True)
+        print(f"    {line}", flush=True)
     return row
 
 
@@ -222,7 +228,7 @@ def main() -> None:
             "rows": rows,
         }
         args.out.write_text(json.dumps(report, indent=1) + "\n")
-    failed = [row["command"] for row in rows if row["exit"]]
+    failed = [row["command"] for row in rows if row["exit"] and " data check " not in row["command"]]
     if failed:
         sys.exit(f"failed: {failed}")
 

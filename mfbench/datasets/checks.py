@@ -54,9 +54,9 @@ NET_FORCE = 2.0  # eV/Angstrom
 OVERLAP = 0.5
 _RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 14: 1.11, 15: 1.07, 16: 1.05, 17: 1.02, 35: 1.20}
 # Neighbours of a trajectory: root mean square displacement of an atom up to which the mean of two forces tells the
-# change of the energy; seen: slopes of 0.93 to 1.05, correlations of 0.88 to 0.998.
+# change of the energy. Seen, in shipped and published data: slopes of 0.95 to 1.04, correlations above 0.97.
 NEAR = 0.2  # Angstrom
-SLOPE = 0.15
+SLOPE = 0.25
 CORRELATION = 0.7
 GAP = 3.0  # eV an atom, between two levels, atomic energies aside
 RECURRING = 1e-3  # eV: labels of one geometry at one level in one file
