@@ -187,7 +187,7 @@ def check(name: str, folder: Path | None = None) -> tuple[list[checks.Finding], 
     looked = []
     if declared.shipped or folder is not None:
         paths = datasets.raw_files(declared, folder)
-        looked.append(f"{len(paths)} raw files, by hash")
+        looked += [f"{path.name}, by hash" for path in paths]
         structures = datasets.read(declared, paths)
         with counts(name) as progress:
             found = checks.check(declared, structures, lambda done: progress("checking", done, len(structures)))

@@ -65,14 +65,20 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
     has_high = structures.energy_mask[:, high_column]
     part = np.full(geometry.max() + 1, _FREE, np.int8)  # of each geometry id
 
+    def ids_in(mask: BoolArray) -> Indices:
+        """Geometries with a structure in the mask, in ascending order (without sorting millions of them)."""
+        there = np.zeros(len(part), bool)
+        there[geometry[mask]] = True
+        return np.flatnonzero(there)
+
     def free(mask: BoolArray) -> Indices:
-        """Geometries with a structure in the mask that are in no part yet."""
-        ids = np.unique(geometry[mask])
+        """Those of them that are in no part yet."""
+        ids = ids_in(mask)
         return ids[part[ids] == _FREE]
 
     def fill(where: int, mask: BoolArray, count: int, stream: int) -> None:
         """Draw geometries of the mask until the part has ``count`` of them."""
-        have = np.count_nonzero(part[np.unique(geometry[mask])] == where)
+        have = np.count_nonzero(part[ids_in(mask)] == where)
         part[_rng(seed, stream).permutation(free(mask))[: max(0, count - have)]] = where
 
     if rules.unseen_above is not None:
@@ -101,7 +107,7 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
     part[free(judged)] = _IN_TEST
     seen = (part[geometry] != _IN_UNSEEN) & (part[geometry] != _UNUSED)
     for mask in (has_high & seen, has_low & seen):
-        wanted = rules.test * len(np.unique(geometry[mask])) if rules.test < 1 else rules.test
+        wanted = rules.test * len(ids_in(mask)) if rules.test < 1 else rules.test
         fill(_IN_TEST, mask, round(wanted), _TEST)
     for mask in (has_high, has_low):
         fill(_IN_VALIDATION, mask, rules.validation, _VALIDATION)
@@ -132,7 +138,7 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
             f"the split leaves a part empty: {len(split.test)=}, {len(split.high_pool)=}, "
             f"{len(split.low_pool)=}; check the case's test, validation and high_pool"
         )
-    training = np.union1d(split.high_pool, split.low_pool)
+    training = np.concatenate([split.high_pool, split.low_pool])
     refuse_leaks(
         structures,
         {"test": split.test, "unseen": split.unseen, "validation": split.validation, "training": training},

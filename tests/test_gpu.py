@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mfbench import results
+from mfbench import datasets, results, store
+from mfbench.batch import DeviceStructures, Source, Term
 from mfbench.experiment import experiment, run
+from mfbench.manifest import manifest
 from mfbench.predictions import Predictions
 from mfbench.structures import read_arrays
 
@@ -27,3 +29,19 @@ def test_training_agrees_with_the_cpu(arm: str, backbone: str, tmp_path: Path) -
         predicted[device] = read_arrays(folder / "predictions.h5", Predictions)
     for name in ("energy_predicted", "force_predicted"):
         np.testing.assert_allclose(getattr(predicted["cuda"], name), getattr(predicted["cpu"], name), atol=1e-5)
+
+
+def test_straight_to_the_gpu(tmp_path: Path) -> None:
+    """Atoms that went from a converted file to the GPU are those that went by way of the host."""
+    declared = manifest("mini-ani1x")
+    path = datasets.convert(declared, datasets.raw_files(declared), tmp_path / "x.h5")
+    low, high = "wb97x/6-31g*", "ccsd(t)*/cbs"
+    source = Source(np.arange(0, 864, 5), (Term(low, True, True), Term(high)))
+    with store.Reader(path, (low, high)) as reader:
+        direct = DeviceStructures(reader.outline, torch.device("cuda"), reader=reader)
+        usual = DeviceStructures(reader.read(), torch.device("cuda"))
+    for one, other in zip(direct.blocks([source]), usual.blocks([source]), strict=True):
+        assert one.positions.is_cuda
+        for name in ("numbers", "positions", "energies"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+        assert all(torch.equal(one.forces[k], other.forces[k]) for k in (0,))

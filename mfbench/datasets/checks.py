@@ -361,7 +361,7 @@ def _energy(outline: Structures, counts: NDArray, k: int) -> Finding:
             f"energies, {name}",
             scatter <= SCATTER,
             f"a scatter of at most {SCATTER:g} eV an atom about the energies of the composition",
-            f"{scatter:.4g}" + ("" if scatter <= SCATTER else ": wrong unit in the manifest?"),
+            f"{scatter:.4g} eV an atom" + ("" if scatter <= SCATTER else ": wrong unit in the manifest?"),
         )
     free, slack = known
     low, high = ATOMISATION[0] - slack, ATOMISATION[1] + slack
@@ -370,7 +370,7 @@ def _energy(outline: Structures, counts: NDArray, k: int) -> Finding:
     if np.isnan(per_atom).all():
         return Finding(f"energies, {name}", None, expected, "elements whose free atoms are not known")
     wrong = (per_atom < low) | (per_atom > high)
-    span = f"{np.nanmin(per_atom):.4g} to {np.nanmax(per_atom):.4g}"
+    span = f"{np.nanmin(per_atom):.4g} to {np.nanmax(per_atom):.4g} eV an atom"
     note = f", {np.count_nonzero(wrong):,} structures outside: wrong unit in the manifest?" if wrong.any() else ""
     return Finding(f"energies, {name}", not wrong.any(), expected, span + note, _named(outline, wrong))
 
@@ -395,7 +395,7 @@ def _force_size(outline: Structures, k: int, squares: float) -> Finding:
         f"forces, {outline.levels[k]}",
         ok,
         f"a root mean square force component of {FORCE[0]:g} to {FORCE[1]:g} eV/Angstrom",
-        f"{rms:.4g}" + ("" if ok else ": wrong unit in the manifest?"),
+        f"{rms:.4g} eV/Angstrom" + ("" if ok else ": wrong unit in the manifest?"),
     )
 
 
@@ -409,7 +409,8 @@ def _force_sizes(outline: Structures, atoms: _Atoms) -> list[Finding]:
             ("net force of a molecule", atoms.net[k], NET_FORCE),
         ):
             wrong = values > limit
-            got = f"up to {values.max():.3g}" + (f", {np.count_nonzero(wrong):,} above" if wrong.any() else "")
+            above = f", {np.count_nonzero(wrong):,} above" if wrong.any() else ""
+            got = f"up to {values.max():.3g} eV/Angstrom{above}"
             found.append(
                 Finding(
                     f"{what}, {name}", not wrong.any(), f"at most {limit:g} eV/Angstrom", got, _named(outline, wrong)
@@ -490,7 +491,8 @@ def _neighbours(frames: Structures, k: int) -> tuple[NDArray[np.float64], NDArra
 
 def _overlaps(outline: Structures, atoms: _Atoms) -> Finding:
     wrong = atoms.closest < OVERLAP
-    got = f"{atoms.closest.min():.3g} at least" + (f", {np.count_nonzero(wrong):,} below" if wrong.any() else "")
+    below = f", {np.count_nonzero(wrong):,} structures below" if wrong.any() else ""
+    got = f"{atoms.closest.min():.3g} sums of covalent radii at least{below}"
     expected = f"distances of at least {OVERLAP:g} sums of covalent radii"
     return Finding("overlapping atoms", not wrong.any(), expected, got, _named(outline, wrong))
 
