@@ -2,11 +2,11 @@
 
 The environment variable MFBENCH_DATA holds the path (separated like PATH); without it the path is one folder
 below the platform's user data folder. The last folder is the one that is written to. A dataset called NAME has
-the folder ``NAME`` there; a raw file under its own name in it is complete and verified, for it only gets that
-name once its hash is right.
+the folder ``NAME`` there; a download gets its own name in it only once its hash is right.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -30,13 +30,15 @@ def folder_of(dataset: str) -> Path:
     return writable() / dataset
 
 
-def find(dataset: str, name: str) -> Path | None:
-    """The first file called ``name`` on the search path: in the dataset's folder, or loose beside it."""
+def find_all(dataset: str, name: str) -> Iterator[Path]:
+    """The files called ``name`` on the search path: in the dataset's folder, or loose beside it."""
     for root in roots():
-        for path in (root / dataset / name, root / name):
-            if path.is_file():
-                return path
-    return None
+        yield from (path for path in (root / dataset / name, root / name) if path.is_file())
+
+
+def find(dataset: str, name: str) -> Path | None:
+    """The first of them."""
+    return next(find_all(dataset, name), None)
 
 
 def converted_name(dataset: str) -> str:

@@ -2,17 +2,16 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
-from mfbench import archives, cache, datasets, download, levels, resources, store
+from mfbench import cache, datasets, download, levels, resources, store
 from mfbench.datasets import DataRequest, checks
 from mfbench.errors import UserError
 from mfbench.machine import memory
 from mfbench.manifest import (
     Manifest,
     as_record,
-    check_file,
     manifest,
     manifest_names,
     read_mapping,
@@ -165,13 +164,13 @@ def pull(name: str, yes: bool = False, offline: bool = False, say: Say = print) 
         with transfers() as progress:
             path = download.fetch(file, cache.folder_of(name), offline=offline, progress=progress)
         say(f"{path} ({size(path.stat().st_size)}, verified)")
-    say(convert(name))
+    say(convert(name, trusted=[file.name for file in missing]))
 
 
-def convert(name: str, folder: Path | None = None, out: Path | None = None) -> str:
-    """Convert a dataset's raw files; says where the converted file is."""
+def convert(name: str, folder: Path | None = None, out: Path | None = None, trusted: Container[str] = ()) -> str:
+    """Verify and convert a dataset's raw files (all but the ``trusted``); says where the converted file is."""
     declared = manifest(name)
-    paths = datasets.raw_files(declared, folder)
+    paths = datasets.raw_files(declared, folder, trusted)
     with counts(declared.name) as progress:
         path = datasets.convert(declared, paths, out, progress)
     return f"{path} ({size(path.stat().st_size)}, converted and checked)"
@@ -194,9 +193,7 @@ def check(name: str, folder: Path | None = None) -> tuple[list[checks.Finding], 
     else:
         for file in declared.files:
             if path := cache.find(name, file.name):
-                check_file(file, path)
-                if file.sha256 is None:
-                    archives.check(path, file)
+                datasets.verify(file, path)
                 looked.append(f"{file.name}, by {'hash' if file.sha256 else 'the checks of its members'}")
         converted = datasets.find_converted(declared)
         if converted is None:
@@ -253,17 +250,17 @@ def import_files(paths: list[Path], description: Path) -> tuple[str, list[checks
     if (resources.manifests() / f"{declared.name}.yaml").is_file() or declared.shipped:
         raise UserError(f"{description}: the name {declared.name!r} is taken by a dataset of mfbench: choose another")
     folder = cache.folder_of(declared.name)
-    target = folder / cache.converted_name(declared.name)
-    with counts(declared.name) as progress:
-        datasets.convert(declared, paths, target, progress)
+    trial = folder / f".{declared.name}.trial.h5"  # an earlier import stays until this one is known to be sound
     try:
-        with store.Reader(target) as reader:
+        with counts(declared.name) as progress:
+            datasets.convert(declared, paths, trial, progress)
+        with store.Reader(trial) as reader:
             found = checks.check(declared, reader)
             checks.require(found)
             counted = _counted(declared, reader.outline)
-    except UserError:
-        target.unlink()
-        raise
+        trial.replace(folder / cache.converted_name(declared.name))
+    finally:
+        trial.unlink(missing_ok=True)
     with replacing(folder / f"{declared.name}.yaml") as temporary:  # only now is it there for other commands
         write_yaml(temporary, counted)
     return declared.name, found

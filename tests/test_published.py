@@ -10,11 +10,13 @@ import published
 import pytest
 import yaml
 from conftest import RUN_FILES, Site
+from problems import same_structures
 from server import status
 
 from mfbench import cache, datasets, resources, store
 from mfbench.cli import main
 from mfbench.datasets import DataMissing
+from mfbench.errors import DataCorrupt
 from mfbench.manifest import manifest
 
 Capture = pytest.CaptureFixture[str]
@@ -221,6 +223,10 @@ def test_a_changed_raw_file_is_noticed(site: Site, capsys: Capture) -> None:
     raw = site.cache / "rmd17" / "rmd17.tar.bz2"
     raw.write_bytes(raw.read_bytes()[:-1] + b"x")
     assert "expected sha256" in failed(["data", "check", "rmd17"], capsys)
+    (site.cache / "rmd17" / "rmd17.mfbench.h5").unlink()
+    assert "expected sha256" in failed(["data", "convert", "rmd17"], capsys)
+    with pytest.raises(DataCorrupt, match="expected sha256"):
+        datasets.load("rmd17")
 
 
 def test_convert_from_a_folder(site: Site, tmp_path: Path, capsys: Capture) -> None:
@@ -271,6 +277,10 @@ OWN: dict[str, Any] = {
 def write_own(folder: Path, **changes: Any) -> list[str]:
     """One's own data and their manifest; the arguments that import them."""
     published.write_own(folder / "mydata.extxyz")
+    return write_own_manifest(folder, **changes)
+
+
+def write_own_manifest(folder: Path, **changes: Any) -> list[str]:
     (folder / "mydata.yaml").write_text(yaml.safe_dump(OWN | changes))
     return ["data", "import", "mydata.extxyz", "--manifest", "mydata.yaml"]
 
@@ -320,6 +330,26 @@ def test_imports_that_are_refused_leave_nothing(
     assert expected in failed(write_own(tmp_path, **changes), capsys)
     assert "mydata" not in output(["data", "list"], capsys)
     assert not [path for path in site.cache.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+
+
+def test_a_refused_import_leaves_the_earlier_one(site: Site, tmp_path: Path, capsys: Capture) -> None:
+    output(write_own(tmp_path), capsys)
+    before = datasets.load("mydata")
+    raw = (tmp_path / "mydata.extxyz").read_text()
+    (tmp_path / "mydata.extxyz").write_text(raw.replace("pbe_energy=-", "pbe_energy=-9"))
+    assert "expected atomisation energies" in failed(write_own_manifest(tmp_path), capsys)
+    same_structures(datasets.load("mydata"), before)
+
+
+def test_the_search_goes_on_after_a_stale_converted_file(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["data", "pull", "rmd17"]) == 0
+    stale = tmp_path / "shared" / "rmd17" / "rmd17.mfbench.h5"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of an earlier version")
+    monkeypatch.setenv("MFBENCH_DATA", f"{tmp_path / 'shared'}:{site.cache}")
+    assert datasets.find_converted(manifest("rmd17")) == site.cache / "rmd17" / "rmd17.mfbench.h5"
 
 
 # rMD17's rule

@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from mfbench.datasets import ani1x, checks, npz, own
 from mfbench.datasets.base import Reader
 from mfbench.errors import DataCorrupt, UserError, unknown
 from mfbench.geometries import geometry_ids
-from mfbench.manifest import Content, Manifest, manifest, verified
+from mfbench.manifest import Content, DataFile, Manifest, check_file, manifest, verified
 from mfbench.results import replacing
 from mfbench.store import Subset
 from mfbench.structures import Frames, Structures, assemble, join
@@ -142,14 +142,15 @@ def joined(parts: Sequence[Structures]) -> Structures:
 
 def find_converted(declared: Manifest) -> Path | None:
     """The dataset's converted file on the search path, where it is made of what the manifest declares now."""
-    path = cache.find(declared.name, cache.converted_name(declared.name))
-    return path if path is not None and store.is_current(path, declared) else None
+    candidates = cache.find_all(declared.name, cache.converted_name(declared.name))
+    return next((path for path in candidates if store.is_current(path, declared)), None)
 
 
-def raw_files(declared: Manifest, folder: Path | None = None) -> list[Path]:
-    """The dataset's files, as downloaded: those that ship, those in a folder, or those in the cache.
+def raw_files(declared: Manifest, folder: Path | None = None, trusted: Container[str] = ()) -> list[Path]:
+    """The dataset's files, verified: those that ship, those in a folder, or those in the cache.
 
-    In a folder they are verified by hash. In the cache a file gets its name only once it was verified.
+    Args:
+        trusted: names of files in the cache that were verified just now.
 
     Raises:
         DataMissing: they are not here. DataCorrupt: they are not the declared ones.
@@ -166,12 +167,16 @@ def raw_files(declared: Manifest, folder: Path | None = None) -> list[Path]:
             "or name the folder that holds its files with --data-folder"
         )
     for file, path in found:
-        if path is not None and file.bytes is not None and path.stat().st_size != file.bytes:
-            raise DataCorrupt(
-                f"{path}: expected {file.bytes:,} bytes, got {path.stat().st_size:,}: it was changed after it was "
-                f"verified; remove it with `mfbench data rm {declared.name}`, then pull it again"
-            )
+        if path is not None and file.name not in trusted:
+            verify(file, path)
     return [path for _, path in found if path is not None]
+
+
+def verify(file: DataFile, path: Path) -> None:
+    """Raise DataCorrupt where a file is not the declared one: by its hash, or the checks of an archive's members."""
+    check_file(file, path)
+    if file.sha256 is None:
+        archives.check(path, file)
 
 
 def read(declared: Manifest, paths: list[Path]) -> Structures:
