@@ -418,9 +418,9 @@ def load(converted: str, levels: list[str], labelled: str | None = None) -> Time
     def timed() -> Done:
         loaded = store.read(Path(converted), tuple(levels), subset)
         fields = (loaded.numbers, loaded.positions, loaded.offsets, loaded.energies, loaded.energy_mask)
-        forces = loaded.forces[loaded.force_mask.any(0)]  # those of a level without any take no memory
-        size = sum(array.nbytes for array in (*fields, loaded.force_mask, forces, loaded.geometry, loaded.row))
-        return Done(len(loaded), size)
+        size = sum(array.nbytes for array in (*fields, loaded.force_mask, loaded.geometry, loaded.row))
+        # Forces of a level without any take no memory.
+        return Done(len(loaded), size + loaded.forces[0].nbytes * int(loaded.force_mask.any(0).sum()))
 
     return timed
 

@@ -111,6 +111,9 @@ def test_the_published_ani1x_sample_passes(shared_real: Path) -> None:
     assert len([one for one in findings if one.check.startswith("has energy") and one.ok]) == 4
     assert len([one for one in findings if one.check.startswith("energies, ") and one.ok]) == 12
     assert the(findings, f"energies against forces, {DFT}").ok is None
+    assert "over 73 geometries" in the(findings, f"gap, {DFT} to {TZ}").found  # not the three of MP2, next in order
+    few = the(findings, f"gap, npno-ccsd(t)/cc-pvtz to {CC}")
+    assert (few.ok, few.found) == (None, "3 of them")
 
 
 # spoiled data
@@ -300,6 +303,100 @@ def test_hartree_fock_has_atoms_of_its_own(tmp_path: Path) -> None:
     content["labels"][0]["energy"]["unit"] = "eV"
     with pytest.raises(DataCorrupt, match="wrong unit"):
         datasets.load(Manifest.model_validate(content))
+
+
+# spoiled in part
+
+
+def in_one(molecule: str, spoil: Callable[[np.ndarray], np.ndarray], what: str) -> Callable[[Structures], Structures]:
+    """Energies or forces at one level, spoiled in one molecule of eighteen."""
+
+    def change(values: np.ndarray, s: Structures) -> None:
+        rows = np.flatnonzero(s.molecule == s.molecules.index(molecule))
+        if what == "energies":
+            values[rows, 1] = spoil(values[rows, 1])
+        else:
+            values[1, s.atoms_of(rows)] = spoil(values[1, s.atoms_of(rows)])
+
+    return (energies if what == "energies" else forces)(change)
+
+
+@pytest.mark.parametrize("molecule", ["CH4", "H2O", "CO2", "CH3CHO"])
+@pytest.mark.parametrize(
+    ("what", "spoil"),
+    [
+        ("energies", lambda e: np.random.default_rng(0).permutation(e)),
+        ("forces", lambda f: -f),
+        ("forces", lambda f: 0.529 * f),
+    ],
+    ids=["shuffled", "gradients", "Bohr"],
+)
+def test_one_spoiled_molecule_is_named(molecule: str, what: str, spoil: Callable, ani: Structures) -> None:
+    """Among eighteen, the slope of all of them hardly moves."""
+    found = the(check(manifest("mini-ani1x"), in_one(molecule, spoil, what)(ani)), f"energies against forces, {DFT}")
+    assert found.ok is False
+    assert [line.split(":")[0] for line in found.where] == [molecule]
+
+
+def test_energies_of_other_rows_at_a_level_without_forces(ani: Structures) -> None:
+    bare = replace(ani, force_mask=ani.force_mask & (np.arange(5) != 4))
+    name = f"energies together, ccsd/cc-pvdz to {CC}"
+    declared = manifest("mini-ani1x")
+    assert the(check(declared, bare), name).ok
+    rng, changed = np.random.default_rng(0), bare.energies.copy()
+    rows = np.flatnonzero(bare.molecule == bare.molecules.index("CH4"))
+    changed[rows, 4] = rng.permutation(changed[rows, 4])
+    found = the(check(declared, replace(bare, energies=changed)), name)
+    assert found.ok is False
+    assert [line.split(":")[0] for line in found.where] == ["CH4"]
+
+
+def test_one_key_for_two_levels(ani: Structures) -> None:
+    """A slip in a manifest: forces, or energies, of one level under the name of another. It is said, not refused."""
+    declared = manifest("mini-ani1x")
+    changed = ani.forces.copy()
+    changed[1] = changed[2]
+    found = the(check(declared, replace(ani, forces=changed)), f"forces, {DFT} to {TZ}")
+    assert found.ok is None
+    assert "one key" in found.found
+    changed = ani.energies.copy()
+    changed[:, 4] = changed[:, 3]
+    found = the(check(declared, replace(ani, energies=changed)), f"gap, ccsd/cc-pvdz to {CC}")
+    assert found.ok is None
+    assert "one key" in found.found
+
+
+def test_an_unknown_element_spoils_its_own_structure_only(ani: Structures) -> None:
+    """0 sulphur atoms times an energy that nobody knows is still 0: the others are checked."""
+    numbers = ani.numbers.copy()
+    numbers[ani.offsets[700]] = 16
+    odd = replace(ani, numbers=numbers)
+    checks.check_physics(odd)
+    found = the(check(manifest("mini-ani1x"), odd), f"energies, {DFT}")
+    assert found.ok
+    assert found.found.endswith("1 with elements whose free atoms are not known")
+    assert np.flatnonzero(np.isnan(checks.atomisation_energy(odd, DFT))).tolist() == [700]
+    with pytest.raises(DataCorrupt, match="wrong unit"):
+        checks.check_physics(replace(odd, energies=odd.energies / 27.2))
+    alone = odd[np.array([700])]
+    assert the(check(manifest("mini-ani1x"), alone), f"energies, {DFT}").ok is None
+
+
+def test_copies_are_counted_and_tell_nothing_about_slopes(ani: Structures) -> None:
+    declared = manifest("mini-ani1x").model_copy(update={"n_structures": None})
+    thrice = replace(datasets.join([ani] * 3), geometry=np.tile(np.arange(len(ani)), 3))
+    findings = check(declared, thrice)
+    assert the(findings, "geometries that recur").found == "864 geometries more than once in a file, 0 in several files"
+    assert the(findings, "labels of geometries that recur in a file").ok
+    name = f"energies against forces, {DFT}"
+    assert the(findings, name) == the(check(declared, ani), name)
+
+
+def test_too_few_structures_decide_nothing(ani: Structures) -> None:
+    findings = check(manifest("mini-ani1x"), ani[np.arange(8)])
+    assert the(findings, f"gap, {DFT} to {TZ}").ok is None
+    declared, structures = own_level(ani[np.arange(8)], 1.0)
+    assert the(check(declared, structures), "energies, mine@45").ok is None
 
 
 # whichever way the data come

@@ -6,9 +6,8 @@ small files goes through. Both take structures in memory or a converted file, an
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +53,17 @@ NET_FORCE = 2.0  # eV/Angstrom
 OVERLAP = 0.5
 _RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 14: 1.11, 15: 1.07, 16: 1.05, 17: 1.02, 35: 1.20}
 # Neighbours of a trajectory: root mean square displacement of an atom up to which the mean of two forces tells the
-# change of the energy. Seen, in shipped and published data: slopes of 0.95 to 1.04, correlations above 0.97.
-NEAR = 0.2  # Angstrom
-SLOPE = 0.25
+# change of the energy, and below which rounded energies drown it. Seen, in shipped and published data: slopes of 0.95
+# to 1.04, correlations above 0.95 over all molecules of a level; 0.94 to 1.16, above 0.95 in one (10 to 60 pairs).
+NEAR = (0.01, 0.2)  # Angstrom
+SLOPE = 0.25  # in all, and
+SLOPE_IN_ONE = 0.35  # in one molecule; a length in Bohr for Angstrom gives 1.89 or 0.53
 CORRELATION = 0.7
-GAP = 3.0  # eV an atom, between two levels, atomic energies aside
+GAP = 1.0  # eV an atom, between two levels, atomic energies aside; seen: 0.43 (HF to MP2)
+# Two levels' energies over one molecule's geometries go together, those of other rows do not. Seen: correlations above
+# 0.9 over all molecules of a pair of levels, and above 0.38 in one (HF against MP2, CO2).
+TOGETHER, TOGETHER_IN_ONE = 0.5, 0.2
+FEW = 20  # geometries, below which a fit to the composition or a correlation says nothing
 RECURRING = 1e-3  # eV: labels of one geometry at one level in one file
 
 
@@ -89,7 +94,7 @@ def check(declared: Manifest, source: Source, progress: Progress = lambda done: 
         *_consistency(outline, atoms),
         _overlaps(outline, atoms),
         *_recurring(outline),
-        *_gaps(outline, counts),
+        *_gaps(outline, counts, atoms),
         *(_probe(probe, outline, atoms) for probe in declared.probes),
     ]
 
@@ -170,10 +175,28 @@ class _Atoms:
     largest: dict[int, NDArray[np.float32]]  # by level: (S,) largest component
     net: dict[int, NDArray[np.float32]]  # by level: (S,) length of the net force
     closest: NDArray[np.float32]  # (S,) smallest distance in sums of covalent radii
-    sample: dict[int, list[Structures]] = field(default_factory=dict)  # by molecule
+    apart: dict[tuple[int, int], float]  # by pair of levels: rms difference of their forces; NaN: none have both
+    sample: dict[int, dict[int, list[Structures]]]  # by level and molecule
 
 
-_MOLECULES, _FRAMES = 30, 600  # that are kept to compare neighbours
+_MOLECULES, _FRAMES, _WINDOWS = 50, 600, 6  # that are kept to compare neighbours
+
+
+def _sampled(outline: Structures, k: int) -> BoolArray:
+    """(S,) structures to compare: molecules spread over the data, windows of rows spread over each.
+
+    Rows that follow each other are neighbours in a trajectory; where rows were shuffled, a window is as good as any.
+    """
+    chosen = np.zeros(len(outline), bool)
+    rows = np.flatnonzero(outline.energy_mask[:, k] & outline.force_mask[:, k])
+    count = np.bincount(outline.molecule[rows], minlength=len(outline.molecules))
+    molecules = np.flatnonzero(count > 2)
+    for molecule in molecules[:: max(1, -(-len(molecules) // _MOLECULES))]:
+        mine = rows[outline.molecule[rows] == molecule]
+        mine = mine[np.sort(np.unique(outline.geometry[mine], return_index=True)[1])]  # a copy tells nothing new
+        window = _FRAMES // _WINDOWS
+        chosen[mine[np.arange(len(mine)) % max(window, len(mine) // _WINDOWS) < window]] = True
+    return chosen
 
 
 def _look(source: Source, outline: Structures, progress: Progress) -> _Atoms:
@@ -184,8 +207,12 @@ def _look(source: Source, outline: Structures, progress: Progress) -> _Atoms:
         largest={k: np.zeros(count, np.float32) for k in levels},
         net={k: np.zeros(count, np.float32) for k in levels},
         closest=np.full(count, np.inf, np.float32),
+        apart={},
+        sample={k: {} for k in levels},
     )
-    kept: dict[int, int] = {}
+    sampled = {k: _sampled(outline, k) for k in levels}
+    pairs = [(low, high) for low, high in _pairs(outline) if low in levels and high in levels]
+    squares, components = dict.fromkeys(pairs, 0.0), dict.fromkeys(pairs, 0)
     begin = 0
     for batch in _batches(source):
         rows, starts = slice(begin, begin + len(batch)), batch.offsets[:-1]
@@ -197,14 +224,19 @@ def _look(source: Source, outline: Structures, progress: Progress) -> _Atoms:
             net = np.add.reduceat(batch.forces[k], starts, dtype=np.float64)
             atoms.net[k][rows] = np.linalg.norm(net, axis=1)
         atoms.closest[rows] = _closest(batch)
-        for molecule in np.unique(batch.molecule):
-            have = kept.get(int(molecule), 0)
-            if have < _FRAMES and (have or len(kept) < _MOLECULES):
-                mine = np.flatnonzero(batch.molecule == molecule)[: _FRAMES - have]
-                kept[int(molecule)] = have + len(mine)
-                atoms.sample.setdefault(int(molecule), []).append(batch[mine])
+        for low, high in pairs:
+            both = np.repeat(batch.force_mask[:, low] & batch.force_mask[:, high], batch.n_atoms)
+            difference = batch.forces[high, both] - batch.forces[low, both]
+            squares[low, high] += float(np.sum(np.square(difference), dtype=np.float64))
+            components[low, high] += difference.size
+        for k in levels:
+            mine = np.flatnonzero(sampled[k][rows])
+            for molecule in np.unique(batch.molecule[mine]):
+                piece = batch[mine[batch.molecule[mine] == molecule]]
+                atoms.sample[k].setdefault(int(molecule), []).append(piece)
         begin = rows.stop
         progress(begin)
+    atoms.apart.update({one: np.sqrt(squares[one] / n) if n else np.nan for one, n in components.items()})
     return atoms
 
 
@@ -342,9 +374,11 @@ def atomisation_energy(structures: Structures, level: str) -> NDArray[np.float64
 
 
 def _atomisation(outline: Structures, counts: NDArray, k: int, free: NDArray[np.float64]) -> NDArray[np.float64]:
-    present = counts.any(0)
-    per_atom = (counts[:, present] @ free[present] - outline.energies[:, k]) / outline.n_atoms
-    return np.where(outline.energy_mask[:, k], per_atom, np.nan)
+    # An element whose free atom is not known spoils its own structures only: 0 atoms times NaN would spoil all.
+    unknown = np.isnan(free)
+    known = outline.energy_mask[:, k] & ~counts[:, unknown].any(1)
+    per_atom = (counts[:, ~unknown] @ free[~unknown] - outline.energies[:, k]) / outline.n_atoms
+    return np.where(known, per_atom, np.nan)
 
 
 def _energies(outline: Structures, counts: NDArray) -> list[Finding]:
@@ -355,12 +389,15 @@ def _energy(outline: Structures, counts: NDArray, k: int) -> Finding:
     name = outline.levels[k]
     known = free_atoms(name)
     if known is None:
+        expected = f"a scatter of at most {SCATTER:g} eV an atom about the energies of the composition"
+        if (n := np.count_nonzero(outline.energy_mask[:, k])) < FEW:
+            return Finding(f"energies, {name}", None, expected, f"{n} structures: too few")
         residual = _residual(counts, outline.energies[:, k], outline.energy_mask[:, k]) / outline.n_atoms
         scatter = float(np.nanstd(residual))
         return Finding(
             f"energies, {name}",
             scatter <= SCATTER,
-            f"a scatter of at most {SCATTER:g} eV an atom about the energies of the composition",
+            expected,
             f"{scatter:.4g} eV an atom" + ("" if scatter <= SCATTER else ": wrong unit in the manifest?"),
         )
     free, slack = known
@@ -372,6 +409,8 @@ def _energy(outline: Structures, counts: NDArray, k: int) -> Finding:
     wrong = (per_atom < low) | (per_atom > high)
     span = f"{np.nanmin(per_atom):.4g} to {np.nanmax(per_atom):.4g} eV an atom"
     note = f", {np.count_nonzero(wrong):,} structures outside: wrong unit in the manifest?" if wrong.any() else ""
+    if aside := np.count_nonzero(outline.energy_mask[:, k] & np.isnan(per_atom)):
+        note += f", {aside:,} with elements whose free atoms are not known"
     return Finding(f"energies, {name}", not wrong.any(), expected, span + note, _named(outline, wrong))
 
 
@@ -423,35 +462,42 @@ def _consistency(outline: Structures, atoms: _Atoms) -> list[Finding]:
     """Energy differences of neighbouring frames against minus the mean force times the displacement."""
     found = []
     for k in _with_forces(outline):
-        name = outline.levels[k]
-        pairs = [_neighbours(frames, k) for frames in _samples(outline, atoms, k)]
-        change, work = (np.concatenate([pair[side] for pair in pairs]) if pairs else np.zeros(0) for side in (0, 1))
-        expected = f"a change of energy that is the work of the forces (slope 1, correlation above {CORRELATION:g})"
+        name, expected = outline.levels[k], f"slope 1, correlation above {CORRELATION:g}, in each molecule and in all"
+        pairs = {molecule: _pairs_of(parts, k) for molecule, parts in atoms.sample[k].items()}
+        change, work = (np.concatenate([pair[side] for pair in pairs.values()] or [np.zeros(0)]) for side in (0, 1))
         if len(change) < 10:
-            reason = f"{len(change)} pairs of structures within {NEAR:g} Angstrom: too few"
+            reason = f"{len(change)} pairs of structures {NEAR[0]:g} to {NEAR[1]:g} Angstrom apart: too few"
             found.append(Finding(f"energies against forces, {name}", None, expected, reason))
             continue
-        slope = float(change @ work / max(work @ work, 1e-30))
-        spread = float(np.linalg.norm(change) * np.linalg.norm(work))
-        correlation = float(change @ work / max(spread, 1e-30))
-        ok = abs(slope - 1) <= SLOPE and correlation >= CORRELATION
+        lines = {molecule: _line(*pair) for molecule, pair in pairs.items() if len(pair[0]) >= 10}
+        wrong = [m for m, (slope, r) in lines.items() if abs(slope - 1) > SLOPE_IN_ONE or r < CORRELATION]
+        slope, correlation = _line(change, work)
+        ok = abs(slope - 1) <= SLOPE and correlation >= CORRELATION and not wrong
         got = f"slope {slope:.3f}, correlation {correlation:.3f} over {len(change):,} pairs"
-        note = "" if ok else ": wrong unit or sign of forces, or labels in another order?"
-        found.append(Finding(f"energies against forces, {name}", ok, expected, got + note))
+        if not ok:
+            got += f", {len(wrong)} of {len(lines)} molecules off"
+            got += ": wrong unit or sign of forces, or labels in another order?"
+        where = [f"{outline.molecules[m]}: slope {lines[m][0]:.2f}, correlation {lines[m][1]:.2f}" for m in wrong]
+        found.append(Finding(f"energies against forces, {name}", ok, expected, got, tuple(where[:_SHOWN])))
     return found
 
 
-def _samples(outline: Structures, atoms: _Atoms, k: int) -> Iterator[Structures]:
-    """For each molecule of the sample, its structures of one order of atoms with both labels."""
-    for parts in atoms.sample.values():
-        groups: dict[bytes, list[tuple[Structures, int]]] = {}
-        for part in parts:
-            for s in np.flatnonzero(part.energy_mask[:, k] & part.force_mask[:, k]):
-                raw = part.numbers[part.offsets[s] : part.offsets[s + 1]].tobytes()
-                groups.setdefault(raw, []).append((part, int(s)))
-        for numbers, members in groups.items():
-            if len(members) > 2 and len(numbers) > 1:
-                yield _stacked(members)
+def _line(change: FloatArray, work: FloatArray) -> tuple[float, float]:
+    """Slope and correlation of a line through zero: which end of a pair comes first means nothing."""
+    product, spread = float(change @ work), float(np.linalg.norm(change) * np.linalg.norm(work))
+    return product / max(float(work @ work), 1e-30), product / max(spread, 1e-30)
+
+
+def _pairs_of(parts: list[Structures], k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """See ``_neighbours``; of a molecule's structures, those of one order of atoms with each other."""
+    groups: dict[bytes, list[tuple[Structures, int]]] = {}
+    for part in parts:
+        for s in range(len(part)):
+            raw = part.numbers[part.offsets[s] : part.offsets[s + 1]].tobytes()
+            groups.setdefault(raw, []).append((part, s))
+    pairs = [_neighbours(_stacked(members), k) for raw, members in groups.items() if len(members) > 2 and len(raw) > 1]
+    change, work = (np.concatenate([pair[side] for pair in pairs] or [np.zeros(0)]) for side in (0, 1))
+    return change, work
 
 
 def _stacked(members: list[tuple[Structures, int]]) -> Structures:
@@ -479,8 +525,8 @@ def _neighbours(frames: Structures, k: int) -> tuple[NDArray[np.float64], NDArra
     turn = (u * proper) @ v
     moved = x[j] - x[i] @ turn
     distance = np.sqrt(np.square(moved).sum((1, 2)) / x.shape[1])
-    near = np.argsort(distance, kind="stable")[:60]
-    near = near[(distance[near] <= NEAR) & (distance[near] > 1e-4)]
+    near = np.argsort(np.where(distance < NEAR[0], np.inf, distance), kind="stable")[:60]
+    near = near[(distance[near] >= NEAR[0]) & (distance[near] <= NEAR[1])]
     i, j, turn, moved = i[near], j[near], turn[near], moved[near]
     work = -0.5 * ((force[i] @ turn + force[j]) * moved).sum((1, 2))
     return frames.energies[j, k] - frames.energies[i, k], work
@@ -499,27 +545,21 @@ def _overlaps(outline: Structures, atoms: _Atoms) -> Finding:
 
 def _recurring(outline: Structures) -> list[Finding]:
     """Geometries that come more than once, and whether their labels agree."""
-    order = np.argsort(outline.geometry, kind="stable")
-    ids = outline.geometry[order]
-    recurs = np.concatenate([[False], ids[1:] == ids[:-1]]) if len(ids) else np.zeros(0, bool)
-    groups = np.unique(ids[recurs])
-    in_one = between = 0
+    order = np.lexsort((outline.file, outline.geometry))
+    ids, files = outline.geometry[order], outline.file[order]
+    starts = np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]) | (files[1:] != files[:-1])])  # of a geometry in a file
+    sizes = np.diff(np.r_[starts, len(order)])
+    more = sizes > 1
+    in_one = int(np.count_nonzero(more))
+    between = int(np.count_nonzero(np.unique(ids[starts], return_counts=True)[1] > 1))
     wrong = np.zeros(len(outline), bool)
-    starts = np.searchsorted(ids, groups)
-    ends = np.searchsorted(ids, groups, side="right")
-    for begin, end in zip(starts, ends):
-        members = order[begin:end]
-        files = outline.file[members]
-        between += len(np.unique(files)) > 1
-        for file in np.unique(files):
-            mine = members[files == file]
-            if len(mine) < 2:
-                continue
-            in_one += 1
-            energies = np.where(outline.energy_mask[mine], outline.energies[mine], np.nan)
-            with np.errstate(all="ignore"):
-                span = np.fmax.reduce(energies) - np.fmin.reduce(energies)
-            wrong[mine] |= bool(np.nanmax(span, initial=0) > RECURRING)
+    if in_one:
+        members, sizes = order[np.repeat(more, sizes)], sizes[more]
+        begins = np.cumsum(sizes) - sizes
+        labelled, energies = outline.energy_mask[members], outline.energies[members]
+        highest = np.maximum.reduceat(np.where(labelled, energies, -np.inf), begins)
+        lowest = np.minimum.reduceat(np.where(labelled, energies, np.inf), begins)
+        wrong[members] = np.repeat((highest - lowest > RECURRING).any(1), sizes)
     got = f"{in_one:,} geometries more than once in a file, {between:,} in several files"
     different = f"{np.count_nonzero(wrong):,} structures whose energy differs" if wrong.any() else "equal energies"
     return [
@@ -537,26 +577,81 @@ def _recurring(outline: Structures) -> list[Finding]:
 # levels against each other
 
 
-def _gaps(outline: Structures, counts: NDArray) -> list[Finding]:
-    """What each level adds to the one below it, atomic energies aside, on geometries that have both."""
+def _pairs(outline: Structures) -> list[tuple[int, int]]:
+    """Each level with the lower one that it shares most structures with, the nearest of equals."""
+    mask = outline.energy_mask
     found = []
-    for low, high in pairwise(range(len(outline.levels))):
+    for high in range(1, len(outline.levels)):
+        shared = [int(np.count_nonzero(mask[:, low] & mask[:, high])) for low in range(high)]
+        found.append((max(range(high), key=lambda low: (shared[low], low)), high))
+    return found
+
+
+def _gaps(outline: Structures, counts: NDArray, atoms: _Atoms) -> list[Finding]:
+    """What each level adds to a lower one, on geometries that have both."""
+    found = []
+    for low, high in _pairs(outline):
         pair = f"{outline.levels[low]} to {outline.levels[high]}"
         a, b = _shared(outline, low, high)
-        if len(a) < 3:
-            found.append(Finding(f"gap, {pair}", None, "geometries with both labels", f"{len(a)} of them"))
+        if len(a) < FEW:
+            found.append(Finding(f"gap, {pair}", None, f"{FEW} geometries with both labels", f"{len(a)} of them"))
             continue
-        gap = outline.energies[b, high] - outline.energies[a, low]
-        rest = _residual(counts[a], gap, np.ones(len(a), bool))
-        per_atom = np.abs(rest) / outline.n_atoms[a]
-        far = np.zeros(len(outline), bool)
-        far[a[per_atom > GAP]] = True
-        got = (
-            f"{np.std(rest) / KCAL:.3g} kcal/mol (standard deviation), {np.abs(rest).max() / KCAL:.3g} at most, "
-            f"over {len(a):,} geometries"
-        )
-        found.append(Finding(f"gap, {pair}", not far.any(), f"at most {GAP:g} eV an atom", got, _named(outline, far)))
+        found += [_gap(pair, outline, counts, (a, low), (b, high)), _together(pair, outline, (a, low), (b, high))]
+        if not np.isnan(apart := atoms.apart.get((low, high), np.nan)):
+            got = f"{apart:.3g} eV/Angstrom apart (root mean square)" if apart else f"the same forces{_ONE_KEY}"
+            found.append(Finding(f"forces, {pair}", True if apart else None, "forces that differ", got))
     return found
+
+
+Side = tuple[NDArray[np.int64], int]  # structures, and their level
+# Odd, and not wrong by itself: files made for a test copy labels, too.
+_ONE_KEY = " at both: is one key declared for two levels?"
+
+
+def _gap(pair: str, outline: Structures, counts: NDArray, one: Side, other: Side) -> Finding:
+    """Size of the gap, atomic energies aside."""
+    (a, low), (b, high) = one, other
+    expected = f"at most {GAP:g} eV an atom"
+    gap = outline.energies[b, high] - outline.energies[a, low]
+    if not gap.any():
+        return Finding(f"gap, {pair}", None, expected, f"the same energies{_ONE_KEY}")
+    rest = _residual(counts[a], gap, np.ones(len(a), bool))
+    per_atom, deviation = np.abs(rest) / outline.n_atoms[a], float(np.std(rest))
+    far = np.zeros(len(outline), bool)
+    far[a[per_atom > GAP]] = True
+    got = (
+        f"{gap.mean() / KCAL:.6g} kcal/mol on average; atomic energies aside {deviation / KCAL:.3g} (standard "
+        f"deviation), {np.abs(rest).max() / KCAL:.3g} at most, {per_atom.max():.2g} eV an atom at most, "
+        f"{np.count_nonzero(np.abs(rest) > 8 * deviation):,} beyond 8 deviations, over {len(a):,} geometries"
+    )
+    return Finding(f"gap, {pair}", not far.any(), expected, got, _named(outline, far))
+
+
+def _together(pair: str, outline: Structures, one: Side, other: Side) -> Finding:
+    """Whether two levels' energies rise and fall together within a molecule: the only sign of energies in other rows
+    at a level without forces."""
+    (a, low), (b, high) = one, other
+    name = f"energies together, {pair}"
+    expected = f"correlations above {TOGETHER:g}, in each molecule above {TOGETHER_IN_ONE:g}"
+    molecule = outline.molecule[a]
+    size = np.bincount(molecule)
+    enough = size[molecule] > 2
+    if np.count_nonzero(enough) < FEW:
+        return Finding(name, None, expected, f"{np.count_nonzero(enough)} geometries of molecules with a few: too few")
+    x, y = (_about_mean(outline.energies[rows, k], molecule) for rows, k in ((a, low), (b, high)))
+    xy, xx, yy = (np.bincount(molecule, u * v) for u, v in ((x, y), (x, x), (y, y)))
+    correlation = float(xy.sum() / np.sqrt(max(xx.sum() * yy.sum(), 1e-30)))
+    each = xy / np.sqrt(np.maximum(xx * yy, 1e-30))
+    wrong = np.flatnonzero((size >= FEW) & (each < TOGETHER_IN_ONE))
+    ok = correlation >= TOGETHER and not len(wrong)
+    got = f"{correlation:.3f}" + ("" if ok else f", {len(wrong)} molecules below: labels of other rows?")
+    where = tuple(f"{outline.molecules[m]}: correlation {each[m]:.2f}" for m in wrong[:_SHOWN])
+    return Finding(name, ok, expected, got, where)
+
+
+def _about_mean(values: FloatArray, molecule: NDArray[np.int32]) -> NDArray[np.float64]:
+    mean = np.bincount(molecule, values) / np.maximum(np.bincount(molecule), 1)
+    return values - mean[molecule]
 
 
 def _shared(outline: Structures, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
