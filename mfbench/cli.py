@@ -255,7 +255,7 @@ def _print_findings(found: "list[Finding]") -> None:
     from mfbench.datasets.checks import require
 
     for one in found:
-        mark = {True: "ok", False: "FAILED", None: "not checked"}[one.ok]
+        mark = "FAILED" if one.failed else "ok" if one.ok else "not checked"
         print(f"  {mark:11s}  {one.check}: {one.found}" + (f"; expected {one.expected}" if not one.ok else ""))
         for line in one.where if not one.ok else ():
             print(f"{'':15s}{line}")

@@ -426,3 +426,19 @@ def test_require_names_the_first_and_counts_the_rest() -> None:
     with pytest.raises(DataCorrupt, match=r"^b: expected 1, got 2 \(H2O, row 3 of f\); 1 more checks failed$"):
         checks.require(findings)
     checks.require([findings[0], findings[2]])
+
+
+def test_a_few_odd_structures_of_many_are_let_through(ani: Structures) -> None:
+    """Published sets hold some on purpose: a bound that fits all but one in a thousand is not a wrong unit."""
+    many = ani[np.tile(np.arange(len(ani)), 3)]
+    stretched = many.energies.copy()
+    atomisation = checks.atomisation_energy(many, DFT)
+    stretched[:2, 1] += (atomisation[:2] - 0.3) * many.n_atoms[:2]  # 0.3 eV an atom are left
+    checks.check_physics(replace(many, energies=stretched))
+    stretched[:5, 1] += (atomisation[:5] - 0.3) * many.n_atoms[:5]
+    with pytest.raises(DataCorrupt, match="5 structures beyond: wrong unit"):
+        checks.check_physics(replace(many, energies=stretched))
+    far = many.energies.copy()
+    far[0, 1] += 100
+    with pytest.raises(DataCorrupt, match="1 structures beyond: wrong unit"):
+        checks.check_physics(replace(many, energies=far))

@@ -303,7 +303,7 @@ def test_the_physics_check_sees_scaled_forces(ani1x: Structures, scale: float) -
 def test_a_single_wrong_energy_is_named(ani1x: Structures) -> None:
     energies = ani1x.energies.copy()
     energies[700, 1] += 100
-    with pytest.raises(DataCorrupt, match=r"1 structures outside.*\(\w+, row 28 of mini-ani1x\.h5\)"):
+    with pytest.raises(DataCorrupt, match=r"1 structures beyond.*\(\w+, row 28 of mini-ani1x\.h5\)"):
         check_physics(replace(ani1x, energies=energies))
 
 
