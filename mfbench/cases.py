@@ -41,10 +41,20 @@ class CaseData(Record):
         return not all(manifest(name).shipped for name in self.datasets)
 
     @property
+    def limits(self) -> dict[str, tuple[tuple[str, ...], int]]:
+        """Datasets whose authors limit what is trained on: names of their files, and how many structures."""
+        declared = [manifest(name) for name in self.datasets]
+        return {
+            one.name: (tuple(content.name for file in one.files for content in file.contents), one.max_train)
+            for one in declared
+            if one.max_train is not None
+        }
+
+    @property
     def most_low(self) -> int | None:
         """Most low-level structures that may be trained on: the case's rule, or that of the data's authors."""
-        rules = [self.max_low, *(manifest(name).max_train for name in self.datasets)]
-        return min((rule for rule in rules if rule is not None), default=None)
+        rules = [most for _, most in self.limits.values()]
+        return min(rules if self.max_low is None else [self.max_low, *rules], default=None)
 
 
 class Case(Record):

@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "\nmfbench: stopped. Finished runs are kept; the same command goes on where this one was.",
+            "\nmfbench: stopped. What was finished is kept; the same command goes on where this one was.",
             file=sys.stderr,
         )
         return 130
@@ -181,7 +181,7 @@ def _cases(options: argparse.Namespace) -> None:
         print(f"{found.name}: {found.title}")
         for data, rules in found.data.items():
             low, high = level(found.low).label, level(found.high_of(data)).label
-            sizes = ", ".join(str(n) for n in rules.sizes[:-1]) + f" and {rules.sizes[-1]}"
+            sizes = " and ".join([", ".join(map(str, rules.sizes[:-1])), str(rules.sizes[-1])][len(rules.sizes) < 2 :])
             where = ", published data" if rules.published else ""
             names = " or ".join([data, *(alias for alias, proper in found.aliases.items() if proper == data)])
             print(f"  --data {names}: {low} (E+F) -> {high} (E), {rules.overlap} geometries; n_high {sizes}{where}")
@@ -192,7 +192,7 @@ def _run(options: argparse.Namespace) -> None:
     from mfbench.experiment import experiment, forecast, request, run
     from mfbench.progress import bar
     from mfbench.report import run_text
-    from mfbench.results import METRICS_FILE, UNIT_SYSTEMS, read_metrics
+    from mfbench.results import METRICS_FILE, UNIT_SYSTEMS, is_finished, read_metrics
 
     _check_choice("unit system", options.unit, UNIT_SYSTEMS)
     settings = experiment(
@@ -206,7 +206,8 @@ def _run(options: argparse.Namespace) -> None:
         **_given(options, "n_low", "seed", "split_seed", "dtype", "threads", "exceed_max_train"),
     )
     device = _device(options.device)
-    if settings.declared.variant(settings.data).published:
+    finished = is_finished(options.runs / settings.name)
+    if settings.declared.variant(settings.data).published and not finished:
         from mfbench import data_commands
 
         needed = request(settings, options.data_folder)

@@ -67,13 +67,19 @@ def listing() -> str:
             (
                 name,
                 "?" if declared.n_structures is None else f"{declared.n_structures:,}",
-                "-" if declared.shipped else size(declared.bytes) if declared.bytes else "?",
+                _download(declared),
                 state(declared),
                 _few([levels.level(one).label for one in declared.levels]),
             )
         )
     widths = [max(len(row[k]) for row in rows) for k in range(4)]
     return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[4]]).rstrip() for row in rows)
+
+
+def _download(declared: Manifest) -> str:
+    if not any(file.urls for file in declared.files):
+        return "-"
+    return size(declared.bytes) if declared.bytes else "?"
 
 
 def _few(labels: list[str]) -> str:
@@ -100,7 +106,7 @@ def info(name: str) -> str:
             if part is not None:
                 keys = " + ".join(part.key)
                 count = known if n is None else f"{n:,}"
-                lines.append(f"    {levels.level(labels.level).label:32s} {what}  {keys} in {part.unit}: {count}")
+                lines.append(f"    {labels.level:22s} {what}  {keys} in {part.unit}: {count}")
     lines.append("  files")
     for file in declared.files:
         lines.append(f"    {file.name}: {size(file.bytes) if file.bytes else 'size not published'}")
@@ -187,20 +193,23 @@ def check(name: str, folder: Path | None = None) -> tuple[list[checks.Finding], 
     if declared.shipped or folder is not None:
         paths = datasets.raw_files(declared, folder)
         looked += [f"{path.name}, by hash" for path in paths]
-        structures = datasets.read(declared, paths)
-        with counts(name) as progress:
-            found = checks.check(declared, structures, lambda done: progress("checking", done, len(structures)))
     else:
         for file in declared.files:
             if path := cache.find(name, file.name):
                 datasets.verify(file, path)
                 looked.append(f"{file.name}, by {'hash' if file.sha256 else 'the checks of its members'}")
-        converted = datasets.find_converted(declared)
-        if converted is None:
-            converted = datasets.convert(declared, datasets.raw_files(declared))
-        looked.append(str(converted))
-        with store.Reader(converted) as reader, counts(name) as progress:
-            found = checks.check(declared, reader, lambda done: progress("checking", done, len(reader.outline)))
+        paths = []
+    with counts(name) as progress:
+        if paths and datasets.is_small(paths):
+            structures = datasets.read(declared, paths)
+            found = checks.check(declared, structures, lambda done: progress("checking", done, len(structures)))
+        else:
+            converted = datasets.find_converted(declared) or datasets.convert(
+                declared, paths or datasets.raw_files(declared), progress=progress
+            )
+            looked.append(str(converted))
+            with store.Reader(converted) as reader:
+                found = checks.check(declared, reader, lambda done: progress("checking", done, len(reader.outline)))
     return found, "; ".join(looked)
 
 
@@ -261,6 +270,9 @@ def import_files(paths: list[Path], description: Path) -> tuple[str, list[checks
         trial.replace(folder / cache.converted_name(declared.name))
     finally:
         trial.unlink(missing_ok=True)
+        trial.with_name(f".{trial.name}.lock").unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
     with replacing(folder / f"{declared.name}.yaml") as temporary:  # only now is it there for other commands
         write_yaml(temporary, counted)
     return declared.name, found
@@ -279,14 +291,28 @@ def _counted(declared: Manifest, outline: Structures) -> Manifest:
 
 def ensure(request: DataRequest, yes: bool, offline: bool, say: Say = print) -> None:
     """Pull and convert what a run needs and is not here; asks before a download."""
-    for declared, *_ in request.parts():
-        if declared.shipped or request.folder is not None or datasets.find_converted(declared):
-            continue
-        missing = [file for file in declared.files if cache.find(declared.name, file.name) is None]
-        if missing and not offline and all(file.urls for file in missing):
-            need = sum(file.bytes or 0 for file in missing)
-            amount = size(need) if need else "an unpublished size"
-            confirm(f"{declared.name} is not on this machine. Download it ({amount}) and convert it?", yes)
+    needed = [declared for declared, *_ in request.parts() if not declared.shipped]
+    needed = [declared for declared in needed if not datasets.find_converted(declared)]
+    if request.folder is not None:
+        for declared in needed:
+            paths = datasets.raw_files(declared, request.folder)
+            if not datasets.is_small(paths):
+                with counts(declared.name) as progress:
+                    say(f"{datasets.convert(declared, paths, progress=progress)} (converted and checked)")
+        return
+    missing = {
+        declared.name: [file for file in declared.files if cache.find(declared.name, file.name) is None]
+        for declared in needed
+    }
+    missing = {name: files for name, files in missing.items() if files and all(file.urls for file in files)}
+    if missing and not offline:
+        amounts = [
+            f"{name} ({size(sum(f.bytes or 0 for f in files)) if files[0].bytes else 'size not published'})"
+            for name, files in missing.items()
+        ]
+        are = "is" if len(amounts) == 1 else "are"
+        confirm(f"{' and '.join(amounts)} {are} not on this machine. Download and convert?", yes)
+    for declared in needed:
         pull(declared.name, yes=True, offline=offline, say=say)
 
 

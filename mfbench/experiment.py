@@ -26,7 +26,7 @@ from mfbench.metrics import ErrorSums, centred
 from mfbench.potential import Potential, forces
 from mfbench.predictions import Predictions, sample_rows
 from mfbench.presets import preset
-from mfbench.splits import Selection, Split, make_split, select
+from mfbench.splits import Selection, Split, make_split, select, too_many
 from mfbench.structures import Structures, save_arrays
 from mfbench.training import FitState, Optimisation, Progress, Stage, fit, silent
 
@@ -214,6 +214,12 @@ def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
         rules.most_low,
         settings.exceed_max_train,
     )
+    if not settings.exceed_max_train:
+        trained = np.union1d(selection.train_low, selection.train_high)
+        for name, (files, most) in rules.limits.items():
+            theirs = [k for k, file in enumerate(structures.files) if file in files]
+            if (got := np.count_nonzero(np.isin(structures.file[trained], theirs))) > most:
+                raise too_many(f"{name}: expected", most, "training structures at both levels together", int(got))
     return Prepared(structures, low, high, split, selection)
 
 

@@ -51,20 +51,31 @@ def transfers() -> "Iterator[Callable[[Transfer], None]]":
     """A progress bar over the bytes of one download: done, speed, time left, and what it is waiting for."""
     bars: list[tqdm] = []
 
+    states: list[str] = []
+
     def show(transfer: "Transfer") -> None:
         if not bars:
             bars.append(
-                tqdm(unit="B", unit_scale=True, unit_divisor=1000, leave=False, mininterval=0.2, dynamic_ncols=True)
+                tqdm(
+                    desc=transfer.name,
+                    total=transfer.total,
+                    initial=transfer.done,  # what an earlier pull left counts as done, not as speed
+                    unit="B",
+                    unit_scale=True,
+                    leave=False,
+                    mininterval=0.2,
+                    dynamic_ncols=True,
+                )
             )
-            bars[0].initial = transfer.done  # what an earlier pull left counts as done, not as speed
-            bars[0].n = transfer.done
-        shown = bars[0]
+        shown, state = bars[0], f"{transfer.state}, {transfer.source}" if transfer.source else transfer.state
         shown.total = transfer.total
-        shown.set_description_str(transfer.name, refresh=False)
-        shown.set_postfix_str(f"{transfer.state}, {transfer.source}" if transfer.source else transfer.state, False)
+        shown.set_postfix_str(state, refresh=False)
         if transfer.done < shown.n:  # begun anew
             shown.reset(transfer.total)
         shown.update(transfer.done - shown.n)
+        if states != [state]:  # nothing may come for a while: a wait is told at once
+            states[:] = [state]
+            shown.refresh()
 
     try:
         yield show

@@ -100,10 +100,12 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
             raise UserError(f"test_files: no such file in the data: {sorted(missing)}")
         part[free(np.isin(structures.file, [structures.files.index(f) for f in rules.test_files]))] = _IN_TEST
     judged = _in_any(structures, rules.test_sets)
+    usable = np.ones(len(structures), bool)  # to train and validate on
     if rules.train_sets:
-        trained = _in_any(structures, rules.train_sets)
-        refuse_leaks(structures, {"train_sets": np.flatnonzero(trained), "test_sets": np.flatnonzero(judged)})
-        part[free(~trained & ~judged)] = _UNUSED
+        usable = _in_any(structures, rules.train_sets)
+        refuse_leaks(structures, {"train_sets": np.flatnonzero(usable), "test_sets": np.flatnonzero(judged)})
+        unused = free(~usable & ~judged)
+        part[np.setdiff1d(unused, ids_in(usable), assume_unique=True)] = _UNUSED
     part[free(judged)] = _IN_TEST
     seen = (part[geometry] != _IN_UNSEEN) & (part[geometry] != _UNUSED)
     for mask in (has_high & seen, has_low & seen):
@@ -116,7 +118,7 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
         high_mask, low_mask = part[geometry] == _IN_HIGH, part[geometry] == _FREE
     else:
         high_mask = low_mask = part[geometry] == _FREE
-    validation = np.flatnonzero(part[geometry] == _IN_VALIDATION)
+    validation = np.flatnonzero(usable & (part[geometry] == _IN_VALIDATION))
 
     def judged_on(where: int) -> Indices:
         """At most ``max_test`` structures of a part, those with a high-level label first."""
@@ -130,8 +132,8 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
         test=judged_on(_IN_TEST),
         unseen=judged_on(_IN_UNSEEN),
         validation=_rng(seed, _VALIDATION).permutation(validation),
-        high_pool=np.flatnonzero(has_high & high_mask),
-        low_pool=np.flatnonzero(has_low & low_mask),
+        high_pool=np.flatnonzero(has_high & high_mask & usable),
+        low_pool=np.flatnonzero(has_low & low_mask & usable),
     )
     if not len(split.test) or not len(split.high_pool) or not len(split.low_pool):
         raise UserError(
@@ -225,11 +227,7 @@ def select(
             f"n_high: expected 10 to {most} structures with an energy at {high} (validation included), got {n_high}"
         )
     if max_low is not None and not exceed and (n_low or 0) > max_low and len(split.low_pool) > max_low:
-        raise UserError(
-            f"n_low: expected at most {max_low:,} low-level training structures, got {n_low:,}: these data hold "
-            "trajectories, and their authors say never to train on more. To do so all the same, and have the results "
-            "say it: --exceed-max-train"
-        )
+        raise too_many("n_low: expected", max_low, "low-level training structures", n_low or 0)
     most_low = min(len(split.low_pool), max_low if max_low and not exceed else len(split.low_pool))
     if n_low is not None and not 10 <= n_low <= most_low:
         raise LabelsMissing(f"n_low: expected 10 to {most_low} structures at {low}, got {n_low}")
@@ -238,6 +236,14 @@ def select(
         train_high=_rng(seed, _HIGH_ORDER).permutation(split.high_pool)[: n_high - n_validation],
         validation_low=validation_low,
         validation_high=validation_high[:n_validation],
+    )
+
+
+def too_many(expected: str, most: int, what: str, got: int) -> UserError:
+    """The error for more training structures than the data's authors allow."""
+    return UserError(
+        f"{expected} at most {most:,} {what}, got {got:,}: these data hold trajectories, and their authors say never "
+        "to train on more. To do so all the same, and have the results say it: --exceed-max-train"
     )
 
 

@@ -11,7 +11,7 @@ from. A level that declares no forces has no such arrays. Memory does not grow w
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -146,8 +146,11 @@ def pick(structures: Structures, dataset: str, levels: Sequence[str] | None, sub
 class _Column:
     """One growing data set, written in large pieces."""
 
-    def __init__(self, group: h5py.Group, name: str, dtype: Any, width: tuple[int, ...] = ()) -> None:
-        rows = max(1, (1 << 20) // (np.dtype(dtype).itemsize * int(np.prod(width, initial=1))))
+    def __init__(
+        self, group: h5py.Group, name: str, dtype: Any, width: tuple[int, ...] = (), chunk: int = 1 << 20
+    ) -> None:
+        """Make an empty data set, stored in chunks of so many bytes: large ones are read fastest, and never part."""
+        rows = max(1, chunk // (np.dtype(dtype).itemsize * int(np.prod(width, initial=1))))
         self._data = group.create_dataset(name, (0, *width), dtype, maxshape=(None, *width), chunks=(rows, *width))
         self._pending: list[NDArray] = []
         self._bytes = 0
@@ -177,30 +180,31 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
     """
     levels = declared.levels
     by_level = {labels.level: labels for labels in declared.labels}
+    column = partial(_Column, chunk=1 << (14 if 0 < declared.bytes < 1 << 26 else 20))
     with h5py.File(path, "w") as file:
         parts = iter(frames)
         first = next(parts, None)
         if first is None:
             raise DataCorrupt(f"{declared.name}: expected structures, found none")
         columns = {
-            "numbers": _Column(file, "numbers", np.uint8),
-            "positions": _Column(file, "positions", first.positions.dtype, (3,)),
-            "offsets": _Column(file, "offsets", np.int64),
-            "molecule": _Column(file, "molecule", np.int32),
-            "file": _Column(file, "file", np.int32),
-            "row": _Column(file, "row", np.int64),
-            "temperature": _Column(file, "temperature", np.float32),
-            "member": _Column(file, "member", np.uint32),
+            "numbers": column(file, "numbers", np.uint8),
+            "positions": column(file, "positions", first.positions.dtype, (3,)),
+            "offsets": column(file, "offsets", np.int64),
+            "molecule": column(file, "molecule", np.int32),
+            "file": column(file, "file", np.int32),
+            "row": column(file, "row", np.int64),
+            "temperature": column(file, "temperature", np.float32),
+            "member": column(file, "member", np.uint32),
         }
         for k, name in enumerate(levels):
             group = file.create_group(f"labels/{k}")
             group.attrs["level"] = name
             group.attrs["declaration"] = by_level[name].model_dump_json()
-            columns[f"{k}.energy"] = _Column(group, "energy", np.float64)
-            columns[f"{k}.energy_mask"] = _Column(group, "energy_mask", bool)
+            columns[f"{k}.energy"] = column(group, "energy", np.float64)
+            columns[f"{k}.energy_mask"] = column(group, "energy_mask", bool)
             if by_level[name].forces is not None:
-                columns[f"{k}.forces"] = _Column(group, "forces", np.float32, (3,))
-                columns[f"{k}.force_mask"] = _Column(group, "force_mask", bool)
+                columns[f"{k}.forces"] = column(group, "forces", np.float32, (3,))
+                columns[f"{k}.force_mask"] = column(group, "force_mask", bool)
         molecules, files, sets = Names(), Names(), Names()
         columns["offsets"].append(np.zeros(1, np.int64))
         prints: list[Fingerprints] = []
@@ -216,8 +220,8 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
             prints.append(fingerprints(Slab(flat.numbers, flat.positions, within)))
             atoms, done = atoms + len(flat.numbers), done + len(flat.energies)
             progress(done)
-        for column in columns.values():
-            column.flush()
+        for one in columns.values():
+            one.flush()
         if not done:
             raise DataCorrupt(f"{declared.name}: expected structures, found none")
         for name, values in (("molecules", molecules), ("files", files), ("sets", sets)):

@@ -307,6 +307,8 @@ def join(parts: Sequence[Structures]) -> Structures:
     molecules = tuple(dict.fromkeys(name for part in parts for name in part.molecules))
     files = tuple(dict.fromkeys(name for part in parts for name in part.files))
     sets = tuple(dict.fromkeys(name for part in parts for name in part.sets))
+    if len(sets) > 32:
+        raise DataCorrupt(f"expected at most 32 named sets in all datasets together, got {', '.join(sets)}")
 
     def spread(part: Structures, array: NDArray) -> NDArray:
         wide = np.zeros((array.shape[0], len(levels)), array.dtype)

@@ -123,7 +123,10 @@ def test_help_and_version(arguments: list[str], capsys: Capture) -> None:
         ([], ["the following arguments are required: COMMAND", "mfbench --help"]),
         (["rnu"], ["invalid choice: 'rnu'", "run"]),
         ([*RUN, "--stpes", "3"], ["unrecognized arguments: --stpes 3"]),
-        ([*RUN, "--data", "ethanol"], ["rmd17 is not on this machine. Download it (1.07 GB)", "--yes"]),
+        (
+            [*RUN, "--data", "ethanol"],
+            ["rmd17 (1.07 GB) and md17-cc (size not published) are not on this machine", "--yes"],
+        ),
         ([*RUN, "--data", "ethanol", "--offline"], ["rmd17.tar.bz2 is not in", "offline"]),
         (
             [*RUN, "--data", "ethanol", "--data-folder", "absent"],
@@ -337,7 +340,7 @@ def test_stopped_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         patch.setattr("mfbench.experiment.predict", stop)  # all trained, nothing written yet
         assert main(RUN) == 130
     last = on_screen(capsys.readouterr().err)[-1]
-    assert last == "mfbench: stopped. Finished runs are kept; the same command goes on where this one was."
+    assert last == "mfbench: stopped. What was finished is kept; the same command goes on where this one was."
     assert results.load_runs(tmp_path / "tmp").empty
     assert main(RUN) == 0
     assert not results.load_runs(tmp_path / "tmp").empty

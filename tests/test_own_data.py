@@ -219,9 +219,10 @@ def rewrite(path: Path, key: str, value: Any) -> None:
         ("molecule", None, "expected the key 'molecule'"),
         ("numbers", np.array([1, 2, 3]), r"key 'numbers': expected \d+ rows, got shape \(3,\)"),
         ("dft_energy", np.zeros(5), r"key 'dft_energy': expected \d+ rows, got shape \(5,\)"),
-        ("dft_energy", np.float64(5), r"key 'dft_energy': expected \d+ rows, got shape \(\)"),
+        ("dft_energy", np.float64(5), "key 'dft_energy': expected an array"),
         ("n_atoms", [b"three"], "key 'n_atoms': expected real numbers"),
-        ("n_atoms", np.array([-3, 3]), "expected positive numbers of atoms, got -3"),
+        ("n_atoms", np.array([-3, 3]), "expected positive whole numbers"),
+        ("n_atoms", np.array([2.5, 3.5]), "expected positive whole numbers"),
     ],
 )
 def test_damaged_plain_hdf5(key: str, value: Any, message: str, tmp_path: Path, source: Structures) -> None:
@@ -251,3 +252,42 @@ def test_nothing_of_a_database_is_executed(tmp_path: Path, source: Structures) -
         with pytest.raises(DataCorrupt, match="not a readable ase file"):
             datasets.read(declare("ase", tmp_path / "own.db"), [tmp_path / name])
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_line_between_structures(tmp_path: Path, source: Structures) -> None:
+    """ASE reads no further; here it is an error. Empty lines at the end are none."""
+    path = tmp_path / "own.extxyz"
+    write_extxyz(path, source)
+    text = path.read_text()
+    path.write_text(text + "\n\n")
+    assert len(datasets.read(declare("extxyz", path), [path])) == len(source)
+    lines = text.splitlines(keepends=True)
+    path.write_text("".join([*lines[: source.n_atoms[0] + 2], "\n", *lines[source.n_atoms[0] + 2 :]]))
+    with pytest.raises(DataCorrupt, match="after structure 0, got an empty line"):
+        datasets.read(declare("extxyz", path), [path])
+
+
+def test_periodic_structures_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.extxyz"
+    ase.io.write(path, [Atoms("H2", [[0, 0, 0], [0.74, 0, 0]], cell=[3, 3, 3], pbc=True)], format="extxyz")
+    with pytest.raises(DataCorrupt, match="expected isolated molecules, got a periodic structure"):
+        datasets.read(declare("extxyz", path), [path])
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("key", ["molecule_key", "set_key"])
+def test_misspelled_keys_of_molecules_and_sets(fmt: str, key: str, tmp_path: Path, source: Structures) -> None:
+    name, write = FORMATS[fmt]
+    write(tmp_path / name, source)
+    with pytest.raises(DataCorrupt, match="molekul"):
+        datasets.read(declare(fmt, tmp_path / name, **{key: "molekul"}), [tmp_path / name])
+
+
+def test_links_out_of_a_plain_hdf5_file(tmp_path: Path, source: Structures) -> None:
+    path = tmp_path / "own.h5"
+    write_hdf5(path, source)
+    with h5py.File(path, "a") as file:
+        file.move("dft_energy", "elsewhere")
+        file["dft_energy"] = h5py.SoftLink("/elsewhere")
+    with pytest.raises(DataCorrupt, match="expected it in this file"):
+        datasets.read(declare("hdf5", path), [path])

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from server import status
 from mfbench import cache, datasets, resources, store
 from mfbench.cli import main
 from mfbench.datasets import DataMissing
+from mfbench.download import Transfer
 from mfbench.errors import DataCorrupt
 from mfbench.manifest import manifest
+from mfbench.progress import transfers
 
 Capture = pytest.CaptureFixture[str]
 MOLECULES = ("ethanol", "malonaldehyde", "aspirin", "benzene", "toluene")
@@ -114,7 +117,7 @@ RUN = ["run", "rmd17-cc", "--data", "ethanol", "--arm", "SF-E", *FEW]
 def test_nobody_to_ask(site: Site, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
     line = failed(RUN, capsys)
-    assert "rmd17 is not on this machine. Download it" in line
+    assert "rmd17 (412 kB) and md17-cc (size not published) are not on this machine. Download and convert?" in line
     assert "--yes" in line
     assert not site.server.requests
     assert not Path("runs").exists()
@@ -126,7 +129,9 @@ def test_asked(answer: str, code: int, site: Site, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
     assert main(RUN) == code
-    assert "rmd17 is not on this machine" in asked[0]
+    (question,) = asked  # one, for all that is missing
+    assert "rmd17" in question
+    assert "md17-cc" in question
     assert bool(site.server.requests) == (code == 0)
 
 
@@ -375,3 +380,66 @@ def test_more_than_the_authors_allow(site: Site, capsys: Capture, monkeypatch: p
     table = metrics(Path("runs"))
     assert set(table["n_low"]) == {31}
     assert all("exceed_max_train=True" in name for name in table["preset"])
+
+
+def test_both_levels_count(site: Site, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one set gives both levels, its authors' limit is on all that is trained on."""
+    content = yaml.safe_load((resources.manifests() / "rmd17.yaml").read_text()) | {"max_train": 50}
+    (tmp_path / "rmd17.yaml").write_text(yaml.safe_dump(content))
+    case = {
+        "name": "mycase",
+        "title": "Two DFTs",
+        "basis": "a test",
+        "low": "pbe/def2-svp",
+        "high": "pbe+vdw-ts",
+        "data": {
+            "mini": {
+                "datasets": ["rmd17.yaml"],
+                "subsets": {"rmd17": {"molecules": ["ethanol"]}},
+                "overlap": "disjoint",
+                "test": 0.1,
+                "validation": 10,
+                "high_pool": 40,
+                "sizes": [30],
+            }
+        },
+    }
+    (tmp_path / "mycase.yaml").write_text(yaml.safe_dump(case))
+    run = ["run", "mycase.yaml", "--arm", "MF", "--steps", "2", "--device", "cpu", "--yes"]
+    assert main(["data", "pull", "rmd17"]) == 0
+    line = failed(run, capsys)
+    assert "rmd17: expected at most 50 training structures at both levels together, got" in line
+    assert main([*run, "--exceed-max-train"]) == 0
+
+
+def test_a_finished_run_needs_its_data_no_more(site: Site, capsys: Capture) -> None:
+    first = output([*RUN, "--yes"], capsys)
+    assert main(["data", "rm", "rmd17", "--yes"]) == 0
+    again = output([*RUN, "--offline"], capsys)
+    assert again.splitlines()[-1] == first.splitlines()[-1]
+
+
+def test_a_large_dataset_is_converted_from_a_folder(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And from then on read from what was converted, whatever the folder."""
+    monkeypatch.setattr(datasets, "_SMALL", 1000)
+    folder = site.files["rmd17.tar.bz2"].parent
+    loaded = datasets.load("rmd17", folder, ("pbe/def2-svp",), store.Subset(molecules=("uracil",)))
+    assert len(loaded) == published.FRAMES
+    assert (site.cache / "rmd17" / "rmd17.mfbench.h5").is_file()
+
+
+def test_no_space_to_convert(site: Site, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = site.files["rmd17.tar.bz2"].parent
+    monkeypatch.setattr(datasets.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    line = failed(["data", "convert", "rmd17", "--data-folder", str(folder)], capsys)
+    assert "converting rmd17 needs about" in line
+    assert "1,000 are free" in line
+
+
+def test_the_bar_of_a_download_tells_what_it_waits_for(capsys: Capture) -> None:
+    with transfers() as show:
+        for done, state in ((0, "connecting"), (0, "retrying: HTTP 503"), (500, "downloading"), (0, "connecting")):
+            show(Transfer("x.h5", done, 1000, "host", state))
+    shown = capsys.readouterr().err
+    assert "x.h5" in shown.split("\r")[1]
+    assert "retrying: HTTP 503, host" in shown

@@ -98,3 +98,18 @@ def test_figures_are_those_measured() -> None:
         got = measured()[case, n_high, quantity]
         values = [got[key] for key in ("SF-E", "MF", "SF-EF", "ratio", "gap_closed")]
         assert shown == ["–" if value is None else f"{value:.2f}" for value in values]
+
+
+def test_figures_of_the_scale_are_those_measured() -> None:
+    (file,) = (ROOT / "benchmarks" / "results").glob("ani1x-scale-cpu-*.json")
+    report = json.loads(file.read_text())
+    assert all(limit["met"] for limit in report["limits"])
+    rows = {(row["name"], row["part"]): row for row in report["rows"]}
+    shown = re.findall(r"^\| .*`([\w-]+)` \| ([\d.]+) s \| ([\d.]+) GiB \| (.*) \|$", README, re.MULTILINE)
+    assert len(shown) == 6
+    for name, seconds, peak, against in shown:
+        row = next(found for (key, _), found in rows.items() if key == name and found["status"] == "done")
+        assert seconds == f"{row['wall_s']:.1f}"
+        assert peak == f"{row['peak_bytes'] / 2**30:.1f}"
+        if times := re.match(r"([\d.]+) ×", against):
+            assert times[1] == f"{row['times_yardstick']:.1f}"

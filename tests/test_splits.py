@@ -16,7 +16,7 @@ from mfbench.errors import DataCorrupt, LabelsMissing, UserError
 from mfbench.experiment import experiment, prepare
 from mfbench.manifest import LabelKind
 from mfbench.splits import Selection, Split, make_split, refuse_leaks, select, validation_size
-from mfbench.structures import Frames, Structures, assemble
+from mfbench.structures import Frames, Structures, assemble, join
 
 CASES = ("ani1ccx", "ani1x-tz", "rmd17-cc")
 SEEDS = (0, 1, 2, 17)
@@ -570,3 +570,23 @@ def test_a_number_of_test_geometries_and_a_limit_to_what_is_judged(seed: int) ->
         assert s.energy_mask[judged, column].all()  # those with a high-level label first
     for part in ("validation", "high_pool", "low_pool"):
         np.testing.assert_array_equal(getattr(whole, part), getattr(few, part))
+
+
+def test_a_twin_outside_of_the_sets_takes_nothing_away() -> None:
+    """A geometry of the training set stays there when another file, in no set, has it too; the twin is not used."""
+    s = synthetic(3, high=1, low=1, forces=1)
+    ids = np.arange(len(s))
+    ids[200:] = ids[:40]
+    s = replace(s, geometry=ids)
+    rows = np.arange(len(s))
+    s = with_sets(s, train=rows < 150, test=(rows >= 150) & (rows < 200))
+    split = make_split(s, LOW, HIGH, rules_of(train_sets=("train",), test_sets=("test",), test=0.01), 0)
+    used = np.concatenate([split.high_pool, split.low_pool, split.validation])
+    assert set(used.tolist()) == set(range(150))
+
+
+def test_more_sets_than_bits_when_joined() -> None:
+    one = with_sets(synthetic(0), **{f"a{k}": np.ones(240, bool) for k in range(20)})
+    two = with_sets(synthetic(0), **{f"b{k}": np.ones(240, bool) for k in range(20)})
+    with pytest.raises(DataCorrupt, match="at most 32 named sets in all datasets"):
+        join([one, two])

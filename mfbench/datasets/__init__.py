@@ -4,12 +4,13 @@ A dataset that ships, or whose files are small, is read as it is. Any other is c
 file of flat arrays, from which chosen levels and structures are read at the speed of the disk.
 """
 
+import shutil
 import sqlite3
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,14 +88,11 @@ def load(
         UserError: no such dataset, level or subset.
     """
     declared = manifest(name) if isinstance(name, str) else name
-    if declared.shipped or folder is not None:
-        paths = raw_files(declared, folder)
-    elif converted := find_converted(declared):
+    if not declared.shipped and (converted := find_converted(declared)):
         return store.read(converted, levels, subset)
-    else:
-        paths = raw_files(declared)
-        if sum(path.stat().st_size for path in paths) > _SMALL:
-            return store.read(convert(declared, paths, progress=progress), levels, subset)
+    paths = raw_files(declared, folder)
+    if not is_small(paths):
+        return store.read(convert(declared, paths, progress=progress), levels, subset)
     structures = read(declared, paths)
     checks.quick(declared, structures)
     return store.pick(structures, declared.name, levels, subset)
@@ -112,6 +110,10 @@ class DataRequest:
     def parts(self) -> list[tuple[Manifest, tuple[str, ...] | None, Subset | None]]:
         """Manifest, levels and subset of each dataset."""
         subsets, found = dict(self.subsets), []
+        there = {level for name in self.datasets for level in manifest(name).levels}
+        for level in self.levels or ():
+            if level not in there:
+                raise unknown(f"level of the data {', '.join(self.datasets)}", level, there)
         for name in self.datasets:
             declared = manifest(name)
             held = None if self.levels is None else tuple(one for one in self.levels if one in declared.levels)
@@ -125,6 +127,11 @@ class DataRequest:
     def load(self, progress: Progress = silent) -> Structures:
         """The structures; geometries that recur between datasets share an id."""
         return joined([load(one, self.folder, levels, subset, progress) for one, levels, subset in self.parts()])
+
+
+def is_small(paths: list[Path]) -> bool:
+    """Whether raw files are read as they are, with no converted copy."""
+    return sum(path.stat().st_size for path in paths) <= _SMALL
 
 
 def load_joined(names: tuple[str, ...], folder: Path | None = None) -> Structures:
@@ -168,7 +175,11 @@ def raw_files(declared: Manifest, folder: Path | None = None, trusted: Container
         )
     for file, path in found:
         if path is not None and file.name not in trusted:
-            verify(file, path)
+            try:
+                verify(file, path)
+            except DataCorrupt as error:
+                remedy = f"Remove it, then `mfbench data pull {declared.name}` gets it anew"
+                raise DataCorrupt(f"{error}. {remedy}") from error
     return [path for _, path in found if path is not None]
 
 
@@ -205,12 +216,38 @@ def convert(declared: Manifest, paths: list[Path], out: Path | None = None, prog
     with FileLock(out.with_name(f".{out.name}.lock")), ExitStack() as stack:
         if store.is_current(out, declared):
             return out
-        with replacing(out) as temporary:
+        _require_space(declared, paths, out.parent)
+        with replacing(out) as temporary, _disk(out.parent):
             frames = frames_of(declared, paths, stack, out.parent)
             store.write(temporary, declared, frames, lambda done: progress("converting", done, total))
             with store.Reader(temporary) as reader:
                 checks.quick(declared, reader)
     return out
+
+
+def _require_space(declared: Manifest, paths: list[Path], folder: Path) -> None:
+    """Raise UserError where a converted file, and what is unpacked for it, would hardly fit."""
+    sizes = ((3 if file.members else 1) * path.stat().st_size for file, path in zip(declared.files, paths))
+    need = (1 << 24) + sum(sizes)
+    if (free := shutil.disk_usage(folder).free) < need:
+        raise UserError(
+            f"converting {declared.name} needs about {need:,} bytes in {folder}, where {free:,} are free: remove data "
+            f"with `mfbench data rm`, or name a folder on another disk with {cache.VARIABLE}"
+        )
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Turn h5py's ways to say that a disk is full into a UserError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if "No space left" not in str(error):
+            raise
+        raise UserError(
+            f"the disk of {folder} is full: remove data with `mfbench data rm`, or name a folder on another disk with "
+            f"{cache.VARIABLE}"
+        ) from error
 
 
 def frames_of(declared: Manifest, paths: list[Path], stack: ExitStack, scratch: Path | None = None) -> Iterator[Frames]:

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.datasets.base import labels_of, missing, numeric, positions_of, slabs
+from mfbench.datasets.base import labels_of, numeric, positions_of, slabs, stored, stored_array
 from mfbench.errors import DataCorrupt
 from mfbench.manifest import Content, Manifest
 from mfbench.structures import Frames
@@ -17,21 +17,10 @@ def read(path: Path, content: Content, manifest: Manifest) -> Iterator[Frames]:
     """Yield the frames of each group; a group's attribute ``molecule`` (or its name) is the molecule."""
     with h5py.File(path, "r") as file:
         for name in file:
-            group = _own(path, file, name)
+            group = stored(path, file, name)
             if not isinstance(group, h5py.Group):
                 raise DataCorrupt(f"{path}: {name!r}: expected a group, got a {type(group).__name__}")
             yield from _read_group(path, name, group, content, manifest)
-
-
-def _own(path: Path, parent: h5py.Group, key: str) -> h5py.Group | h5py.Dataset:
-    """What lies in this file itself: a link could lead to any file of the machine."""
-    try:
-        link = parent.id.links.get_info(key.encode()).type
-    except (KeyError, RuntimeError):
-        raise missing(path, key) from None
-    if link != h5py.h5l.TYPE_HARD:
-        raise DataCorrupt(f"{path}: {key!r}: expected it in this file, got a link to another place")
-    return parent[key]
 
 
 def _read_group(path: Path, name: str, group: h5py.Group, content: Content, manifest: Manifest) -> Iterator[Frames]:
@@ -39,10 +28,7 @@ def _read_group(path: Path, name: str, group: h5py.Group, content: Content, mani
 
     def dataset(key: str) -> h5py.Dataset:
         if key not in opened:
-            found = _own(path, group, key)
-            if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual or not found.shape:
-                raise DataCorrupt(f"{path}, {name}: key {key!r}: expected an array stored in this file, got {found}")
-            opened[key] = found
+            opened[key] = stored_array(path, group, key)
         return opened[key]
 
     numbers = numeric(path, "atomic_numbers", dataset("atomic_numbers")[()])

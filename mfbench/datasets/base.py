@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +34,25 @@ def require(path: Path, container: Container[str], *keys: str) -> None:
 def missing(path: Path, key: str) -> DataCorrupt:
     """The error for a key that the file does not hold."""
     return DataCorrupt(f"{path}: expected the key {key!r}, which the manifest or the format names")
+
+
+def stored(path: Path, parent: h5py.Group, key: str) -> h5py.Group | h5py.Dataset:
+    """What lies in this HDF5 file itself: a link could lead to any file of the machine."""
+    try:
+        link = parent.id.links.get_info(key.encode()).type
+    except (KeyError, RuntimeError):
+        raise missing(path, key) from None
+    if link != h5py.h5l.TYPE_HARD:
+        raise DataCorrupt(f"{path}: {key!r}: expected it in this file, got a link to another place")
+    return parent[key]
+
+
+def stored_array(path: Path, parent: h5py.Group, key: str) -> h5py.Dataset:
+    """A data set that is stored in this HDF5 file, with at least one dimension."""
+    found = stored(path, parent, key)
+    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual or not found.shape:
+        raise DataCorrupt(f"{path}, {parent.name}: key {key!r}: expected an array stored in this file, got {found}")
+    return found
 
 
 def numeric(path: Path, key: str, array: NDArray) -> NDArray:

@@ -21,7 +21,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mfbench.datasets.base import labels_of, numeric, positions_of, require
+from mfbench.datasets.base import labels_of, numeric, positions_of, stored_array
 from mfbench.errors import DataCorrupt
 from mfbench.manifest import Content, Manifest
 from mfbench.structures import Frames, formula
@@ -59,6 +59,8 @@ def _check_length(path: Path) -> None:
             if not last.endswith("\n"):  # a number that lost its last digits would be read as another number
                 raise DataCorrupt(f"{path}: expected a newline at its end: cut short? If it is whole, add one")
             row += 1
+        if count == "" and file.read().strip():
+            raise DataCorrupt(f"{path}: expected a number of atoms after structure {row - 1}, got an empty line")
 
 
 def read_ase(path: Path, content: Content, manifest: Manifest) -> Iterator[Frames]:
@@ -76,6 +78,8 @@ def read_ase(path: Path, content: Content, manifest: Manifest) -> Iterator[Frame
 
 def _record(atoms: Atoms, values: Mapping[str, Any]) -> Record:
     """ASE hands energies and forces of well-known names to a calculator; they are keys like any other here."""
+    if atoms.pbc.any():
+        raise DataCorrupt("expected isolated molecules, got a periodic structure: these would be taken for molecules")
     results = atoms.calc.results if atoms.calc is not None else {}
     return Record(atoms.numbers, atoms.positions, {**results, **values})
 
@@ -86,26 +90,29 @@ def read_hdf5(path: Path, content: Content, manifest: Manifest) -> Iterator[Fram
     per_structure = [key for labels in manifest.labels if labels.energy for key in labels.energy.key]
     per_atom = [key for labels in manifest.labels if labels.forces for key in labels.forces.key]
     with h5py.File(path, "r") as file:
-        require(path, file, "numbers", "positions", "n_atoms", *text, *per_structure, *per_atom)
-        n_atoms = np.atleast_1d(numeric(path, "n_atoms", file["n_atoms"][()])).astype(np.int64)
-        if n_atoms.min(initial=1) < 1:
-            raise DataCorrupt(f"{path}: key 'n_atoms': expected positive numbers of atoms, got {n_atoms.min()}")
+        data = {
+            key: stored_array(path, file, key)
+            for key in ("numbers", "positions", "n_atoms", *text, *per_structure, *per_atom)
+        }
+        n_atoms = numeric(path, "n_atoms", data["n_atoms"][()]).astype(np.int64)
+        if n_atoms.ndim != 1 or n_atoms.min(initial=1) < 1 or not np.array_equal(n_atoms, data["n_atoms"][()]):
+            raise DataCorrupt(f"{path}: key 'n_atoms': expected positive whole numbers, got {data['n_atoms'][:3]} ...")
         offsets = np.concatenate([[0], np.cumsum(n_atoms)])
         for keys, length in (
             (("numbers", "positions", *per_atom), offsets[-1]),
             ((*text, *per_structure), len(offsets) - 1),
         ):
             for key in keys:
-                if not file[key].shape or len(file[key]) != length:
-                    raise DataCorrupt(f"{path}: key {key!r}: expected {length} rows, got shape {file[key].shape}")
+                if len(data[key]) != length:
+                    raise DataCorrupt(f"{path}: key {key!r}: expected {length} rows, got shape {data[key].shape}")
 
         def records() -> Iterator[Record]:
             for first in range(0, len(offsets) - 1, _MOST_FRAMES):
                 last = min(first + _MOST_FRAMES, len(offsets) - 1)
                 atoms = slice(offsets[first], offsets[last])
-                held = {key: numeric(path, key, file[key][atoms]) for key in ("numbers", "positions", *per_atom)}
-                held |= {key: numeric(path, key, file[key][first:last]) for key in per_structure}
-                held |= {key: file[key].asstr()[first:last] for key in text}
+                held = {key: numeric(path, key, data[key][atoms]) for key in ("numbers", "positions", *per_atom)}
+                held |= {key: numeric(path, key, data[key][first:last]) for key in per_structure}
+                held |= {key: data[key].asstr()[first:last] for key in text}
                 for s, (begin, end) in enumerate(pairwise(offsets[first : last + 1] - offsets[first])):
                     values = {key: held[key][s] for key in (*text, *per_structure)}
                     values |= {key: held[key][begin:end] for key in per_atom}
@@ -117,6 +124,7 @@ def read_hdf5(path: Path, content: Content, manifest: Manifest) -> Iterator[Fram
 def _frames(path: Path, content: Content, manifest: Manifest, records: Iterable[Record]) -> Iterator[Frames]:
     """Neighbours of one molecule and set together; raises DataCorrupt for a key that no structure has."""
     wanted = {key for one in manifest.labels for part in (one.energy, one.forces) if part for key in part.key}
+    wanted |= {key for key in (manifest.molecule_key, manifest.set_key) if key}
     seen: set[str] = set()
     run: list[Record] = []
     row = 0
