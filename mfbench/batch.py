@@ -72,6 +72,8 @@ class DeviceStructures:
             reader: the file whose ``outline`` the structures are: atoms go from it straight to the device, with
                 never more than a piece of them on the host.
         """
+        if reader is not None and device.type == "cpu" and dtype == torch.float32:
+            structures, reader = reader.read(), None  # the host is the device: nothing is copied at all
         self.levels = structures.levels
         self.n_atoms = structures.n_atoms  # on the host: the arrangement needs it
         self.host_energy_mask, self.host_force_mask = structures.energy_mask, structures.force_mask
