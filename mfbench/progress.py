@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -10,6 +10,10 @@ if TYPE_CHECKING:  # so that a download's bar does not load torch
     from mfbench.download import Transfer
     from mfbench.experiment import Experiment
     from mfbench.training import FitState, Progress, Stage
+
+
+def _bar(**options: Any) -> tqdm:
+    return tqdm(leave=False, mininterval=0.2, dynamic_ncols=True, **options)
 
 
 @contextmanager
@@ -20,16 +24,7 @@ def bar(place: str, settings: "Experiment") -> "Iterator[Progress]":
 
     def show(state: "FitState", stage: "Stage") -> None:
         if not bars:  # no bar for what fails before it trains
-            bars.append(
-                tqdm(
-                    desc=label,
-                    total=stage.optimisation.steps,
-                    unit="step",
-                    leave=False,
-                    mininterval=0.2,
-                    dynamic_ncols=True,
-                )
-            )
+            bars.append(_bar(desc=label, total=stage.optimisation.steps, unit="step"))
         errors = {
             f"{quantity[0].upper()}({level})": f"{value:.3g}"
             for key, value in state.history[-1].items()
@@ -50,23 +45,13 @@ def bar(place: str, settings: "Experiment") -> "Iterator[Progress]":
 def transfers() -> "Iterator[Callable[[Transfer], None]]":
     """A progress bar over the bytes of one download: done, speed, time left, and what it is waiting for."""
     bars: list[tqdm] = []
-
     states: list[str] = []
 
     def show(transfer: "Transfer") -> None:
         if not bars:
-            bars.append(
-                tqdm(
-                    desc=transfer.name,
-                    total=transfer.total,
-                    initial=transfer.done,  # what an earlier pull left counts as done, not as speed
-                    unit="B",
-                    unit_scale=True,
-                    leave=False,
-                    mininterval=0.2,
-                    dynamic_ncols=True,
-                )
-            )
+            # What an earlier pull left counts as done, not as speed.
+            start = {"total": transfer.total, "initial": transfer.done}
+            bars.append(_bar(desc=transfer.name, unit="B", unit_scale=True, **start))
         shown, state = bars[0], f"{transfer.state}, {transfer.source}" if transfer.source else transfer.state
         shown.total = transfer.total
         shown.set_postfix_str(state, refresh=False)
@@ -92,15 +77,7 @@ def counts(label: str) -> Iterator[Callable[[str, int, int | None], None]]:
     def show(doing: str, done: int, total: int | None) -> None:
         if doing not in bars:
             close()
-            bars[doing] = tqdm(
-                desc=f"{label}: {doing}",
-                total=total,
-                unit="structure",
-                unit_scale=True,
-                leave=False,
-                mininterval=0.2,
-                dynamic_ncols=True,
-            )
+            bars[doing] = _bar(desc=f"{label}: {doing}", total=total, unit="structure", unit_scale=True)
         bars[doing].update(done - bars[doing].n)
 
     def close() -> None:
