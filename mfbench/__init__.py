@@ -1,7 +1,20 @@
 """mfbench: a benchmark suite for multi-fidelity learning of interatomic potentials.
 
 Importing the package imports nothing else: each module is imported by who needs it, so that showing
-results never loads torch.
+results never loads torch. ``mfbench.load`` (of ``mfbench.models``) is imported where it is first used.
 """
 
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mfbench.models import load as load
+else:
+
+    def __getattr__(name):
+        if name == "load":
+            from mfbench.models import load
+
+            return load
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

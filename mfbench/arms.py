@@ -1,25 +1,51 @@
-"""Arms: what is trained on which labels. An arm is a potential plus a list of stages, and nothing more."""
+"""Arms: what is trained on which labels. An arm is a potential plus a list of stages, and nothing more.
+
+Every arm gets the same budget of gradient steps: those of its stages add up to ``Optimisation.steps``.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
-from typing import ClassVar, final
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
+import torch
+from pydantic import Field
 
+from mfbench.backbones import Network
 from mfbench.backbones.base import Backbone
-from mfbench.batch import Source, Term
-from mfbench.errors import LabelsMissing, unknown
-from mfbench.potential import AtomicEnergies, HeadsPotential, Potential, fit_atomic_energies
+from mfbench.batch import DeviceStructures, Source, Term
+from mfbench.difference import LinearPotential, LinearSettings
+from mfbench.errors import LabelsMissing, UserError, unknown
+from mfbench.manifest import Record
+from mfbench.potential import (
+    AtomicEnergies,
+    EmbeddingPotential,
+    HeadsPotential,
+    Offset,
+    Potential,
+    Share,
+    Sum,
+    energies_of,
+    fit_atomic_energies,
+)
 from mfbench.splits import Indices, Selection
 from mfbench.structures import Structures
 from mfbench.training import Optimisation, Stage
 
 
+class Labelled(NamedTuple):
+    """Structures of one level, to train and to validate on, with the labels that count there."""
+
+    term: Term
+    train: Indices
+    validation: Indices
+
+
 @dataclass(frozen=True)
 class Problem:
-    """What an arm may use: structures, the two levels and what is selected to train and validate on."""
+    """What an arm may use: structures, levels, what is selected to train and validate on, and which labels of it."""
 
     structures: Structures
     low: str
@@ -27,9 +53,35 @@ class Problem:
     selection: Selection
     optimisation: Optimisation
     pooled: bool = False  # one pool of fully labelled structures, as in the authors' script
+    low_energies: bool = True
+    low_forces: bool = True
+    high_forces: float = 0.0  # fraction of the high-level structures; the others' are masked
 
+    @property
+    def at_low(self) -> Labelled:
+        """The low level."""
+        chosen = self.selection
+        term = Term(self.low, energy=self.low_energies, forces=self.low_forces)
+        return Labelled(term, chosen.train_low, chosen.validation_low)
 
-BuildBackbone = Callable[[], Backbone]
+    @property
+    def at_high(self) -> Labelled:
+        """The high level."""
+        chosen = self.selection
+        return Labelled(Term(self.high, forces=self.high_forces > 0), chosen.train_high, chosen.validation_high)
+
+    @property
+    def below_high(self) -> tuple[Labelled, ...]:
+        """All levels but the high one, from low to high."""
+        chosen = self.selection
+        further = [
+            Labelled(
+                Term(name, energy=self.low_energies, forces=self.low_forces), train, chosen.validation_further[name]
+            )
+            for name, train in chosen.further.items()
+        ]
+        order = self.structures.levels.index
+        return (self.at_low, *sorted(further, key=lambda one: order(one.term.level)))
 
 
 class Arm(ABC):
@@ -38,57 +90,83 @@ class Arm(ABC):
     name: ClassVar[str]
     uses_low: ClassVar[bool]
     uses_high: ClassVar[bool]
+    high_forces: ClassVar[float] = 0.0  # fraction of the high-level structures whose forces it learns from by default
+    takes_high_forces: ClassVar[bool] = True  # whether that fraction may be set
+    trains_on_validation: ClassVar[bool] = False  # its high-level validation structures are trained on, too
+    options: ClassVar[type[Record]] = Record
 
     @abstractmethod
-    def build(self, problem: Problem, backbone: BuildBackbone) -> tuple[Potential, list[Stage]]:
+    def build(self, problem: Problem, network: Network, options: Any) -> tuple[Potential, list[Stage]]:
         """The untrained potential and the stages that train it, in order.
+
+        Args:
+            options: an instance of the class's ``options``.
 
         Raises:
             LabelsMissing: the problem holds no labels of a kind that this arm trains on.
         """
 
 
-def _one_network(
-    problem: Problem, backbone: BuildBackbone, train: tuple[Source, ...], validation: tuple[Source, ...]
-) -> tuple[Potential, list[Stage]]:
-    """One network with a head for each level that is trained on; one stage."""
-    structures = problem.structures
-    train = tuple(_labelled(structures, source) for source in train)
-    validation = tuple(_labelled(structures, source) for source in validation)
-    terms = {term.level for source in train for term in source.terms}
-    heads = tuple(name for name in structures.levels if name in terms)
-    table = np.zeros((119, len(structures.levels)))
-    for name in heads:
-        indices = np.concatenate([s.indices for s in train if name in {t.level for t in s.terms}])
-        table[:, structures.level_index(name)] = fit_atomic_energies(structures, indices, name)
-    potential = HeadsPotential(backbone(), AtomicEnergies(table), structures.levels, heads)
-    return potential, [Stage(train, validation, problem.optimisation)]
+# What arms are made of
 
 
-def _labelled(structures: Structures, source: Source) -> Source:
-    """The source's structures that have every label of its terms; raises LabelsMissing if there is none."""
-    keep = np.ones(len(source.indices), bool)
+def _labelled(structures: Structures, source: Source, whole: bool = False) -> Source:
+    """The source's structures that have a label of its terms (``whole``: every one); raises LabelsMissing if none."""
+    keep = np.full(len(source.indices), whole)
     for term in source.terms:
-        column = structures.level_index(term.level)
+        columns = [structures.level_index(name) for name in (term.level, term.minus) if name is not None]
         for wanted, mask, kind in (
             (term.energy, structures.energy_mask, "energies"),
             (term.forces, structures.force_mask, "forces"),
         ):
             if wanted:
-                keep &= mask[source.indices, column]
-                if not keep.any():
+                there = mask[source.indices][:, columns].all(1)
+                if not there.any():
                     raise LabelsMissing(
-                        f"no {kind} at {term.level} to train on: "
+                        f"no {kind} at {' and '.join(structures.levels[k] for k in columns)} to train on: "
                         "expected some among the structures selected, found none"
                     )
+                keep = keep & there if whole else keep | there
+    if not keep.any():
+        raise LabelsMissing("expected structures that have all labels of a source, found none")
     return Source(source.indices[keep], source.terms)
 
 
-def _single_fidelity(
-    problem: Problem, backbone: BuildBackbone, term: Term, train: Indices, validation: Indices
-) -> tuple[Potential, list[Stage]]:
+def _atomic_energies(structures: Structures, sources: Sequence[Source]) -> AtomicEnergies:
+    """Atomic energies of every level that the sources name the energies of, fitted on those; zero elsewhere."""
+    table = np.zeros((119, len(structures.levels)))
+    for column, level in enumerate(structures.levels):
+        named = [s.indices for s in sources if Term(level) in [Term(t.level, t.energy) for t in s.terms]]
+        if named:
+            indices = np.concatenate(named)
+            indices = indices[structures.energy_mask[indices, column]]
+            table[:, column] = fit_atomic_energies(structures, indices, structures.energies[indices, column])
+    return AtomicEnergies(table)
+
+
+def _named(structures: Structures, sources: Sequence[Source]) -> tuple[str, ...]:
+    """The levels that the sources name, from low to high."""
+    named = {term.level for source in sources for term in source.terms}
+    return tuple(name for name in structures.levels if name in named)
+
+
+def _heads(structures: Structures, network: Network, train: tuple[Source, ...]) -> HeadsPotential:
+    """One network with a head for each level that is trained on."""
+    atomic = _atomic_energies(structures, train)
+    return HeadsPotential(network.build(), atomic, structures.levels, _named(structures, train))
+
+
+def _sources(structures: Structures, parts: Sequence[Labelled]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+    """What to train and to validate on, a source a level."""
+    train = tuple(_labelled(structures, Source(part.train, (part.term,))) for part in parts)
+    return train, tuple(_labelled(structures, Source(part.validation, (part.term,))) for part in parts)
+
+
+def _single_fidelity(problem: Problem, network: Network, part: Labelled) -> tuple[Potential, list[Stage]]:
     """One network that learns, and is selected by, the labels of one level."""
-    return _one_network(problem, backbone, (Source(train, (term,)),), (Source(validation, (term,)),))
+    train, validation = _sources(problem.structures, [part])
+    potential = _heads(problem.structures, network, train)
+    return potential, [Stage(potential, train, validation, problem.optimisation)]
 
 
 @final
@@ -96,10 +174,10 @@ class SFE(Arm):
     """Single fidelity, high-level energies only. Never sees a high-level force."""
 
     name, uses_low, uses_high = "SF-E", False, True
+    takes_high_forces = False
 
-    def build(self, problem: Problem, backbone: BuildBackbone) -> tuple[Potential, list[Stage]]:
-        chosen = problem.selection
-        return _single_fidelity(problem, backbone, Term(problem.high), chosen.train_high, chosen.validation_high)
+    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
+        return _single_fidelity(problem, network, problem.at_high)
 
 
 @final
@@ -107,10 +185,24 @@ class SFEF(Arm):
     """Single fidelity, high-level energies and forces: what MF is to come close to."""
 
     name, uses_low, uses_high = "SF-EF", False, True
+    high_forces = 1.0
 
-    def build(self, problem: Problem, backbone: BuildBackbone) -> tuple[Potential, list[Stage]]:
-        chosen, term = problem.selection, Term(problem.high, forces=True)
-        return _single_fidelity(problem, backbone, term, chosen.train_high, chosen.validation_high)
+    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
+        return _single_fidelity(problem, network, problem.at_high)
+
+
+@final
+class Oracle(Arm):
+    """SF-EF on as many high-level structures as the low level has: what a multi-fidelity arm can hope for at most."""
+
+    name, uses_low, uses_high = "oracle", False, False
+    high_forces = 1.0
+
+    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
+        chosen = problem.selection
+        return _single_fidelity(
+            problem, network, Labelled(problem.at_high.term, chosen.oracle, chosen.validation_oracle)
+        )
 
 
 @final
@@ -119,9 +211,9 @@ class SFLow(Arm):
 
     name, uses_low, uses_high = "SF-low", True, False
 
-    def build(self, problem: Problem, backbone: BuildBackbone) -> tuple[Potential, list[Stage]]:
-        chosen, term = problem.selection, Term(problem.low, forces=True)
-        return _single_fidelity(problem, backbone, term, chosen.train_low, chosen.validation_low)
+    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
+        potential, (stage,) = _single_fidelity(problem, network, problem.at_low)
+        return potential, [replace(stage, shared=True)]
 
 
 @final
@@ -130,24 +222,318 @@ class MF(Arm):
 
     Level-balanced: at each step a batch is drawn per level and joined, and a structure drawn for a level
     contributes that level's labels only. With ``pooled``, as in the authors' script, there is one pool of
-    structures that have all these labels, and selection looks at both heads' energies.
+    structures that have all these labels, and selection looks at all heads' energies.
     """
 
     name, uses_low, uses_high = "MF", True, True
 
-    def build(self, problem: Problem, backbone: BuildBackbone) -> tuple[Potential, list[Stage]]:
-        low, high = Term(problem.low, forces=True), Term(problem.high)
-        chosen = problem.selection
-        if problem.pooled:
-            train: tuple[Source, ...] = (Source(chosen.train_high, (low, high)),)
-            validation = (Source(chosen.validation_high, (Term(problem.low), high)),)
-        else:
-            train = (Source(chosen.train_low, (low,)), Source(chosen.train_high, (high,)))
-            validation = (Source(chosen.validation_high, (high,)),)
-        return _one_network(problem, backbone, train, validation)
+    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
+        train, validation = _all_levels(problem)
+        potential = _heads(problem.structures, network, train)
+        return potential, [Stage(potential, train, validation, problem.optimisation)]
 
 
-ARMS: tuple[Arm, ...] = (SFE(), MF(), SFEF(), SFLow())
+def _all_levels(problem: Problem) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+    """What a network of all levels trains on, and its validation at the high level."""
+    structures, high = problem.structures, problem.at_high
+    parts = (*problem.below_high, high)
+    if not problem.pooled:
+        train, validation = _sources(structures, parts)
+        return train, validation[-1:]
+    terms = tuple(part.term for part in parts)
+    energies = tuple(Term(term.level) for term in terms)
+    return (
+        (_labelled(structures, Source(high.train, terms), whole=True),),
+        (_labelled(structures, Source(high.validation, energies), whole=True),),
+    )
+
+
+@final
+class Embedding(Arm):
+    """One network and one head for all levels, the level being a learned input (Ko and Ong, arXiv:2409.00957).
+
+    Trained on the labels, and in the batches, of ``MF``.
+    """
+
+    name, uses_low, uses_high = "embedding", True, True
+
+    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
+        train, validation = _all_levels(problem)
+        heads = _named(problem.structures, train)
+        atomic = _atomic_energies(problem.structures, train)
+        potential = EmbeddingPotential(network.build(len(heads)), atomic, problem.structures.levels, heads)
+        return potential, [Stage(potential, train, validation, problem.optimisation)]
+
+
+class LowStage(Record):
+    """The low-level stage of an arm that begins with one; it is shared by all such arms and sizes."""
+
+    low_share: Annotated[float, Field(gt=0, lt=1)] = 0.7  # of the budget of steps
+    low_learning_rate: Annotated[float, Field(gt=0)] | None = None  # None: the rate of the arm's other stages
+
+
+def _low_stage(problem: Problem, network: Network, share: float, rate: float | None) -> tuple[Potential, Stage]:
+    """A potential of the low level and the stage that trains it with a share of the budget."""
+    o = problem.optimisation
+    changes = {"steps": round(share * o.steps), "learning_rate": rate or o.learning_rate}
+    potential, (stage,) = SFLow().build(replace(problem, optimisation=o.model_copy(update=changes)), network)
+    return potential, stage
+
+
+def _rest(problem: Problem, share: float, stages: int = 1) -> Optimisation:
+    """What is left of the budget after the low-level stage, for each of the stages that follow."""
+    o = problem.optimisation
+    return o.model_copy(update={"steps": (o.steps - round(share * o.steps)) // stages})
+
+
+def _refit(
+    potential: Potential, structures: Structures, level: str, indices: Indices
+) -> Callable[[DeviceStructures], None]:
+    """Fits the atomic energies of a level to what the potential leaves of the structures' labels.
+
+    Least squares of atomic contributions, the "dressed atoms" of Hansen et al. (10.1021/ct400195d).
+    """
+    column = structures.level_index(level)
+    indices = indices[structures.energy_mask[indices, column]]
+
+    def start(data: DeviceStructures) -> None:
+        left = structures.energies[indices, column] - energies_of(potential, data, indices, level)
+        potential.shift(level, fit_atomic_energies(structures, indices, left))
+
+    return start
+
+
+@final
+class ZeroShot(Arm):
+    """SF-low judged as it is at the high level, but for atomic energies fitted to the high-level energies.
+
+    No network is trained on a high-level label. The low-level stage is SF-low's own.
+    """
+
+    name, uses_low, uses_high = "zero-shot", True, True
+    takes_high_forces = False
+
+    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
+        structures, high = problem.structures, problem.at_high
+        (train,), validation = _sources(structures, [high])
+        low, stage = SFLow().build(problem, network)
+        offset = Offset(AtomicEnergies(np.zeros((119, len(structures.levels)))), structures.levels, (problem.high,))
+        shares = {problem.low: (Share(0, problem.low),), problem.high: (Share(0, problem.low), Share(1, problem.high))}
+        potential = Sum(structures.levels, [low, offset], shares)
+        fitting = Stage(
+            potential,
+            (train,),
+            validation,
+            problem.optimisation.model_copy(update={"steps": 0}),
+            frozen=("",),
+            start=_refit(potential, structures, problem.high, train.indices),
+        )
+        return potential, [*stage, fitting]
+
+
+class DeltaOptions(LowStage):
+    """How the corrections are learned."""
+
+    network: dict[str, Any] = Field(default_factory=dict)  # settings of their networks that differ from the low level's
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+@final
+class Delta(Arm):
+    """A low-level potential, then a correction from each level to the next, trained on what is left; their sum.
+
+    Delta-learning (Ramakrishnan, Dral, Rupp and von Lilienfeld, 10.1021/acs.jctc.5b00099), with a potential of the
+    low level in place of its calculation.
+    """
+
+    name, uses_low, uses_high = "delta", True, True
+    options = DeltaOptions
+
+    def build(self, problem: Problem, network: Network, options: DeltaOptions) -> tuple[Potential, list[Stage]]:
+        structures = problem.structures
+        low, first = _low_stage(problem, network, options.low_share, options.low_learning_rate)
+        above = [*problem.below_high[1:], problem.at_high]
+        optimisation = _rest(problem, options.low_share, len(above))
+        optimisation = optimisation.model_copy(update={"weight_decay": options.weight_decay})
+        correction = network.changed(options.network)
+        parts, stages = [low], [first]
+        shares: dict[str, tuple[Share, ...]] = {problem.low: (Share(0, problem.low),)}
+        for place, part in enumerate(above, 1):
+            name, before = part.term.level, above[place - 2].term.level if place > 1 else problem.low
+            train, validation = _sources(structures, [part])
+            atomic = AtomicEnergies(np.zeros((119, len(structures.levels))))
+            parts.append(HeadsPotential(correction.build(), atomic, structures.levels, (name,)))
+            shares[name] = (*shares[before], Share(place, name))
+            so_far = Sum(structures.levels, parts, shares)
+            frozen = tuple(f"parts.{k}." for k in range(place))
+            start = _refit(so_far, structures, name, train[0].indices)
+            stages.append(Stage(so_far, train, validation, optimisation, frozen, start))
+        return Sum(structures.levels, parts, shares), stages
+
+
+class TransferOptions(LowStage):
+    """What is kept when training goes on at the next level."""
+
+    freeze: Literal["nothing", "backbone"] | Annotated[int, Field(ge=1)] = "nothing"  # a number: the first blocks
+    head: Literal["kept", "new"] = "kept"
+
+
+@final
+class Transfer(Arm):
+    """A network trained at the low level goes on at the next (Smith et al., 10.1038/s41467-019-10827-4, ANI-1ccx).
+
+    The low-level network is kept as it was, so that both levels can be predicted.
+    """
+
+    name, uses_low, uses_high = "transfer", True, True
+    options = TransferOptions
+
+    def build(self, problem: Problem, network: Network, options: TransferOptions) -> tuple[Potential, list[Stage]]:
+        structures = problem.structures
+        before, first = _low_stage(problem, network, options.low_share, options.low_learning_rate)
+        above = [*problem.below_high[1:], problem.at_high]
+        optimisation = _rest(problem, options.low_share, len(above))
+        parts, stages = [before], [first]
+        shares = {problem.low: (Share(0, problem.low),)}
+        for place, part in enumerate(above, 1):
+            name = part.term.level
+            train, validation = _sources(structures, [part])
+            atomic = AtomicEnergies(np.zeros((119, len(structures.levels))))
+            after = HeadsPotential(network.build(), atomic, structures.levels, (name,))
+            stages.append(
+                Stage(
+                    after,
+                    train,
+                    validation,
+                    optimisation,
+                    _frozen(after, options.freeze),
+                    _going_on(before, after, options.head, _refit(after, structures, name, train[0].indices)),
+                )
+            )
+            parts.append(after)
+            shares[name] = (Share(place, name),)
+            before = after
+        return Sum(structures.levels, parts, shares), stages
+
+
+def _frozen(potential: HeadsPotential, freeze: str | int) -> tuple[str, ...]:
+    if freeze == "nothing":
+        return ()
+    if freeze == "backbone":
+        return ("backbone.",)
+    assert isinstance(potential.backbone, Backbone)
+    blocks = potential.backbone.parameter_blocks
+    if not isinstance(freeze, int) or freeze > len(blocks):
+        raise UserError(f"freeze: expected at most the {len(blocks)} blocks that this network has, got {freeze}")
+    return tuple(f"backbone.{name}" for block in blocks[:freeze] for name in block)
+
+
+def _going_on(
+    before: Potential, after: HeadsPotential, head: str, then: Callable[[DeviceStructures], None]
+) -> Callable[[DeviceStructures], None]:
+    """Gives ``after`` the weights of ``before``, the head's where it is kept; then does what is to follow."""
+    assert isinstance(before, HeadsPotential)
+
+    def start(data: DeviceStructures) -> None:
+        after.backbone.load_state_dict(before.backbone.state_dict())
+        if head == "kept":
+            after.linear.load_state_dict(before.linear.state_dict())
+        then(data)
+
+    return start
+
+
+class MFPlusOptions(Record):
+    """The low-level stage's rate, and how the difference between levels is learned."""
+
+    low_learning_rate: Annotated[float, Field(gt=0)] | None = None  # None: the arm's own
+    difference: LinearSettings = LinearSettings()
+    targets: Literal["labels", "model"] = "labels"  # differences of labels where both are there; or all to the model
+
+
+@final
+class MFPlus(Arm):
+    """A low-level potential plus small, regular potentials of the differences between levels, in closed form.
+
+    The whole budget of steps trains the low level. From each level to the next a
+    ``LinearPotential`` (see ``difference``) is fitted to energies: differences of labels where a structure has
+    both, and what is left to the potential so far where it has not. It needs no validation, so all ``n_high``
+    structures are learned from.
+    """
+
+    name, uses_low, uses_high = "MF+", True, True
+    takes_high_forces = False
+    trains_on_validation = True
+    options = MFPlusOptions
+
+    def build(self, problem: Problem, network: Network, options: MFPlusOptions) -> tuple[Potential, list[Stage]]:
+        structures, chosen = problem.structures, problem.selection
+        low, first = _low_stage(problem, network, 1.0, options.low_learning_rate)
+        parts: list[Potential] = [low]
+        stages = [first]
+        shares: dict[str, tuple[Share, ...]] = {problem.low: (Share(0, problem.low),)}
+        before, seen = problem.low, np.concatenate([chosen.train_low, chosen.validation_low])
+        for place, part in enumerate([*problem.below_high[1:], problem.at_high], 1):
+            name = part.term.level
+            indices = np.concatenate([part.train, part.validation])
+            both = np.isin(indices, seen) & structures.energy_mask[indices, structures.level_index(before)]
+            both &= options.targets == "labels"
+            sources = tuple(
+                _labelled(structures, Source(indices[chosen], (term,)))
+                for chosen, term in ((both, Term(name, minus=before)), (~both, Term(name)))
+                if chosen.any()
+            )
+            atomic = AtomicEnergies(np.zeros((119, len(structures.levels))))
+            difference = LinearPotential(network.elements, options.difference, atomic, structures.levels, name)
+            so_far = Sum(structures.levels, parts, shares)
+            parts.append(difference)
+            shares = {**shares, name: (*shares[before], Share(place, name))}
+            stages.append(
+                Stage(
+                    Sum(structures.levels, parts, shares),
+                    sources,
+                    (),
+                    problem.optimisation.model_copy(update={"steps": 0}),
+                    start=_fit_difference(difference, so_far, structures, sources, before),
+                    closed_form=True,
+                )
+            )
+            before, seen = name, indices
+        return Sum(structures.levels, parts, shares), stages
+
+
+def _fit_difference(
+    difference: LinearPotential, so_far: Potential, structures: Structures, sources: tuple[Source, ...], before: str
+) -> Callable[[DeviceStructures], None]:
+    """Fits a difference potential to each source's energies minus its other level's, or minus what is predicted."""
+
+    def start(data: DeviceStructures) -> None:
+        left = np.zeros(len(structures))
+        for source in sources:
+            (term,) = source.terms
+            left[source.indices] = structures.energies[source.indices, structures.level_index(term.level)]
+            if term.minus is not None:
+                left[source.indices] -= structures.energies[source.indices, structures.level_index(term.minus)]
+            else:
+                left[source.indices] -= energies_of(so_far, data, source.indices, before)
+        blocks = list(data.blocks(sources, max_pairs=1 << 16))
+        difference.fit(blocks, [torch.as_tensor(left, device=data.device)[block.index] for block in blocks])
+
+    return start
+
+
+ARMS: tuple[Arm, ...] = (
+    SFE(),
+    MF(),
+    SFEF(),
+    SFLow(),
+    ZeroShot(),
+    Transfer(),
+    Delta(),
+    Embedding(),
+    MFPlus(),
+    Oracle(),
+)
 
 
 def arm_names() -> tuple[str, ...]:

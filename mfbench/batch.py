@@ -20,11 +20,15 @@ from mfbench.structures import Structures
 
 @dataclass(frozen=True)
 class Term:
-    """Labels of one level that count: its energies, its forces or both."""
+    """Labels of one level that count: its energies, its forces or both.
+
+    With ``minus``, the energies that count are differences to that level's, of structures that have both.
+    """
 
     level: str
     energy: bool = True
     forces: bool = False
+    minus: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,12 @@ class Block:
     forces: Mapping[int, Tensor]  # (B, N, 3) eV/Angstrom, of the levels with a True in force_mask
     energy_mask: Tensor  # (B, L)
     force_mask: Tensor  # (B, L)
+    difference_masks: Mapping[tuple[int, int], Tensor]  # (B,) where energies of the first minus the second level count
+    wanted: frozenset[int]  # the levels with a True in some mask; none: all that a potential can predict
+    level: Tensor | None = None  # (B,) int64, for networks that take the level as an input: which one
+
+
+NO_DIFFERENCES: Mapping[tuple[int, int], NDArray[np.bool_]] = {}
 
 
 class DeviceStructures:
@@ -99,8 +109,16 @@ class DeviceStructures:
             begin += len(piece)
         return whole
 
-    def block(self, indices: NDArray[np.int64], energy_mask: NDArray, force_mask: NDArray) -> Block:
-        """Gather one block; the masks are (B, L) on the host."""
+    def block(
+        self,
+        indices: NDArray[np.int64],
+        energy_mask: NDArray[np.bool_],
+        force_mask: NDArray[np.bool_],
+        difference_masks: Mapping[tuple[int, int], NDArray[np.bool_]] = NO_DIFFERENCES,
+    ) -> Block:
+        """Gather one block; the masks are (B, L), those of differences (B,), on the host."""
+        differences = {pair: mask for pair, mask in difference_masks.items() if mask.any()}
+        labelled = np.flatnonzero(energy_mask.any(0) | force_mask.any(0))
         index = torch.as_tensor(indices, device=self.device)
         slots = torch.arange(int(self.n_atoms[indices].max()), device=self.device)
         real = slots < self._counts[index, None]  # (B, N)
@@ -116,6 +134,8 @@ class DeviceStructures:
             },
             energy_mask=torch.as_tensor(energy_mask, device=self.device),
             force_mask=torch.as_tensor(force_mask, device=self.device),
+            difference_masks={pair: torch.as_tensor(mask, device=self.device) for pair, mask in differences.items()},
+            wanted=frozenset([*labelled.tolist(), *(k for pair in differences for k in pair)]),
         )
 
     def blocks(
@@ -129,19 +149,33 @@ class DeviceStructures:
         """
         indices = np.concatenate([source.indices for source in sources])
         energy_mask, force_mask = (np.concatenate(m) for m in zip(*(self._masks(s) for s in sources)))
+        differences = self._differences(sources)
         for members in arrange(self.n_atoms[indices], max_pairs, max_blocks):
-            yield self.block(indices[members], energy_mask[members], force_mask[members])
+            theirs = {pair: mask[members] for pair, mask in differences.items()}
+            yield self.block(indices[members], energy_mask[members], force_mask[members], theirs)
 
     def _masks(self, source: Source) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         shape = (len(source.indices), len(self.levels))
         energy, force = np.zeros(shape, bool), np.zeros(shape, bool)
         for term in source.terms:
             column = self.levels.index(term.level)
-            if term.energy:
+            if term.energy and term.minus is None:
                 energy[:, column] = self.host_energy_mask[source.indices, column]
             if term.forces:
                 force[:, column] = self.host_force_mask[source.indices, column]
         return energy, force
+
+    def _differences(self, sources: Sequence[Source]) -> dict[tuple[int, int], NDArray[np.bool_]]:
+        """By pair of levels, where in the joined sources the difference of their energies counts."""
+        starts = np.cumsum([0, *(len(source.indices) for source in sources)])
+        masks: dict[tuple[int, int], NDArray[np.bool_]] = {}
+        for source, (begin, end) in zip(sources, pairwise(starts)):
+            for term in source.terms:
+                if term.energy and term.minus is not None:
+                    pair = (self.levels.index(term.level), self.levels.index(term.minus))
+                    mask = masks.setdefault(pair, np.zeros(starts[-1], bool))
+                    mask[begin:end] = self.host_energy_mask[source.indices][:, pair].all(1)
+        return masks
 
 
 # Starting one more block costs about as much as computing this many pairs (CPU and GPU alike, to a factor).

@@ -11,6 +11,8 @@ from mfbench.errors import UserError, unknown
 from mfbench.manifest import LabelKind, LevelName, Record, manifest, read_yaml
 from mfbench.store import Subset
 
+Overlap = Literal["nested", "partly", "disjoint"]
+
 
 class CaseData(Record):
     """One variant of a case's data and the rules of its split (see ``splits``)."""
@@ -21,7 +23,7 @@ class CaseData(Record):
         default_factory=dict, description="by dataset: what of it is used; by default all"
     )
     high: LevelName | None = Field(None, description="high level of this variant, where it is not the case's")
-    overlap: Literal["nested", "disjoint"]
+    overlap: Overlap = Field(description="of high- and low-level geometries; partly: half of the high-level ones")
     test: float = Field(gt=0, description="test part: fraction of each level's geometries; from 1 on their number")
     test_files: tuple[str, ...] = ()
     test_sets: tuple[str, ...] = Field((), description="named sets (official splits) that are the test part")
@@ -33,7 +35,16 @@ class CaseData(Record):
     reserve: LabelKind | None = Field(None, description="what has this label is in the test part, whatever the seed")
     high_pool: int | None = Field(None, gt=0, description="disjoint: geometries kept for the high level")
     max_low: int | None = Field(None, gt=0, description="most low-level structures that may be trained on")
+    further: dict[LevelName, int | None] = Field(
+        default_factory=dict, description="levels between low and high: how many low-level structures they label, too"
+    )
     sizes: Annotated[tuple[int, ...], Field(min_length=1)] = (50, 150)
+
+    def overlapping(self, overlap: Overlap | None) -> "CaseData":
+        """The same rules with another overlap of high- and low-level geometries; None leaves them as they are."""
+        if overlap is None:
+            return self
+        return self.model_copy(update={"overlap": overlap, "high_pool": self.high_pool or max(self.sizes)})
 
     @property
     def published(self) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: ``mfbench cases | run | data | demo | report | serve``.
+"""The command line: ``mfbench cases | run | predict | export | evaluate | check | data | demo | report | serve``.
 
 Each command imports what it needs when it runs, so that ``--help`` answers at once and showing results never
 loads torch.
@@ -17,6 +17,9 @@ from mfbench.errors import UserError
 
 if TYPE_CHECKING:
     from mfbench.datasets.checks import Finding
+
+
+_ARMS = "SF-E, MF, SF-EF, SF-low, zero-shot, transfer, delta, embedding, MF+ or oracle"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,21 +55,58 @@ def _parser() -> argparse.ArgumentParser:
     def add_unit(command: argparse.ArgumentParser) -> None:
         command.add_argument("--unit", default="kcal/mol", help="unit system shown: kcal/mol or meV")
 
+    def add_choice(command: argparse.ArgumentParser) -> None:
+        """The choice of structures and labels, alike in all commands that make one."""
+        command.add_argument(
+            "case", metavar="CASE", help="a test case (see `mfbench cases`) or a YAML file of one's own"
+        )
+        command.add_argument("--arm", required=True, metavar="ARM", help=f"what is trained on which labels: {_ARMS}")
+        command.add_argument("--data", help="variant of the case's data (mini)")
+        command.add_argument(
+            "--data-folder", type=Path, metavar="FOLDER", help="where raw data files are, in place of the cache"
+        )
+        command.add_argument("--n-high", type=int, metavar="N", help="high-level structures, validation included")
+        command.add_argument("--n-low", type=int, metavar="N", help="low-level training structures (all)")
+        command.add_argument("--seed", type=int, metavar="N", help="of the training subset and initial weights (0)")
+        command.add_argument("--split-seed", type=int, metavar="N", help="of the parts: test, validation, pools (0)")
+        command.add_argument(
+            "--exceed-max-train",
+            action="store_true",
+            default=None,
+            help="train on more than the data's authors allow; results say so",
+        )
+        labels = command.add_argument_group("labels", "which of the labels may be learned from")
+        labels.add_argument("--no-low-energies", action="store_true", help="below the high level, forces alone")
+        labels.add_argument("--no-low-forces", action="store_true", help="below the high level, energies alone")
+        labels.add_argument(
+            "--high-forces", type=float, metavar="X", help="fraction of the high-level structures with forces, 0 to 1"
+        )
+        labels.add_argument(
+            "--noise",
+            action="append",
+            default=[],
+            metavar="LABEL=X",
+            help="noise on low-energy, low-force, high-energy or high-force, standard deviation in kcal/mol(/Angstrom)",
+        )
+        labels.add_argument(
+            "--overlap", help="of high- and low-level geometries: nested, partly or disjoint (the case's)"
+        )
+        labels.add_argument(
+            "--further",
+            action="append",
+            metavar="LEVEL[=N]",
+            help="a level between the two, and how many low-level structures it labels (all)",
+        )
+        command.add_argument(
+            "--arm-option", action="append", default=[], metavar="KEY=VALUE", help="e.g. freeze=backbone (transfer)"
+        )
+
     add("cases", "list the test cases, their levels, data and sizes", function=_cases)
 
     run = add("run", "run one experiment and print its errors", function=_run)
-    run.add_argument("case", metavar="CASE", help="a test case (see `mfbench cases`) or a YAML file of one's own")
-    run.add_argument("--arm", required=True, help="what is trained on which labels: SF-E, MF, SF-EF or SF-low")
-    run.add_argument("--backbone", help="the network: hipnn-ts (default) or painn")
-    run.add_argument("--preset", help="network and recipe: demo (small, default) or paper")
-    run.add_argument("--data", help="variant of the case's data (mini)")
-    run.add_argument(
-        "--data-folder", type=Path, metavar="FOLDER", help="where raw data files are, in place of the cache"
-    )
-    run.add_argument("--n-high", type=int, metavar="N", help="high-level structures, validation included")
-    run.add_argument("--n-low", type=int, metavar="N", help="low-level training structures (all)")
-    run.add_argument("--seed", type=int, metavar="N", help="of the training subset and the initial weights (0)")
-    run.add_argument("--split-seed", type=int, metavar="N", help="of the parts: test, validation, pools (0)")
+    add_choice(run)
+    run.add_argument("--backbone", help="the network: hipnn-ts (default), schnet, painn or so3net")
+    run.add_argument("--preset", help="network and recipe: demo (small, default), standard or paper")
     run.add_argument("--steps", type=int, metavar="N", help="gradient steps")
     run.add_argument("--batch-size", type=int, metavar="N", help="structures per level and step")
     run.add_argument("--learning-rate", type=float, metavar="X")
@@ -75,14 +115,64 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, metavar="N", help="CPU threads (the preset's: demo 1, paper all cores)")
     add_runs(run)
     add_unit(run)
-
-    run.add_argument(
-        "--exceed-max-train",
-        action="store_true",
-        default=None,
-        help="train on more than the data's authors allow; results say so",
-    )
     add_pulling(run)
+
+    predict = add("predict", "energies and forces of the structures in a file, by finished runs", function=_predict)
+    predict.add_argument("file", type=Path, metavar="FILE", help="isolated molecules, as extended XYZ")
+    predict.add_argument(
+        "--run",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="FOLDER",
+        help="a run folder; of several, the mean and its spread (standard deviation)",
+    )
+    predict.add_argument("--level", help="level of theory that is predicted, where a run has several")
+    predict.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the structures with mfbench_energy (eV) and mfbench_forces (eV/Angstrom), as extended XYZ",
+    )
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
+    predict.add_argument("--dtype", help="float32 or float64 (what the run was trained in)")
+    predict.add_argument("--threads", type=int, metavar="N", help="CPU threads (all cores)")
+
+    export = add("export", "write what an arm may learn from, for another code, as extended XYZ", function=_export)
+    add_choice(export)
+    export.add_argument("--part", required=True, metavar="PART", help="train, valid or test (without labels)")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.json beside it explains the keys")
+    export.add_argument(
+        "--format", default="plain", help="whose names of keys: plain (default), mace, hippynn or metatrain"
+    )
+
+    evaluate = add("evaluate", "judge another code's predictions as if it were an arm", function=_evaluate)
+    add_choice(evaluate)
+    evaluate.add_argument(
+        "--predictions", type=Path, required=True, metavar="FILE", help="the exported test part, with predictions"
+    )
+    evaluate.add_argument("--name", required=True, help="what the code is called in tables and plots")
+    evaluate.add_argument("--level", help="of these predictions (the case's high level)")
+    evaluate.add_argument("--energy-key", default="energy", metavar="KEY", help="of total energies (energy)")
+    evaluate.add_argument("--forces-key", default="forces", metavar="KEY", help="of forces, if there are any (forces)")
+    evaluate.add_argument("--low-energy-key", metavar="KEY", help="of low-level total energies, if there are any")
+    evaluate.add_argument("--low-forces-key", metavar="KEY", help="of low-level forces, if there are any")
+    evaluate.add_argument("--unit", default="eV", help="of the predictions: eV (default), Ha, kcal/mol; per Angstrom")
+    evaluate.add_argument("--unit-shown", default="kcal/mol", help="unit system shown: kcal/mol or meV")
+    add_runs(evaluate)
+
+    check = add("check", "judge finished runs by what their models do: dynamics, frequencies, scans", function=_check)
+    check.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="a run folder, or its name in --runs")
+    check.add_argument("--level", action="append", default=[], help="of the run; may be repeated (its high level)")
+    check.add_argument("--molecule", action="append", default=[], metavar="M", help="only this one; may be repeated")
+    check.add_argument("--quick", action="store_true", help="two short trajectories and one molecule: to try it out")
+    check.add_argument("--trajectories", type=int, metavar="N", help="of dynamics, per temperature (10)")
+    check.add_argument("--picoseconds", type=float, metavar="X", help="that each of them lasts (2)")
+    check.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
+    add_runs(check)
+    add_unit(check)
 
     _add_data_commands(add("data", "datasets: list, info, pull, check, convert, import, where, rm"), add_pulling)
 
@@ -96,6 +186,23 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(./report.html)")
     add_runs(demo)
     add_unit(demo)
+
+    compare = add("compare", "run arms x sizes x seeds on one case, print one table, write a report", function=_compare)
+    compare.add_argument("case", metavar="CASE", help="a test case, or a YAML file of one's own")
+    compare.add_argument("--arms", nargs="+", metavar="ARM", help=f"(all: {_ARMS})")
+    compare.add_argument("--n-high", type=int, nargs="+", metavar="N", help="(the case's sizes)")
+    compare.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], metavar="N", help="paired: the same for all arms (0)"
+    )
+    compare.add_argument("--data", help="variant of the case's data (mini)")
+    compare.add_argument("--data-folder", type=Path, metavar="FOLDER", help="where raw data files are")
+    compare.add_argument("--backbone", help="as for run")
+    compare.add_argument("--preset", help="as for run")
+    compare.add_argument("--steps", type=int, metavar="N", help="gradient steps of every arm")
+    compare.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
+    compare.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(./report.html)")
+    add_runs(compare)
+    add_unit(compare)
 
     report = add("report", "print the results table and write it with its plots as one HTML page", function=_report)
     report.add_argument("--reference", action="store_true", help="the results of mfbench's own demo run, shipped")
@@ -203,7 +310,8 @@ def _run(options: argparse.Namespace) -> None:
         preset_name=options.preset,
         n_high=options.n_high,
         optimisation=_given(options, "steps", "batch_size", "learning_rate"),
-        **_given(options, "n_low", "seed", "split_seed", "dtype", "threads", "exceed_max_train"),
+        **_choice(options),
+        **_given(options, "dtype", "threads"),
     )
     device = _device(options.device)
     finished = is_finished(options.runs / settings.name)
@@ -219,6 +327,129 @@ def _run(options: argparse.Namespace) -> None:
         folder = run(settings, options.runs, device, options.data_folder, progress)
     print(run_text(read_metrics(folder / METRICS_FILE), options.unit))
     print(f"Run folder: {folder}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from mfbench import provenance
+    from mfbench.models import load, predict_file
+
+    if options.threads is not None and options.threads < 1:
+        raise UserError(f"--threads: expected 1 or more, got {options.threads}")
+    provenance.use_threads(options.threads)
+    runs = options.run[0] if len(options.run) == 1 else options.run
+    model = load(runs, _device(options.device), options.dtype)
+    # Shown only where it takes longer than two seconds.
+    with tqdm(desc=options.file.name, unit="structure", delay=2, leave=False, dynamic_ncols=True) as bar:
+
+        def told(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        count = predict_file(model, options.file, options.out, options.level, told)
+    level = model.resolve(options.level)
+    print(f"{count:,} structures at {level}, by {model.arm} trained on {model.trained_on}")
+    print(f"Written: {options.out}, with mfbench_energy in eV and mfbench_forces in eV/Angstrom")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from mfbench.exchange import export
+    from mfbench.experiment import experiment
+
+    settings = experiment(options.case, options.arm, data=options.data, n_high=options.n_high, **_choice(options))
+    for file in export(settings, options.part, options.out, options.format, options.data_folder):
+        print(f"Written: {file}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from mfbench.exchange import evaluate
+    from mfbench.experiment import experiment
+    from mfbench.report import run_text
+    from mfbench.results import METRICS_FILE, UNIT_SYSTEMS, read_metrics
+
+    _check_choice("unit system", options.unit_shown, UNIT_SYSTEMS)
+    settings = experiment(options.case, options.arm, data=options.data, n_high=options.n_high, **_choice(options))
+    judged = options.level or settings.levels[-1]
+    energy_keys, forces_keys = {judged: options.energy_key}, {judged: options.forces_key}
+    if options.low_forces_key and not options.low_energy_key:
+        raise UserError("--low-forces-key: expected --low-energy-key with it; forces alone are not judged")
+    for keys, given in ((energy_keys, options.low_energy_key), (forces_keys, options.low_forces_key)):
+        if given:
+            keys[settings.levels[0]] = given
+    folder = evaluate(
+        settings,
+        options.name,
+        options.predictions,
+        options.runs,
+        energy_keys=energy_keys,
+        forces_keys=forces_keys,
+        unit=options.unit,
+        data_folder=options.data_folder,
+    )
+    print(run_text(read_metrics(folder / METRICS_FILE), options.unit_shown))
+    print(f"Run folder: {folder}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from mfbench import physics
+    from mfbench.progress import counts
+    from mfbench.results import UNIT_SYSTEMS
+
+    _check_choice("unit system", options.unit, UNIT_SYSTEMS)
+    settings = replace(
+        physics.QUICK if options.quick else physics.Settings(),
+        only=tuple(options.molecule),
+        **_given(options, "trajectories", "picoseconds"),
+    )
+    folders = [folder if folder.is_dir() else options.runs / folder for folder in options.folders]
+    # All are loaded before the first is checked: a mistyped name is told before hours of work.
+    loaded = [physics.surfaces(folder, _device(options.device)) for folder in folders]
+    for folder, surfaces in zip(folders, loaded):
+        physics.check(folder, surfaces, options.level, settings, counts)
+    print(physics.summary(folders, options.level, options.unit))
+
+
+def _choice(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of an experiment out of the options of ``add_choice``."""
+    import yaml
+
+    from mfbench import units
+
+    def pairs(name: str, given: list[str]) -> list[tuple[str, str]]:
+        if bad := [text for text in given if "=" not in text]:
+            raise UserError(f"--{name}: expected KEY=VALUE, got {bad[0]!r}")
+        return [(key, value) for key, _, value in (text.partition("=") for text in given)]
+
+    labels: dict[str, Any] = {"low_energies": not options.no_low_energies, "low_forces": not options.no_low_forces}
+    labels |= _given(options, "high_forces")
+    kcal = units.internal("kcal/mol")  # of an energy; a force is by the same Angstrom
+    for key, value in pairs("noise", options.noise):
+        try:
+            labels.setdefault("noise", {})[key.replace("-", " ")] = float(value) * kcal
+        except ValueError:
+            raise UserError(f"--noise: expected a number after {key}=, got {value!r}") from None
+    arm_options: dict[str, Any] = {}
+    for key, value in pairs("arm-option", options.arm_option):
+        place = arm_options
+        *outer, last = key.split(".")
+        for word in outer:
+            place = place.setdefault(word, {})
+        place[last] = yaml.safe_load(value)
+    further = {}
+    for text in options.further or []:
+        name, _, count = text.partition("=")
+        if count and not count.isdigit():
+            raise UserError(f"--further: expected LEVEL or LEVEL=N, got {text!r}")
+        further[name] = int(count) if count else None
+    return {
+        **_given(options, "n_low", "seed", "split_seed", "exceed_max_train", "overlap"),
+        **({"further": further} if further else {}),
+        "labels": labels,
+        "arm_options": arm_options,
+    }
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -301,6 +532,32 @@ def _demo(options: argparse.Namespace) -> None:
     experiments = plan(tuple(options.cases) if options.cases else None, options.seed, options.steps)
     print(f"{len(experiments)} experiments on {_device(options.device)}; report: {options.out.resolve().as_uri()}")
     table = demo(experiments, options.runs, options.out, _device(options.device), bar, tqdm.write, options.unit)
+    print(text_table(table, options.unit))
+    print(f"Report: {options.out.resolve().as_uri()}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from mfbench.demo import comparison, demo
+    from mfbench.progress import bar
+    from mfbench.report import text_table
+    from mfbench.results import UNIT_SYSTEMS
+
+    _check_choice("unit system", options.unit, UNIT_SYSTEMS)
+    experiments = comparison(
+        options.case,
+        options.arms,
+        options.n_high,
+        options.seeds,
+        data=options.data,
+        backbone_name=options.backbone,
+        preset_name=options.preset,
+        optimisation=_given(options, "steps"),
+    )
+    device = _device(options.device)
+    print(f"{len(experiments)} experiments on {device}; report: {options.out.resolve().as_uri()}")
+    table = demo(experiments, options.runs, options.out, device, bar, tqdm.write, options.unit, options.data_folder)
     print(text_table(table, options.unit))
     print(f"Report: {options.out.resolve().as_uri()}")
 

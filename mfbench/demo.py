@@ -1,19 +1,23 @@
-"""The demo: three cases x arms x two sizes on the mini data, with a report that grows as it goes."""
+"""Several experiments in a row, with a report that grows as they go: the demo, and comparisons on one case."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from mfbench import results
-from mfbench.cases import case, case_names
+from mfbench.arms import ARMS as ALL_ARMS
+from mfbench.arms import arm as arm_of
+from mfbench.cases import case
 from mfbench.errors import LabelsMissing
 from mfbench.experiment import Experiment, experiment, record_absent, run
 from mfbench.report import publish
 from mfbench.training import Progress
 
+CASES = ("ani1x-tz", "ani1ccx", "rmd17-cc")  # those of the study; others may ship beside them
 ARMS = ("SF-E", "MF", "SF-EF")
 Watch = Callable[[str, Experiment], AbstractContextManager[Progress]]
 
@@ -28,7 +32,32 @@ def plan(cases: tuple[str, ...] | None = None, seed: int = 0, steps: int | None 
                 yield experiment(name, arm, n_high=n_high, seed=seed, optimisation=optimisation)
         yield experiment(name, "SF-low", seed=seed, optimisation=optimisation)
 
-    return [one for name in cases or case_names() for one in each(name)]
+    return [one for name in cases or CASES for one in each(name)]
+
+
+def comparison(
+    name: str,
+    arms: Sequence[str] | None,
+    sizes: Sequence[int] | None,
+    seeds: Sequence[int],
+    **settings: Any,
+) -> list[Experiment]:
+    """Every arm at every size and paired seed on one case; arms that have no size, once a seed.
+
+    Args:
+        arms: None for all that ship.
+        sizes: numbers of high-level structures; None for the case's.
+        settings: further arguments of ``experiment``.
+    """
+    declared = case(name)
+    data = settings.get("data") or Experiment.model_fields["data"].default
+    chosen = [arm_of(arm) for arm in arms or [one.name for one in ALL_ARMS]]
+    return [
+        experiment(name, arm.name, n_high=n_high, seed=seed, **settings)
+        for seed in seeds
+        for arm in chosen
+        for n_high in (sizes or declared.variant(data).sizes if arm.uses_high else (None,))
+    ]
 
 
 def demo(
@@ -39,6 +68,7 @@ def demo(
     watch: Watch,
     say: Callable[[str], None],
     system: str = "kcal/mol",
+    data_folder: Path | None = None,
 ) -> pd.DataFrame:
     """Run what is not finished yet, in order, and rewrite the report after each experiment.
 
@@ -46,6 +76,7 @@ def demo(
         watch: shows one experiment's progress: called with its place ("[3/21]") and settings.
         say: prints a line.
         system: unit system of the report.
+        data_folder: where raw data files are, for data that do not ship.
 
     Returns:
         The results table of these experiments.
@@ -56,9 +87,9 @@ def demo(
         place = f"[{number}/{len(experiments)}]"
         try:
             with watch(place, settings) as progress:
-                folder = run(settings, runs, device, progress=progress)
+                folder = run(settings, runs, device, data_folder, progress)
         except LabelsMissing as error:
-            folder = record_absent(settings, runs, str(error))
+            folder = record_absent(settings, runs, str(error), data_folder)
         rows = results.read_metrics(folder / results.METRICS_FILE)
         table = results.conform(pd.concat([table, rows]) if len(table) else rows)
         say(f"{place} {headline(rows, system)}")

@@ -1,11 +1,11 @@
 """An experiment: case x arm x backbone x sizes x seeds, frozen and hashed; ``run`` makes its run folder."""
 
-import copy
 import hashlib
 import json
 import math
 import time
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,14 +14,17 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from filelock import FileLock
 from pydantic import Field, ValidationError, field_validator
 
 from mfbench import arms, backbones, provenance, results
 from mfbench.batch import DeviceStructures, Source
-from mfbench.cases import Case, case
+from mfbench.cases import Case, CaseData, Overlap, case
 from mfbench.datasets import DataRequest
 from mfbench.errors import LabelsMissing, UserError
-from mfbench.manifest import Record, identity, manifest
+from mfbench.labels import Labels, with_labels
+from mfbench.levels import level as level_of
+from mfbench.manifest import LevelName, Record, identity, manifest
 from mfbench.metrics import ErrorSums, centred
 from mfbench.potential import Potential, forces
 from mfbench.predictions import Predictions, sample_rows
@@ -49,13 +52,40 @@ class Experiment(Record):
     pooled: bool = False
     epochs: int | None = None
     exceed_max_train: bool = False  # train on more than the data's authors allow
+    overlap: Overlap | None = None  # of high- and low-level geometries; None: the case's own
+    # Levels between the two, and how many of the low-level structures they label, too; None: all.
+    further: dict[LevelName, int | None] = Field(default_factory=dict)
+    labels: Labels = Labels()
     network: dict[str, Any]
     optimisation: Optimisation = Optimisation()
+    arm_options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("network")
     @classmethod
     def _complete(cls, network: dict[str, Any], info: Any) -> dict[str, Any]:
         return backbones.backbone(info.data["backbone"]).settings.model_validate(network).model_dump()
+
+    @field_validator("arm_options")
+    @classmethod
+    def _complete_options(cls, options: dict[str, Any], info: Any) -> dict[str, Any]:
+        return arms.arm(info.data["arm"]).options.model_validate(options).model_dump()
+
+    @property
+    def rules(self) -> CaseData:
+        """The rules of the split."""
+        return self.declared.variant(self.data).overlapping(self.overlap)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels that are trained on or judged at, from low to high."""
+        declared = self.declared
+        return (declared.low, *sorted(self.further, key=level_of), declared.high_of(self.data))
+
+    @property
+    def high_forces(self) -> float:
+        """The fraction of the high-level structures whose forces are learned from."""
+        given = self.labels.high_forces
+        return arms.arm(self.arm).high_forces if given is None else given
 
     @property
     def declared(self) -> Case:
@@ -72,7 +102,12 @@ class Experiment(Record):
         for mine, preset_own in (
             (self.network, own.network),
             (self.optimisation.model_dump(), own.optimisation.model_dump()),
-            *(({name: getattr(self, name)}, {name: getattr(own, name)}) for name in ("dtype", "exceed_max_train")),
+            (self.arm_options, own.arm_options),
+            (self.labels.model_dump(), own.labels.model_dump()),
+            *(
+                ({name: getattr(self, name)}, {name: getattr(own, name)})
+                for name in ("dtype", "exceed_max_train", "overlap", "further")
+            ),
         ):
             changes |= {key: value for key, value in mine.items() if value != preset_own[key]}
         differing = ", ".join(f"{key}={value}" for key, value in changes.items())
@@ -81,16 +116,18 @@ class Experiment(Record):
     def deciding(self) -> dict[str, Any]:
         """What decides the numbers: settings that differ from their defaults, data hashes, split rules."""
         kind = backbones.backbone(self.backbone)
-        rules = self.declared.variant(self.data)
-        levels = (self.declared.low, self.declared.high_of(self.data))
+        rules, levels = self.rules, self.levels
         declared = [manifest(name) for name in rules.datasets]
+        apart = {"network", "preset", "case_file", "arm_options"}
+        options = arms.arm(self.arm).options.model_validate(self.arm_options).model_dump(exclude_defaults=True)
         return {
             "format": results.FORMAT_VERSION,
-            "settings": self.model_dump(mode="json", exclude_defaults=True, exclude={"network", "preset", "case_file"}),
+            "settings": self.model_dump(mode="json", exclude_defaults=True, exclude=apart),
             "network": kind.settings.model_validate(self.network).model_dump(exclude_defaults=True),
+            **({"arm_options": options} if options else {}),
             "levels": levels,
             "split": {
-                **rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes", "title"}),
+                **rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes", "title", "further"}),
                 "datasets": [one.name for one in declared],
             },
             "data": {file.name: file.sha256 or identity(one) for one in declared for file in one.files},
@@ -120,6 +157,7 @@ def experiment(
     n_high: int | None = None,
     network: dict[str, Any] | None = None,
     optimisation: dict[str, Any] | None = None,
+    arm_options: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Experiment:
     """An experiment, resolved: preset first, then what is given.
@@ -128,7 +166,7 @@ def experiment(
         data, backbone_name, preset_name: by default those of ``Experiment``.
         n_high: high-level structures, validation included; by default the smallest of the case's sizes. Arms
             that do not use the high level have 0, arms that do not use the low level have no ``n_low``.
-        network, optimisation: settings that differ from the preset's.
+        network, optimisation, arm_options: settings that differ from the preset's.
         settings: other fields of ``Experiment``.
 
     Raises:
@@ -147,8 +185,18 @@ def experiment(
     rates = start.learning_rates.get(backbone_name, {})
     if arm_name in rates:
         optimisation_settings.setdefault("learning_rate", rates[arm_name])
-    if not chosen.uses_low:
-        settings["n_low"] = None
+    if optimisation_settings.get("steps") == 0:
+        raise UserError("steps: expected a number greater than 0, got 0")
+    own_options = {**start.arm_options.get(backbone_name, {}).get(arm_name, {}), **(arm_options or {})}
+    settings.setdefault("further", rules.further)
+    if not chosen.uses_low and chosen.uses_high:
+        settings["n_low"], settings["further"] = None, {}
+    labels = Labels.model_validate(settings.get("labels") or {})
+    if labels.high_forces is not None and not chosen.takes_high_forces:
+        raise UserError(
+            f"labels: arm {chosen.name} never trains on high-level forces, got high_forces={labels.high_forces}; "
+            "take SF-EF or MF"
+        )
     if settings.get("threads") is None:
         settings["threads"] = start.threads
     try:
@@ -164,6 +212,7 @@ def experiment(
             epochs=None if "steps" in (optimisation or {}) else start.epochs,
             network={**start.network.get(backbone_name, {}), **(network or {})},
             optimisation=Optimisation.model_validate(optimisation_settings),
+            arm_options=own_options,
             **settings,
         )
     except ValidationError as error:
@@ -176,11 +225,13 @@ def experiment(
 class Prepared:
     """An experiment's data, split and selected."""
 
-    structures: Structures
+    structures: Structures  # as they are judged on
     low: str
     high: str
+    levels: tuple[str, ...]  # that are trained on or judged at, from low to high
     split: Split
     selection: Selection
+    training: Structures  # the same, with the labels that may be trained on masked and disturbed
 
 
 @lru_cache(maxsize=2)
@@ -190,17 +241,15 @@ def _load(request: DataRequest) -> Structures:
 
 def request(settings: Experiment, data_folder: Path | None = None) -> DataRequest:
     """What data an experiment needs."""
-    declared = settings.declared
-    rules = declared.variant(settings.data)
-    levels = {declared.low, declared.high_of(settings.data), *([rules.reserve.level] if rules.reserve else [])}
+    rules = settings.rules
+    levels = {*settings.levels, *([rules.reserve.level] if rules.reserve else [])}
     return DataRequest(rules.datasets, tuple(sorted(levels)), tuple(rules.subsets.items()), data_folder)
 
 
 def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
     """Load, split and select; raises UserError where the data do not hold what is asked for."""
-    declared = settings.declared
-    rules = declared.variant(settings.data)
-    low, high = declared.low, declared.high_of(settings.data)
+    rules, levels = settings.rules, settings.levels
+    low, high = levels[0], levels[-1]
     structures = _load(request(settings, data_folder))
     split = make_split(structures, low, high, rules, settings.split_seed)
     selection = select(
@@ -213,32 +262,39 @@ def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
         settings.seed,
         rules.most_low,
         settings.exceed_max_train,
+        settings.further,
     )
     if not settings.exceed_max_train:
-        trained = np.union1d(selection.train_low, selection.train_high)
+        chosen = arms.arm(settings.arm)
+        with_high = selection.train_high if chosen.uses_high else selection.oracle
+        trained = np.union1d(selection.train_low, with_high) if chosen.uses_low else with_high
         for name, (files, most) in rules.limits.items():
             theirs = [k for k, file in enumerate(structures.files) if file in files]
             if (got := np.count_nonzero(np.isin(structures.file[trained], theirs))) > most:
                 raise too_many(f"{name}: expected", most, "training structures at both levels together", int(got))
-    return Prepared(structures, low, high, split, selection)
+    training = with_labels(structures, selection, low, high, settings.labels, settings.seed)
+    return Prepared(structures, low, high, levels, split, selection, training)
 
 
 def build(settings: Experiment, prepared: Prepared) -> tuple[Potential, list[Stage]]:
     """The experiment's untrained potential and its stages. No global seed is changed."""
     present = tuple(int(z) for z in np.unique(prepared.structures.numbers))
-    kind = backbones.backbone(settings.backbone)
-    network = kind.settings.model_validate(settings.network)
+    kind, chosen = backbones.backbone(settings.backbone), arms.arm(settings.arm)
+    network = backbones.Network(kind, present, kind.settings.model_validate(settings.network))
     problem = arms.Problem(
-        prepared.structures,
+        prepared.training,
         prepared.low,
         prepared.high,
         prepared.selection,
         _with_budget(settings, prepared),
         settings.pooled,
+        settings.labels.low_energies,
+        settings.labels.low_forces,
+        settings.high_forces,
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)  # torch.manual_seed would reach every GPU, too
-        return arms.arm(settings.arm).build(problem, lambda: kind.build(present, network))
+        return chosen.build(problem, network, chosen.options.model_validate(settings.arm_options))
 
 
 def _with_budget(settings: Experiment, prepared: Prepared) -> Optimisation:
@@ -252,20 +308,22 @@ def _with_budget(settings: Experiment, prepared: Prepared) -> Optimisation:
 
 
 def forecast(settings: Experiment, device: str = "cpu", data_folder: Path | None = None) -> str:
-    """What a run is going to take, for people: sizes, and the time of its steps, timed on a copy of the model."""
+    """What a run is going to take, for people: sizes, and the time of its steps, timed on models of its own."""
     prepared = prepare(settings, data_folder)
     provenance.use_threads(settings.threads)
     where = torch.device(device)
     potential, stages = build(settings, prepared)
     potential = potential.to(where, torch.float64 if settings.dtype == "float64" else None)
-    data = DeviceStructures(prepared.structures, where, next(potential.parameters()).dtype)
+    data = DeviceStructures(prepared.training, where, next(potential.parameters()).dtype)
     seconds = 0.0
     for stage in stages:
         trial = replace(stage, optimisation=stage.optimisation.model_copy(update={"steps": 4, "validations": 1}))
         warm = replace(stage, optimisation=stage.optimisation.model_copy(update={"steps": 1, "validations": 1}))
-        first, later = (fit(copy.deepcopy(potential), one, data, settings.seed).seconds for one in (warm, trial))
-        validation = max(0.0, first - (later - first) / 3)
         o = stage.optimisation
+        if not o.steps:
+            continue
+        first, later = (fit(one, data, settings.seed).seconds for one in (warm, trial))
+        validation = max(0.0, first - (later - first) / 3)
         seconds += o.steps * max(0.0, later - first) / 3 + o.validations * validation
     chosen, steps = prepared.selection, sum(stage.optimisation.steps for stage in stages)
     return (
@@ -316,14 +374,21 @@ def run(
     potential = potential.to(where)
     if dtype == torch.float64:
         potential = potential.double()
-    data = DeviceStructures(prepared.structures, where, dtype)
+    data = DeviceStructures(prepared.training, where, dtype)
     folder.mkdir(parents=True, exist_ok=True)
     results.write_json(folder / "settings.json", settings.model_dump(mode="json"))
     began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     states: list[FitState] = []
     for number, stage in enumerate(stages):
         checkpoint = folder / f"checkpoint-{number}.safetensors"
-        states.append(fit(potential, stage, data, settings.seed, checkpoint, checkpoint_seconds, progress))
+        lock: AbstractContextManager[Any] = nullcontext()
+        if stage.shared:
+            name = stage_name(stage, prepared.training, settings.seed, where.type, threads)
+            checkpoint = runs / results.STAGES / f"{name}.safetensors"
+            checkpoint.parent.mkdir(exist_ok=True)
+            lock = FileLock(f"{checkpoint}.lock", mode=0o666)  # a second process waits and then has it
+        with lock:
+            states.append(fit(stage, data, settings.seed, checkpoint, checkpoint_seconds, progress))
     predictions = predict(potential, data, prepared, settings.seed)
     with results.replacing(folder / "predictions.h5") as temporary:
         save_arrays(temporary, predictions)
@@ -332,7 +397,11 @@ def run(
     with results.replacing(folder / "history.csv") as temporary:
         history.to_csv(temporary, index=False)
     with results.replacing(folder / "weights.safetensors") as temporary:
-        heads = {"heads": json.dumps(potential.heads), "levels": json.dumps(potential.levels)}
+        heads = {
+            "heads": json.dumps(potential.heads),
+            "levels": json.dumps(potential.levels),
+            "elements": json.dumps(np.unique(prepared.structures.numbers).tolist()),
+        }
         # Not save_file, which makes a file that only its owner can read.
         temporary.write_bytes(safetensors.torch.save(potential.state_dict(), heads))
     steps, seconds = sum(s.step for s in states), sum(s.seconds for s in states)
@@ -348,10 +417,11 @@ def run(
         },
     )
     table = evaluate(predictions).assign(
-        **_identity(settings, _n_low(prepared, stages)),
+        **_identity(settings, structures_used(prepared.low, stages), _n_high(settings, prepared, stages)),
         steps=steps,
+        steps_shared=sum(s.step for s, stage in zip(states, stages) if stage.shared),
         seconds=seconds,
-        structures_per_second=sum(s.drawn for s in states) / seconds,
+        structures_per_second=sum(s.drawn for s in states) / max(seconds, 1e-9),
         device=provenance.device_name(where),
     )
     results.write_metrics(folder, table)
@@ -360,19 +430,48 @@ def run(
     return folder
 
 
-def _n_low(prepared: Prepared, stages: list[Stage]) -> int:
-    """Structures that are trained on with low-level labels."""
+def stage_name(stage: Stage, structures: Structures, seed: int, device: str, threads: int) -> str:
+    """A name that is the same for every experiment in which a shared stage gives the same weights: a hash of all that
+    decides them, labels and initial weights included."""
+    digest = hashlib.sha256(json.dumps([results.FORMAT_VERSION, seed + stage.seed, device, threads]).encode())
+    digest.update(stage.optimisation.model_dump_json().encode())
+    for source in (*stage.train, *stage.validation):
+        digest.update(json.dumps([[asdict(term) for term in source.terms], len(source.indices)]).encode())
+        part = structures[source.indices]
+        columns = [structures.level_index(term.level) for term in source.terms]
+        for array in (
+            part.numbers,
+            part.positions,
+            part.offsets,
+            part.energies[:, columns],
+            part.forces[columns],
+            part.energy_mask[:, columns],
+            part.force_mask[:, columns],
+        ):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    for name, tensor in stage.potential.state_dict().items():
+        digest.update(f"{name} {tensor.dtype}".encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:24]
+
+
+def structures_used(level: str, stages: list[Stage], validated: bool = False) -> int:
+    """Structures that are trained on (or ``validated``, too) with labels of a level."""
     used = [
         source.indices
         for stage in stages
-        for source in stage.train
-        if prepared.low in {term.level for term in source.terms}
+        for source in (*stage.train, *(stage.validation if validated else ()))
+        if level in {name for term in source.terms for name in (term.level, term.minus)}
     ]
     return len(np.unique(np.concatenate(used))) if used else 0
 
 
-def _identity(settings: Experiment, n_low: int) -> dict[str, Any]:
-    own = {"run": settings.name, "preset": settings.recipe, "n_low": n_low}
+def _n_high(settings: Experiment, prepared: Prepared, stages: list[Stage]) -> int:
+    """High-level structures in all: what was asked for, or, of an arm that takes what there is, what it used."""
+    return settings.n_high or structures_used(prepared.high, stages, validated=True)
+
+
+def _identity(settings: Experiment, n_low: int, n_high: int) -> dict[str, Any]:
+    own = {"run": settings.name, "preset": settings.recipe, "n_low": n_low, "n_high": n_high}
     return {**{key: getattr(settings, key) for key in results.EXPERIMENT if key not in own}, **own}
 
 
@@ -385,12 +484,17 @@ def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Pa
         rows = [
             _row(level, role, level, part, quantity, metric, math.nan, 0, reason)
             for part in parts
-            for level, role in ((prepared.low, "low"), (prepared.high, "high"))
+            for level, role in zip(prepared.levels, roles(len(prepared.levels)))
             for quantity in results.QUANTITIES
             for metric in results.METRICS
         ]
         table = pd.DataFrame(rows).assign(
-            **_identity(settings, 0), steps=0, seconds=0.0, structures_per_second=0.0, device=""
+            **_identity(settings, 0, settings.n_high),
+            steps=0,
+            steps_shared=0,
+            seconds=0.0,
+            structures_per_second=0.0,
+            device="",
         )
         results.write_json(folder / "settings.json", settings.model_dump(mode="json"))
         results.write_metrics(folder, table)
@@ -398,9 +502,9 @@ def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Pa
 
 
 def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, seed: int) -> Predictions:
-    """Predict the test and unseen parts at both levels of the case."""
+    """Predict the test and unseen parts at all levels of the experiment."""
     indices = np.concatenate([prepared.split.test, prepared.split.unseen])
-    structures, levels = prepared.structures, (prepared.low, prepared.high)
+    structures, levels = prepared.structures, prepared.levels
     heads = tuple(name if name in potential.heads else potential.heads[0] for name in levels)
     part = structures[indices]
     energies = np.zeros((len(part), len(structures.levels)))
@@ -445,13 +549,18 @@ def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, se
     )
 
 
+def roles(count: int) -> tuple[str, ...]:
+    """What each of an experiment's levels is to it, from low to high."""
+    return ("low", *["further"] * (count - 2), "high")
+
+
 def evaluate(predictions: Predictions) -> pd.DataFrame:
     """Rows of the results table (without the experiment's own columns) for each level and part."""
     p = predictions
     n_atoms = torch.as_tensor(np.diff(p.offsets))
     owner = torch.repeat_interleave(torch.arange(len(n_atoms)), n_atoms)
     rows = []
-    for column, (level, role) in enumerate(zip(p.levels, ("low", "high"))):
+    for column, (level, role) in enumerate(zip(p.levels, roles(len(p.levels)))):
         head = p.heads[column]
         energy = torch.as_tensor(p.energy_predicted[:, column] - p.energy_reference[:, column])
         force = torch.as_tensor(p.force_predicted[:, column].astype(np.float64) - p.force_reference[:, column])
@@ -497,12 +606,16 @@ def _row(
 
 def _write_split(path: Path, prepared: Prepared) -> None:
     """Indices of the parts and of what was selected, and the file and row that each index stands for."""
+    selected = prepared.selection._asdict()
+    for name in ("further", "validation_further"):
+        selected |= {f"{name} {level}": indices for level, indices in selected.pop(name).items()}
     with results.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,
+            allow_pickle=False,
             structure_file=prepared.structures.file,
             structure_row=prepared.structures.row,
             files=np.asarray(prepared.structures.files),
             **vars(prepared.split),
-            **prepared.selection._asdict(),
+            **selected,
         )

@@ -20,12 +20,13 @@ from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the
 
 from mfbench.errors import UserError, unknown
 from mfbench.levels import LEVELS
-from mfbench.results import METRICS, PARTS, QUANTITIES, UNIT_SYSTEMS, shown
+from mfbench.results import METRICS, PARTS, QUANTITIES, UNIT_SYSTEMS, errors, shown
 
 FONT_PT = 14
 FRAME_HEIGHT = 340  # px; the width is the container's
 NOTE_WIDTH = 38  # characters of a note's line: fits beside the y axis on a phone
 SETTINGS = ["data", "backbone", "preset"]  # rows that differ here are never drawn as one curve
+EXTERNAL = "external"  # backbone and preset of other codes' predictions: these rows stand beside every recipe's
 
 PART_LABELS = {"test": "new geometries of known molecules", "unseen": "molecules never trained on"}
 METRIC_LABELS = {"mae": "MAE", "rmse": "RMSE"}
@@ -77,7 +78,7 @@ def cases(table: pd.DataFrame) -> list[str]:
 
 
 def case_rows(table: pd.DataFrame, case: str) -> pd.DataFrame:
-    """The rows of one case.
+    """The errors of one case; rows of physical checks are no errors and are left out.
 
     Raises:
         UserError: the table is empty, or has no row of that case.
@@ -86,17 +87,34 @@ def case_rows(table: pd.DataFrame, case: str) -> pd.DataFrame:
         raise UserError("no results to show: expected rows of finished runs, got an empty table; run `mfbench demo`")
     if case not in set(table["case"]):
         raise unknown("case in these results", case, cases(table))
-    return table[table["case"] == case]
+    return errors(table[table["case"] == case])
 
 
 def settings_of(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """The distinct (data, backbone, preset) of the rows; one curve shows one of them."""
-    return list(table[SETTINGS].drop_duplicates().itertuples(index=False, name=None))
+    """The distinct (data, backbone, preset) of the rows; one curve shows one of them.
+
+    Other codes' rows join those of the same data, and have settings of their own only where there are none.
+    """
+    found = list(table[SETTINGS].drop_duplicates().itertuples(index=False, name=None))
+    own = [one for one in found if one[2] != EXTERNAL]
+    return own + [one for one in found if one[2] == EXTERNAL and one[0] not in {data for data, *_ in own}]
 
 
 def with_settings(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
-    """The rows with these (data, backbone, preset)."""
-    return table[(table[SETTINGS] == list(settings)).all(axis=1)]
+    """The rows with these (data, backbone, preset), and other codes' rows of the same data."""
+    external = (table["data"] == settings[0]) & (table["preset"] == EXTERNAL)
+    return table[(table[SETTINGS] == list(settings)).all(axis=1) | external]
+
+
+def joined(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with other codes' rows under the one recipe beside them, so that they pair with its arms."""
+    external = table["preset"] == EXTERNAL
+    found = [one for one in settings_of(table) if one[2] != EXTERNAL]
+    if len(found) != 1 or not external.any():
+        return table
+    backbone, preset = found[0][1:]
+    rest = {"backbone": table["backbone"].mask(external, backbone), "preset": table["preset"].mask(external, preset)}
+    return table.assign(**rest)
 
 
 def largest_n_low(rows: pd.DataFrame) -> pd.DataFrame:

@@ -22,9 +22,11 @@ from mfbench.results import (
     CONVENTION,
     METRICS_FILE,
     PARTS,
+    PHYSICS,
     QUANTITIES,
     UNIT_SYSTEMS,
     gap_closed,
+    physical,
     read_json,
     read_metrics,
     replacing,
@@ -147,7 +149,7 @@ def gap_table(
     keys = ["n_high", "arm", "quantity"]
     columns = ["SF-E", "error", "SF-EF", "ratio", "gap_closed"]
     found = []
-    rows = plots.case_rows(table, case)
+    rows = plots.joined(plots.case_rows(table, case))
     for arm in arm_order(rows["arm"]):
         if arm not in REFERENCE_ARMS:
             gaps = gap_closed(rows, arm).rename(columns={arm: "error"})
@@ -170,6 +172,39 @@ def gap_text(row: "pd.Series[float]") -> str:
     if not np.isfinite(row["SF-EF"]):
         return "no SF-EF"
     return f"{row['gap_closed']:.2f}" if np.isfinite(row["gap_closed"]) else "no gap"
+
+
+def physical_table(table: pd.DataFrame, case: str, settings: Sequence[str]) -> pd.DataFrame:
+    """Physical checks of the runs of a case with these settings: medians over seeds; empty where there are none.
+
+    Returns:
+        Columns n_high, arm, n_low, level, seeds (text) and, of the quantities that were checked, ``<quantity>
+        <metric>`` (NaN where n = 0).
+    """
+    rows = plots.with_settings(physical(table[table["case"] == case]), settings)
+    rows = rows[rows["metric"] != "rmse"]
+    keys = ["n_high", "arm", "n_low", "level"]
+    if rows.empty:
+        return pd.DataFrame(columns=[*keys, "seeds"])
+    rows = rows.assign(value=rows["value"].where(rows["n"] > 0), column=rows["quantity"] + " " + rows["metric"])
+    wide = rows.pivot_table(index=keys, columns="column", values="value", aggfunc="median", dropna=False)
+    there = rows.groupby(keys)["seed"].agg(plots.integers).rename("seeds")
+    wide = there.to_frame().join(wide).reset_index()
+    found = [(name, metric) for name in PHYSICS for metric in ("value", "mae") if f"{name} {metric}" in wide]
+    order = {arm: k for k, arm in enumerate(arm_order(wide["arm"]))}
+    wide = wide.sort_values(keys, key=lambda c: c.map(order) if c.name == "arm" else c, ignore_index=True)
+    return wide[[*keys, "seeds", *(f"{name} {metric}" for name, metric in found)]]
+
+
+def _physical_heads(checks: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(column, label, unit) of the numbers in a table of physical checks."""
+    found = []
+    for column in checks.columns[5:]:
+        name, metric = column.split()
+        quantity = PHYSICS[name]
+        label = quantity.label if metric == "value" else f"{quantity.label}, {METRIC_LABELS[metric]}"
+        found.append((column, label, quantity.shown[UNIT_SYSTEMS[0]]))
+    return found
 
 
 def column_texts(values: Iterable[float], empty: str = "n = 0") -> list[str]:
@@ -219,6 +254,8 @@ def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
     speed = (
         f"{first['steps']:,} steps in {first['seconds']:.1f} s, {first['structures_per_second']:,.0f} structures/s "
         f"on {first['device']}"
+        if first["preset"] != plots.EXTERNAL
+        else "Predicted by another code."
     )
     return "\n".join([title, "", *_aligned(body, left=[0, 1, 2, 3, 7], indent="  "), "", CONVENTION, speed])
 
@@ -241,6 +278,7 @@ def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
             lines += ["", f"  Part {part}: {PART_LABELS[part]}", *_text_errors(rows, case, part, system)]
             lines += [f"    {remark}" for remark in remarks(rows, case, part)]
         lines += _text_gaps(rows, case, system)
+        lines += _text_physical(physical_table(table, case, settings))
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, CONVENTION, GAP_CONVENTION.replace("−", "-"), INFERRED]) + "\n"
 
@@ -297,6 +335,19 @@ def _text_gaps(rows: pd.DataFrame, case: str, system: str) -> list[str]:
             sizes = [part, f"{row['n_high']:,}"]
             body.append([*sizes, name, unit, row["arm"], *errors, f"{row['ratio']:.2f}", gap_text(row)])
     return ["", "  Gap closed", *_aligned([head, *body], left=[0, 2, 3, 4])] if body else []
+
+
+def _text_physical(checks: pd.DataFrame) -> list[str]:
+    """One line a check and a column a run, since the checks are many and their names long."""
+    if checks.empty:
+        return []
+    head = [["", *checks["arm"]], ["n_high", *(f"{n:,}" for n in checks["n_high"])]]
+    head += [["level", *checks["level"]]]
+    body = [
+        [f"{label} ({unit})" if unit else label, *column_texts(checks[column])]
+        for column, label, unit in _physical_heads(checks)
+    ]
+    return ["", "  Physical checks", *_aligned([*head, *body], left=[0])]
 
 
 # HTML, shared by the report and the dashboard
@@ -430,6 +481,28 @@ def gaps_html(rows: Sequence[tuple[str, pd.DataFrame]], system: str = "kcal/mol"
         "<th>arm / SF-E</th><th>Gap closed</th><th>Pairs</th></tr></thead>"
     )
     return f'<div class="scroll"><table>{head}{"".join(bodies)}</table></div>'
+
+
+def physical_html(checks: pd.DataFrame) -> str:
+    """A ``physical_table`` as HTML; empty text where it has no rows."""
+    if checks.empty:
+        return ""
+    heads = _physical_heads(checks)
+    names = "".join(f'<th>{escape(label)}<span class="unit">{escape(unit)}</span></th>' for _, label, unit in heads)
+    numbers = zip(*(column_texts(checks[column]) for column, _, _ in heads))
+    lines = "".join(
+        f'<tr><td>{line["n_high"]:,}</td><td class="left">{arm_html(line["arm"])}</td><td>{line["n_low"]:,}</td>'
+        f'<td class="left">{escape(plots.level_label(line["level"]))}</td>{"".join(map(_cell, texts))}'
+        f"<td>{line['seeds']}</td></tr>"
+        for line, texts in zip(checks.to_dict("records"), numbers)
+    )
+    head = (
+        '<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th><th>n<sub>low</sub></th>'
+        f'<th class="left">Level</th>{names}<th>Seeds</th></tr></thead>'
+    )
+    # Long names may break here: there are eight of them.
+    table = f'<table style="white-space:normal">{head}<tbody class="block">{lines}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
 
 
 def card_html(table: pd.DataFrame, case: str, part: str = "test", metric: str = "mae", arm: str = "MF") -> str:
@@ -613,8 +686,9 @@ def _section(
     rows = plots.with_settings(plots.case_rows(table, case), settings)
     title, basis = cases.get(case, ("", ""))
     data, backbone, preset = map(escape, settings)
-    steps = sorted({int(s) for s in rows.loc[rows["n"] > 0, "steps"]})
-    seconds = rows.drop_duplicates("run")["seconds"]
+    own = rows[rows["preset"] != plots.EXTERNAL]  # of other codes' trainings nothing is known
+    steps = sorted({int(s) for s in own.loc[own["n"] > 0, "steps"]})
+    seconds = own.drop_duplicates("run")["seconds"]
     facts = [
         f"data {data}, network {backbone}, preset {preset}",
         n_low_text(rows),
@@ -634,6 +708,8 @@ def _section(
             f'<div class="plots">{panel}</div>',
             errors_html(rows, case, part, system),
         ]
+    if checks := physical_html(physical_table(table, case, settings)):
+        text += ["<h3>Physical checks: what the models do, beside their errors</h3>", checks]
     return "\n".join([*text, "</section>"])
 
 

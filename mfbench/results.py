@@ -8,6 +8,7 @@ A *run folder* holds one experiment:
     predictions.h5     reference and predicted labels of the test structures
     weights.safetensors
     metrics.parquet    the rows of the results table; written last, by rename: it exists = the run finished
+    extra/             what later checks add; more rows of the results table in some of its Parquet files
 
 The *results table* has one row per (run, level, part, quantity, metric), with the columns of ``COLUMNS``.
 """
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 
 from mfbench import units
 from mfbench.errors import UserError, unknown
@@ -29,6 +31,8 @@ from mfbench.errors import UserError, unknown
 FORMAT_VERSION = 1
 METRICS_FILE = "metrics.parquet"
 PROVENANCE_FILE = "provenance.json"
+EXTRA = "extra"  # folder, in a finished run folder, of what later checks add
+STAGES = "stages"  # folder, among the run folders, of trainings that several experiments start from
 
 COLUMNS: dict[str, str] = {
     "run": "str",  # name of the run folder
@@ -42,19 +46,22 @@ COLUMNS: dict[str, str] = {
     "split_seed": "int64",
     "seed": "int64",
     "level": "str",  # the level of the reference labels
-    "role": "str",  # "low" or "high": that level's place in the case
+    "role": "str",  # "low", "further" or "high": that level's place in the experiment
     "head": "str",  # the level whose head predicted; differs from `level` where the arm has none for it
     "part": "str",  # "test": new geometries of known molecules; "unseen": molecules never trained on
-    "quantity": "str",  # a key of QUANTITIES
-    "metric": "str",  # "mae" or "rmse"
+    "quantity": "str",  # a key of QUANTITIES or of PHYSICS
+    "metric": "str",  # "mae" or "rmse"; "value" where the number of a physical check is no error
     "value": "float64",  # in the quantity's internal unit; NaN where n = 0
     "n": "int64",  # number of values averaged over
-    "steps": "int64",
+    "steps": "int64",  # of all stages
+    "steps_shared": "int64",  # of those, in stages that other experiments share
     "seconds": "float64",  # of training
     "structures_per_second": "float64",
     "device": "str",
-    "remark": "str",  # why a row has n = 0, else empty
+    "remark": "str",  # why a row has n = 0, else empty; of a physical check also what a reader must know
 }
+# Columns that came later, and what they are in results from before.
+_LATER: dict[str, Any] = {"steps_shared": 0}
 EXPERIMENT = ["case", "data", "arm", "backbone", "preset", "n_low", "n_high", "split_seed", "seed"]
 PARTS = ("test", "unseen")
 METRICS = ("mae", "rmse")
@@ -73,6 +80,8 @@ class Quantity:
         """Multiply an internal value by this to show it in the unit system."""
         if system not in self.shown:
             raise unknown("unit system", system, self.shown)
+        if self.shown[system] == self.unit:  # units of physical checks are no others'
+            return 1.0
         return units.convert(1.0, self.unit, self.shown[system])
 
 
@@ -81,6 +90,23 @@ QUANTITIES = {
     "energy_per_atom": Quantity("Energy per atom", "eV/atom", {"kcal/mol": "meV/atom", "meV": "meV/atom"}),
     "energy_relative": Quantity("Relative energy", "eV", {"kcal/mol": "kcal/mol", "meV": "meV"}),
     "force": Quantity("Force component", "eV/Angstrom", {"kcal/mol": "kcal/mol/Angstrom", "meV": "meV/Angstrom"}),
+}
+
+
+def _same(label: str, unit: str) -> Quantity:
+    return Quantity(label, unit, dict.fromkeys(UNIT_SYSTEMS, unit))
+
+
+# Not errors of labels but what a model does; ``mfbench.physics`` says how each is measured.
+PHYSICS = {
+    "nve_drift_300K": _same("Energy drift in dynamics at 300 K", "meV/atom/ps"),
+    "nve_stable_300K": _same("Stable trajectories at 300 K", ""),
+    "nve_drift_500K": _same("Energy drift in dynamics at 500 K", "meV/atom/ps"),
+    "nve_stable_500K": _same("Stable trajectories at 500 K", ""),
+    "frequency": _same("Harmonic frequencies", "1/cm"),
+    "bond_one_well": _same("Bond scans with one well", ""),
+    "bond_inconsistency": _same("Energy against force along bonds", "meV"),
+    "torsion_roughness": _same("Roughness of torsions", "meV"),
 }
 CONVENTION = (
     "Energy: total energy of the molecule. Relative energy: reference and prediction each minus its own "
@@ -95,6 +121,7 @@ def empty_table() -> pd.DataFrame:
 
 def conform(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with exactly the schema's columns and dtypes; raises UserError naming what differs."""
+    frame = frame.assign(**{name: value for name, value in _LATER.items() if name not in frame})
     missing = [name for name in COLUMNS if name not in frame]
     extra = [name for name in frame if name not in COLUMNS]
     if missing or extra:
@@ -148,12 +175,36 @@ def load_runs(folders: Iterable[Path] | Path) -> pd.DataFrame:
     """The results table of all finished runs in a folder (or folders) of run folders.
 
     Returns:
-        The rows of every ``metrics.parquet``, ordered by run; empty where there is none.
+        The rows of every ``metrics.parquet``, each followed by those that later checks added, ordered by run; empty
+        where there is none. ``errors`` and ``physical`` part the two.
     """
     roots = [folders] if isinstance(folders, Path) else list(folders)
     files = sorted(file for root in roots for file in root.glob(f"*/{METRICS_FILE}"))
-    frames = [read_metrics(file) for file in files]
+    frames = [read_metrics(one) for file in files for one in (file, *extra_tables(file.parent))]
     return conform(pd.concat(frames)) if frames else empty_table()
+
+
+def extra_tables(run: Path) -> list[Path]:
+    """The files that later checks of a run added and that hold rows of the results table."""
+    found = []
+    for file in sorted((run / EXTRA).glob("*.parquet")):
+        try:
+            names = pyarrow.parquet.read_schema(file).names
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {file}: {error}") from error
+        if {"quantity", "metric", "value"} <= set(names):
+            found.append(file)
+    return found
+
+
+def errors(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are errors of energies and forces."""
+    return table[table["quantity"].isin(list(QUANTITIES))]
+
+
+def physical(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of physical checks."""
+    return table[table["quantity"].isin(list(PHYSICS))]
 
 
 def read_metrics(file: Path) -> pd.DataFrame:
@@ -166,8 +217,9 @@ def read_metrics(file: Path) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame, system: str = "kcal/mol") -> pd.DataFrame:
     """The table with ``value`` in the units shown to people and a column ``unit`` that names them."""
-    factor = table["quantity"].map({name: q.factor(system) for name, q in QUANTITIES.items()})
-    unit = table["quantity"].map({name: q.shown[system] for name, q in QUANTITIES.items()})
+    known = {**QUANTITIES, **PHYSICS}
+    factor = table["quantity"].map({name: q.factor(system) for name, q in known.items()})
+    unit = table["quantity"].map({name: q.shown[system] for name, q in known.items()})
     return table.assign(value=table["value"] * factor.astype(float), unit=unit)
 
 
@@ -184,7 +236,8 @@ def gap_closed(table: pd.DataFrame, arm: str = "MF") -> pd.DataFrame:
         ratio (= arm / SF-E) and gap_closed. ``SF-EF`` and ``gap_closed`` are NaN where SF-EF has n = 0.
     """
     keys = [k for k in EXPERIMENT if k not in ("arm", "n_low")] + ["part", "quantity", "metric"]
-    rows = table[(table["role"] == "high") & (table["head"] == table["level"])]
+    rows = errors(table)
+    rows = rows[(rows["role"] == "high") & (rows["head"] == rows["level"])]
     # Several low-level sizes of one arm would be averaged by a pivot: keep the largest.
     rows = rows.sort_values("n_low").drop_duplicates([*keys, "arm"], keep="last")
     wide = rows.pivot(index=keys, columns="arm", values="value")

@@ -19,7 +19,7 @@ from mfbench.structures import BoolArray, Structures
 Indices = NDArray[np.int64]
 
 # Streams of random numbers, so that one more use of a seed leaves the others as they were.
-_UNSEEN, _TEST, _VALIDATION, _HIGH_POOL, _HIGH_ORDER, _LOW_ORDER, _JUDGED = range(7)
+_UNSEEN, _TEST, _VALIDATION, _HIGH_POOL, _HIGH_ORDER, _LOW_ORDER, _JUDGED, _SHARED, _ORACLE = range(9)
 # Parts of geometries.
 _FREE, _IN_UNSEEN, _IN_TEST, _IN_VALIDATION, _IN_HIGH, _UNUSED = range(6)
 
@@ -37,6 +37,7 @@ class Split:
     validation: Indices  # in the order in which they are used
     high_pool: Indices  # with a high-level energy, to train on
     low_pool: Indices  # with low-level energy and forces, to train on
+    oracle_pool: Indices  # with a high-level energy, whatever the overlap: what an oracle learns from
 
 
 class Selection(NamedTuple):
@@ -46,6 +47,10 @@ class Selection(NamedTuple):
     train_high: Indices
     validation_low: Indices
     validation_high: Indices
+    oracle: Indices  # to train on: as many high-level structures as low-level ones, where there are so many
+    validation_oracle: Indices
+    further: Mapping[str, Indices]  # by level between the two: low-level structures that it labels, too
+    validation_further: Mapping[str, Indices]
 
 
 def make_split(structures: Structures, low: str, high: str, rules: CaseData, seed: int) -> Split:
@@ -113,9 +118,12 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
         fill(_IN_TEST, mask, round(wanted), _TEST)
     for mask in (has_high, has_low):
         fill(_IN_VALIDATION, mask, rules.validation, _VALIDATION)
-    if rules.overlap == "disjoint":
+    if rules.overlap != "nested":
         fill(_IN_HIGH, has_high, rules.high_pool or len(free(has_high)), _HIGH_POOL)
         high_mask, low_mask = part[geometry] == _IN_HIGH, part[geometry] == _FREE
+        if rules.overlap == "partly":
+            ids = _rng(seed, _SHARED).permutation(np.flatnonzero(part == _IN_HIGH))
+            low_mask |= np.isin(geometry, ids[: len(ids) // 2])
     else:
         high_mask = low_mask = part[geometry] == _FREE
     validation = np.flatnonzero(usable & (part[geometry] == _IN_VALIDATION))
@@ -134,13 +142,14 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
         validation=_rng(seed, _VALIDATION).permutation(validation),
         high_pool=np.flatnonzero(has_high & high_mask & usable),
         low_pool=np.flatnonzero(has_low & low_mask & usable),
+        oracle_pool=np.flatnonzero(has_high & (high_mask | low_mask) & usable),
     )
     if not len(split.test) or not len(split.high_pool) or not len(split.low_pool):
         raise UserError(
             f"the split leaves a part empty: {len(split.test)=}, {len(split.high_pool)=}, "
             f"{len(split.low_pool)=}; check the case's test, validation and high_pool"
         )
-    training = np.concatenate([split.high_pool, split.low_pool])
+    training = np.concatenate([split.high_pool, split.low_pool, split.oracle_pool])
     refuse_leaks(
         structures,
         {"test": split.test, "unseen": split.unseen, "validation": split.validation, "training": training},
@@ -200,6 +209,7 @@ def select(
     seed: int,
     max_low: int | None = None,
     exceed: bool = False,
+    further: Mapping[str, int | None] | None = None,
 ) -> Selection:
     """Training and validation structures at given sizes.
 
@@ -209,6 +219,7 @@ def select(
         seed: subset seed.
         max_low: most that may be trained on (rMD17's authors allow 1,000).
         exceed: train on more than ``max_low`` all the same, where ``n_low`` asks for it.
+        further: levels between the two, and how many of the low-level structures have labels there; None for all.
 
     Raises:
         LabelsMissing: more asked for than there is.
@@ -231,11 +242,24 @@ def select(
     most_low = min(len(split.low_pool), max_low if max_low and not exceed else len(split.low_pool))
     if n_low is not None and not 10 <= n_low <= most_low:
         raise LabelsMissing(f"n_low: expected 10 to {most_low} structures at {low}, got {n_low}")
+    train_low = _rng(seed, _LOW_ORDER).permutation(split.low_pool)[: n_low or min(most_low, max_low or most_low)]
+    train_further = {}
+    for level, count in (further or {}).items():
+        labelled = _labelled(structures, train_low, level, forces=True)
+        if not 1 <= (count or len(labelled)) <= len(labelled):
+            raise LabelsMissing(
+                f"{level}: expected 1 to {len(labelled)} of the {len(train_low)} low-level structures, got {count or 0}"
+            )
+        train_further[level] = labelled[:count]
     return Selection(
-        train_low=_rng(seed, _LOW_ORDER).permutation(split.low_pool)[: n_low or min(most_low, max_low or most_low)],
+        train_low=train_low,
         train_high=_rng(seed, _HIGH_ORDER).permutation(split.high_pool)[: n_high - n_validation],
         validation_low=validation_low,
         validation_high=validation_high[:n_validation],
+        oracle=_rng(seed, _ORACLE).permutation(split.oracle_pool)[: len(train_low)],
+        validation_oracle=validation_high,
+        further=train_further,
+        validation_further={level: _labelled(structures, split.validation, level, True) for level in train_further},
     )
 
 

@@ -4,7 +4,6 @@ Run them over a network or arm of your own: ``check_backbone(MyNetwork(...))``. 
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +11,13 @@ import torch
 from torch import Tensor
 
 from mfbench.arms import Arm, Problem
+from mfbench.backbones import Network
 from mfbench.backbones.base import Backbone
 from mfbench.batch import Block, DeviceStructures, Source, Term
 from mfbench.loss import LossWeights, level_sums, total_loss
+from mfbench.manifest import Record
 from mfbench.potential import AtomicEnergies, HeadsPotential, Potential, forces
+from mfbench.splits import Indices
 from mfbench.structures import Frames, Structures, assemble
 from mfbench.training import Stage
 
@@ -112,9 +114,13 @@ def check_padding(potential: Potential, structures: Structures, rtol: float = 1e
 
 
 def check_symmetry(potential: Potential, structures: Structures, atol: float = 1e-9) -> None:
-    """Rotation, reflection and translation of all, and reordering of atoms, change no energy; forces turn along."""
+    """Rotation, reflection and translation of all, and reordering of atoms, change no energy; forces turn along.
+
+    ``atol`` is relative to the largest energy, where that is above 1 eV (SO3net's constants are single precision).
+    """
     block = block_of(structures)
     energies, pushed = energies_and_forces(potential, block)
+    atol *= max(1.0, float(energies.abs().max()))
     rng = np.random.default_rng(1)
     rotation = torch.as_tensor(np.linalg.qr(rng.normal(size=(3, 3)))[0])
     for turn in (rotation, -rotation):
@@ -155,54 +161,92 @@ def check_forces(potential: Potential, structures: Structures, rtol: float = 1e-
         torch.testing.assert_close(along[:, columns], -slope[:, columns], rtol=0, atol=rtol * scale)
 
 
-def stage_loss(potential: Potential, sources: tuple[Source, ...], structures: Structures) -> Tensor:
+def device_data(structures: Structures) -> DeviceStructures:
+    """The structures on the CPU in float64."""
+    return DeviceStructures(structures, torch.device("cpu"), torch.float64)
+
+
+def stage_loss(stage: Stage, sources: tuple[Source, ...], structures: Structures) -> Tensor:
     """The training loss of one batch that holds all of the sources, in float64."""
-    data = DeviceStructures(structures, torch.device("cpu"), torch.float64)
-    sums = level_sums(potential, data.blocks(sources), training=True)
+    sums = level_sums(stage.potential, device_data(structures).blocks(sources), training=True)
     return total_loss(sums, LossWeights())
 
 
-def check_arm(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> None:
-    """What an arm promises: it trains on the labels it names and on no other.
+def check_arm(arm: Arm, problem: Problem, network: Network, options: Record | None = None) -> None:
+    """What an arm promises: it trains on the labels it names and on no other, with the budget it is given.
 
-    Forces are minus the slope of the energy at every head; spoiling every label
-    that the arm does not name changes neither loss nor validation, bit for bit; structures outside the
-    selection are never drawn; the gradient reaches every trained parameter and is finite.
+    Forces are minus the slope of the energy at every head; spoiling every label that the arm does not name
+    changes neither loss nor validation, bit for bit; structures outside the selection are never drawn; the
+    gradient reaches every parameter that a stage trains, no other, and is finite; the stages' steps do not add
+    up to more than the budget.
     """
-    potential, stages = _built(arm, problem, backbone)
+    options = options or arm.options.model_validate({})
+    potential, stages = _built(arm, problem, network, options)
     assert stages, "an arm has at least one stage"
-    assert set(potential.heads) <= {problem.low, problem.high}
-    chosen = problem.selection
-    allowed = np.concatenate([chosen.train_low, chosen.train_high])
-    allowed_validation = np.concatenate([chosen.validation_low, chosen.validation_high])
+    assert {problem.low, problem.high, *problem.selection.further} >= set(potential.heads)
+    steps = sum(stage.optimisation.steps for stage in stages)
+    assert steps <= problem.optimisation.steps, f"{steps=} > {problem.optimisation.steps=}"
+    allowed = selected(problem, validation=False)
+    allowed_validation = selected(problem, validation=True)
     for stage in stages:
         for source in stage.train:
-            assert np.isin(source.indices, allowed).all(), "trains on structures that were not selected"
+            assert np.isin(source.indices, allowed_validation if arm.trains_on_validation else allowed).all(), (
+                "trains on structures that were not selected"
+            )
         for source in stage.validation:
             assert np.isin(source.indices, allowed_validation).all(), "validates on structures not selected"
-    spoiled = _spoiled(problem.structures, tuple(s for stage in stages for s in (*stage.train, *stage.validation)))
-    other, other_stages = _built(arm, replace(problem, structures=spoiled), backbone)
-    for part, again in ((s.train, t.train) for s, t in zip(stages, other_stages)):
-        loss = stage_loss(potential, part, problem.structures)
-        assert torch.equal(loss, stage_loss(other, again, spoiled)), "labels that the arm does not name matter"
-        assert torch.isfinite(loss)
-        loss.backward()
-    for part, again in ((s.validation, t.validation) for s, t in zip(stages, other_stages)):
-        loss = stage_loss(potential, part, problem.structures)
-        assert torch.equal(loss, stage_loss(other, again, spoiled)), "validation looks at labels not named"
-    for name, parameter in potential.named_parameters():
-        if parameter.requires_grad:
+    named = tuple(s for stage in stages for s in (*stage.train, *stage.validation))
+    spoiled = _spoiled(problem.structures, named)
+    other, other_stages = _built(arm, replace(problem, structures=spoiled), network, options)
+    for stage, again in zip(stages, other_stages, strict=True):
+        for one, labels in ((stage, problem.structures), (again, spoiled)):
+            if one.start is not None:
+                one.start(device_data(labels))
+        for part, same in ((stage.train, again.train), (stage.validation, again.validation)):
+            if part:
+                loss = stage_loss(stage, part, problem.structures)
+                assert torch.equal(loss, stage_loss(again, same, spoiled)), "labels that the arm does not name matter"
+                assert torch.isfinite(loss)
+        if stage.optimisation.steps:
+            _check_gradients(stage, problem.structures)
+    for name, tensor in potential.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), f"{name} depends on labels that the arm does not name"
+    # Weights moved at random make a rougher surface than fresh ones.
+    check_forces(potential, problem.structures[allowed[:8]], rtol=1e-5)
+
+
+def _check_gradients(stage: Stage, structures: Structures) -> None:
+    """Gradients of a stage are finite and reach what it trains and nothing else."""
+    stage.potential.zero_grad()
+    trained = stage.trained()
+    for name, parameter in stage.potential.named_parameters():
+        parameter.requires_grad_(name in trained)
+    stage_loss(stage, stage.train, structures).backward()
+    for name, parameter in stage.potential.named_parameters():
+        if name in trained:
             assert parameter.grad is not None, f"no gradient reaches {name}"
             assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
             assert parameter.grad.abs().sum() > 0, f"the gradient of {name} is zero"
-    check_forces(potential, problem.structures[allowed[:8]])
+        else:
+            assert parameter.grad is None, f"{name} is frozen and has a gradient"
+    stage.potential.zero_grad()
 
 
-def _built(arm: Arm, problem: Problem, backbone: Callable[[], Backbone]) -> tuple[Potential, list[Stage]]:
+def selected(problem: Problem, validation: bool) -> Indices:
+    """All structures that are selected to train on (and, with ``validation``, to validate on)."""
+    chosen = problem.selection
+    parts = [chosen.train_low, chosen.train_high, chosen.oracle, *chosen.further.values()]
+    if validation:
+        parts += [chosen.validation_low, chosen.validation_high, chosen.validation_oracle]
+        parts += chosen.validation_further.values()
+    return np.unique(np.concatenate(parts))
+
+
+def _built(arm: Arm, problem: Problem, network: Network, options: Record) -> tuple[Potential, list[Stage]]:
     """The arm's potential in float64, moved off its start, where gradients may vanish by symmetry."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        potential, stages = arm.build(problem, backbone)
+        potential, stages = arm.build(problem, network, options)
         potential = potential.double()
         with torch.no_grad():
             for parameter in potential.parameters():
@@ -219,6 +263,8 @@ def _spoiled(structures: Structures, sources: tuple[Source, ...]) -> Structures:
             column = structures.level_index(term.level)
             keep_energy[source.indices, column] |= term.energy
             keep_force[source.indices, column] |= term.forces
+            if term.minus is not None:
+                keep_energy[source.indices, structures.level_index(term.minus)] = True
     per_atom = np.repeat(keep_force, structures.n_atoms, 0).T[:, :, None]
     return replace(
         structures,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mfbench.batch import DeviceStructures, Source, draw
 from mfbench.errors import UserError
-from mfbench.loss import LevelSums, LossWeights, level_sums, total_loss
+from mfbench.loss import LevelSums, LossWeights, level_sums, term_names, total_loss
 from mfbench.manifest import Record
 from mfbench.potential import Potential
 from mfbench.results import replacing
@@ -25,7 +25,7 @@ from mfbench.results import replacing
 class Optimisation(Record):
     """How a stage is optimised; every arm gets the same, but for its own learning rate."""
 
-    steps: Annotated[int, Field(gt=0)] = 3000
+    steps: Annotated[int, Field(ge=0)] = 3000
     batch_size: Annotated[int, Field(gt=0)] = 16  # structures per source
     max_batch_size: int | None = None  # plateau: the batch is doubled up to this, then the rate is halved
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
@@ -34,22 +34,35 @@ class Optimisation(Record):
     patience: Annotated[int, Field(gt=0)] = 20  # plateau: validations without improvement to wait for
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995  # 0: no averaging of weights
     clip_norm: Annotated[float, Field(gt=0)] = 100.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled (AdamW)
+    balance: Literal["none", "uncertainty"] = "none"  # learned scales of the loss terms: see loss.total_loss
     validations: Annotated[int, Field(gt=0)] = 50  # how often the validation error is looked at
-    select_by: Literal["mae", "rmse"] = "mae"
+    select_by: Literal["mae", "rmse", "last"] = "mae"  # last: the weights at the end, whatever the validation error
     loss: LossWeights = LossWeights()
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: what is drawn at each step, and what the best weights are selected by.
+    """One training: which potential, on what, and what the best weights are selected by.
 
     The selection error is the sum of energy (kcal/mol) and force (kcal/mol/Angstrom) errors of the
-    validation sources' terms.
+    validation sources' terms; without validation sources the last weights are kept.
     """
 
+    potential: Potential  # the arm's, a part of it, or another sum of its parts
     train: tuple[Source, ...]
     validation: tuple[Source, ...]
     optimisation: Optimisation
+    frozen: tuple[str, ...] = ()  # beginnings of the names of parameters that are not trained
+    start: Callable[[DeviceStructures], None] | None = None  # done before: copy weights, fit atomic energies
+    closed_form: bool = False  # what is done before fits a potential, without a gradient step
+    shared: bool = False  # not this experiment's alone: others may start from what it leaves
+    seed: int = 0  # added to the experiment's: stages of a committee draw other batches
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name."""
+        named = self.potential.named_parameters()
+        return {name: parameter for name, parameter in named if not name.startswith(self.frozen)}
 
 
 @dataclass
@@ -84,7 +97,6 @@ def learning_rate(optimisation: Optimisation, state: FitState) -> float:
 
 
 def fit(
-    potential: Potential,
     stage: Stage,
     data: DeviceStructures,
     seed: int,
@@ -92,11 +104,12 @@ def fit(
     checkpoint_seconds: float = 5.0,
     progress: Progress = silent,
 ) -> FitState:
-    """Train a potential in place for the stage's full budget of steps, and leave its best weights in it.
+    """Train the stage's potential in place for its full budget of steps, and leave the best weights in it.
 
     Args:
         seed: decides which structures each step draws.
-        checkpoint: file to continue from, and to write every ``checkpoint_seconds``; removed by the caller.
+        checkpoint: file to continue from, and to write every ``checkpoint_seconds`` and at the end; removed by
+            the caller.
         progress: called after each validation.
 
     Returns:
@@ -106,9 +119,24 @@ def fit(
     Raises:
         UserError: the loss is no longer finite.
     """
-    o = stage.optimisation
-    parameters: list[Tensor] = [p for p in potential.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, o.learning_rate, fused=True)
+    o, potential = stage.optimisation, stage.potential
+    if stage.start is not None:
+        stage.start(data)
+    if not o.steps:
+        state = FitState(o.batch_size)
+        _record(state, stage, _errors(potential, stage.validation, data), 0.0, 0.0)
+        return state
+    trained = stage.trained()
+    for name, parameter in potential.named_parameters():
+        parameter.requires_grad_(name in trained)
+    parameters: list[Tensor] = [*trained.values()]
+    names = term_names(stage.train) if o.balance == "uncertainty" else []
+    scales = torch.zeros(len(names), device=data.device, requires_grad=True)
+    groups = [{"params": parameters, "weight_decay": o.weight_decay}]
+    if names:
+        groups.append({"params": [scales], "weight_decay": 0.0})
+        parameters = [*parameters, scales]
+    optimiser = torch.optim.Adam(groups, o.learning_rate, fused=True, decoupled_weight_decay=True)
     average = [p.detach().clone() for p in parameters]
     best = [p.detach().clone() for p in parameters]
     state = FitState(batch_size=o.batch_size)
@@ -120,10 +148,10 @@ def fit(
         rate = learning_rate(o, state)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        drawn = [draw(s, state.batch_size, seed, k, state.step) for k, s in enumerate(stage.train)]
+        drawn = [draw(s, state.batch_size, seed + stage.seed, k, state.step) for k, s in enumerate(stage.train)]
         sums = level_sums(potential, data.blocks(drawn), training=True, auxiliary=o.loss.hierarchicality > 0)
         optimiser.zero_grad()
-        loss = total_loss(sums, o.loss)
+        loss = total_loss(sums, o.loss, dict(zip(names, scales)))
         loss.backward()
         norm = nn.utils.clip_grad_norm_(parameters, o.clip_norm)
         optimiser.step()
@@ -149,6 +177,8 @@ def fit(
         if checkpoint is not None and time.monotonic() - written > checkpoint_seconds:
             _save(checkpoint, state, parameters, average, best, optimiser)
             written = time.monotonic()
+    if checkpoint is not None and state.step > 0:
+        _save(checkpoint, state, parameters, average, best, optimiser)
     if not math.isfinite(state.best_error):
         raise UserError("no validation error was ever finite; check the labels, or lower the learning rate")
     state.seconds = time.monotonic() - started
@@ -168,16 +198,21 @@ def _validate(
     trained = [p.detach().clone() for p in parameters]
     with torch.no_grad():
         torch._foreach_copy_(parameters, average)
-    sums = level_sums(potential, data.blocks(sources, max_pairs=1 << 18), training=False)
+    sums = _errors(potential, sources, data)
     with torch.no_grad():
         torch._foreach_copy_(parameters, trained)
     return sums
 
 
+def _errors(potential: Potential, sources: tuple[Source, ...], data: DeviceStructures) -> dict[str, LevelSums]:
+    blocks = data.blocks(sources, max_pairs=1 << 18) if sources else ()
+    return level_sums(potential, blocks, training=False)
+
+
 def _record(state: FitState, stage: Stage, errors: dict[str, LevelSums], loss: float, rate: float) -> None:
     """Add a validation to the history and update what selection and plateau depend on."""
     row = {"step": float(state.step), "seconds": state.seconds, "loss": loss, "learning_rate": rate}
-    selected = 0.0
+    selected, by = 0.0, stage.optimisation.select_by
     for level, sums in errors.items():
         for name, part in (("energy", sums.energy), ("force", sums.force)):
             if part is not None and int(part.n):
@@ -185,10 +220,10 @@ def _record(state: FitState, stage: Stage, errors: dict[str, LevelSums], loss: f
                     float(part.mae()),
                     float(part.rmse()),
                 )
-                selected += row[f"{level} {name} {stage.optimisation.select_by}"]
+                selected += row[f"{level} {name} {'mae' if by == 'last' else by}"]
     row["selected"] = selected
     state.history.append(row)
-    if selected < state.best_error:
+    if selected < state.best_error or by == "last" or not stage.validation:
         state.best_error, state.best_step, state.plateau_wait = selected, state.step, 0
     else:
         state.plateau_wait += 1
@@ -219,7 +254,8 @@ def _save(
             f"exp_avg_sq.{k}": moments["exp_avg_sq"],
         }
     with replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, {"state": json.dumps(asdict(state))})
+        # Not save_file, which makes a file that only its owner can read: shared stages are read by others.
+        temporary.write_bytes(safetensors.torch.save(tensors, {"state": json.dumps(asdict(state))}))
 
 
 def _load(

@@ -72,6 +72,10 @@ def selection(structures: Structures, n_train: int = 10, n_validation: int = 5, 
         train_high=high[n_validation : n_validation + n_train],
         validation_low=validation,
         validation_high=validation,
+        oracle=np.setdiff1d(high, validation),
+        validation_oracle=validation,
+        further={},
+        validation_further={},
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mfbench import arms, testing
 from mfbench.arms import Problem
-from mfbench.backbones import BACKBONES, BackboneKind
+from mfbench.backbones import BACKBONES, BackboneKind, Network
 from mfbench.backbones.base import Backbone
 from mfbench.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
 from mfbench.batch import Block, Source, Term
@@ -23,14 +23,20 @@ from mfbench.training import Optimisation, Stage
 ELEMENTS = (1, 6, 7, 8)
 SMALL: dict[str, dict[str, Any]] = {
     "hipnn-ts": {"n_features": 12, "n_sensitivities": 7, "l_max": 2},
+    "schnet": {"n_features": 12, "n_interactions": 2, "n_radial": 8},
     "painn": {"n_features": 12, "n_interactions": 2, "n_radial": 8},
+    "so3net": {"n_features": 12, "n_interactions": 2, "n_radial": 8},
 }
 
 
-def network(kind: BackboneKind, **settings: Any) -> Backbone:
+def network(kind: BackboneKind = BACKBONES[0]) -> Network:
+    return Network(kind, ELEMENTS, kind.settings.model_validate(SMALL[kind.name]))
+
+
+def built(kind: BackboneKind = BACKBONES[0]) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return kind.build(ELEMENTS, kind.settings.model_validate({**SMALL[kind.name], **settings}))
+        return network(kind).build()
 
 
 @pytest.fixture(params=BACKBONES, ids=lambda kind: kind.name)
@@ -38,14 +44,15 @@ def kind(request: pytest.FixtureRequest) -> BackboneKind:
     return request.param
 
 
-def problem(**settings: Any) -> Problem:
+def problem(options: dict[str, Any] | None = None, **settings: Any) -> Problem:
     structures = problems.two_levels(**settings)
+    options = options or {}
     chosen = problems.selection(structures)
-    return Problem(structures, problems.LOW, problems.HIGH, chosen, Optimisation(steps=1))
+    return Problem(structures, problems.LOW, problems.HIGH, chosen, Optimisation(steps=4), **options)
 
 
 def test_backbone_contract(kind: BackboneKind) -> None:
-    testing.check_backbone(network(kind), ELEMENTS)
+    testing.check_backbone(built(kind), ELEMENTS)
 
 
 @pytest.mark.parametrize("l_max", [0, 1])
@@ -56,11 +63,12 @@ def test_backbone_contract_of_lower_tensors(l_max: int) -> None:
 
 @pytest.mark.parametrize("arm", arms.ARMS, ids=lambda arm: arm.name)
 def test_arm_contract(arm: arms.Arm, kind: BackboneKind) -> None:
-    testing.check_arm(arm, problem(), lambda: network(kind))
+    share = {"high_forces": arm.high_forces}
+    testing.check_arm(arm, problem(share), network(kind))
 
 
 def test_pooled_arm_contract() -> None:
-    testing.check_arm(arms.MF(), replace(problem(), pooled=True), lambda: network(BACKBONES[0]))
+    testing.check_arm(arms.MF(), replace(problem(), pooled=True), network())
 
 
 @pytest.mark.parametrize("arm", [arms.SFE(), arms.MF(), arms.SFLow()], ids=lambda arm: arm.name)
@@ -78,26 +86,26 @@ def test_unlabelled_structures_change_no_loss(arm: arms.Arm) -> None:
         forces=np.concatenate([full.structures.forces] * 2, axis=1),
         offsets=np.concatenate([full.structures.offsets, full.structures.offsets[1:] + full.structures.offsets[-1]]),
     )
-    potential, stages = testing._built(arm, full, lambda: network(BACKBONES[0]))
-    loss = testing.stage_loss(potential, stages[0].train, full.structures)
+    _, (stage,) = testing._built(arm, full, network(), arm.options())
+    loss = testing.stage_loss(stage, stage.train, full.structures)
     unlabelled = np.arange(len(full.structures), len(bare))
-    more = tuple(Source(np.concatenate([source.indices, unlabelled]), source.terms) for source in stages[0].train)
-    torch.testing.assert_close(testing.stage_loss(potential, more, bare), loss, rtol=1e-12, atol=0)
+    more = tuple(Source(np.concatenate([source.indices, unlabelled]), source.terms) for source in stage.train)
+    torch.testing.assert_close(testing.stage_loss(stage, more, bare), loss, rtol=1e-12, atol=0)
     assert loss > 0
 
 
 def test_missing_labels_are_named() -> None:
     without = problem(high_forces=False)
     with pytest.raises(LabelsMissing, match=r"no forces at ccsd\(t\)\*/cbs"):
-        arms.SFEF().build(without, lambda: network(BACKBONES[0]))
-    testing.check_arm(arms.SFE(), without, lambda: network(BACKBONES[0]))
+        arms.SFEF().build(replace(without, high_forces=1.0), network())
+    testing.check_arm(arms.SFE(), without, network())
 
 
-@pytest.mark.parametrize("arm", [arms.SFE(), arms.MF()], ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", [arm for arm in arms.ARMS if not arm.high_forces], ids=lambda arm: arm.name)
 def test_no_high_level_force_not_even_to_validate(arm: arms.Arm) -> None:
-    _, stages = arm.build(problem(), lambda: network(BACKBONES[0]))
+    _, stages = arm.build(problem(), network(), arm.options())
     terms = [t for stage in stages for source in (*stage.train, *stage.validation) for t in source.terms]
-    assert {term.level for term in terms} >= {problems.HIGH}
+    assert ({term.level for term in terms} >= {problems.HIGH}) == (arm.name != "SF-low")
     assert not [term for term in terms if term.level == problems.HIGH and term.forces]
 
 
@@ -106,15 +114,15 @@ class Leaking(arms.Arm):
 
     name, uses_low, uses_high = "leaking", False, True
 
-    def build(self, problem: Problem, backbone: arms.BuildBackbone) -> tuple[Potential, list[Stage]]:
-        potential, (stage,) = arms.SFE().build(problem, backbone)
+    def build(self, problem: Problem, network: Network, options: Any) -> tuple[Potential, list[Stage]]:
+        potential, (stage,) = arms.SFE().build(problem, network)
         terms = (Term(problem.high, forces=True),)
         return potential, [replace(stage, train=(Source(problem.selection.validation_high, terms),))]
 
 
 def test_training_outside_the_selection_is_caught() -> None:
     with pytest.raises(AssertionError, match="not selected"):
-        testing.check_arm(Leaking(), problem(), lambda: network(BACKBONES[0]))
+        testing.check_arm(Leaking(), problem(), network())
 
 
 class Broken(Backbone):
@@ -122,7 +130,7 @@ class Broken(Backbone):
 
     def __init__(self, fault: str) -> None:
         super().__init__()
-        self.inner = network(BACKBONES[0])
+        self.inner = built()
         self.feature_sizes, self.head_bias = self.inner.feature_sizes, self.inner.head_bias
         self.fault = fault
 

@@ -18,7 +18,7 @@ from mfbench import arms, results
 from mfbench.batch import DeviceStructures
 from mfbench.cases import case_names
 from mfbench.errors import LabelsMissing, UserError
-from mfbench.experiment import Experiment, _n_low, build, experiment, predict, prepare, record_absent, run
+from mfbench.experiment import Experiment, build, experiment, predict, prepare, record_absent, run, structures_used
 from mfbench.predictions import Predictions
 from mfbench.structures import read_arrays
 from mfbench.training import FitState, Stage
@@ -40,10 +40,11 @@ def metrics(folder: Path) -> pd.DataFrame:
 def test_every_arm_on_every_case(case: str, arm: str, runs: Path) -> None:
     """One pipeline for all; where the labels do not exist, it says so and leaves no half-made folder."""
     settings = short(case, arm)
-    if (case, arm) == ("ani1ccx", "SF-EF"):
+    uses_low, uses_high = arms.arm(arm).uses_low, arms.arm(arm).uses_high
+    if case == "ani1ccx" and arm in ("SF-EF", "oracle"):
         with pytest.raises(LabelsMissing, match=r"no forces at ccsd\(t\)\*/cbs to train on"):
             run(settings, runs)
-        assert not list(runs.iterdir())
+        assert not [path for path in runs.iterdir() if path.name != results.STAGES]
         table = metrics(record_absent(settings, runs, "no forces"))
         assert (table["n"] == 0).all()
         assert table["value"].isna().all()
@@ -61,8 +62,11 @@ def test_every_arm_on_every_case(case: str, arm: str, runs: Path) -> None:
     assert judged["value"].notna().all()
     assert (judged["n"] > 0).all()
     assert (table.loc[table["n"] == 0, "remark"] != "").all()
-    assert (table["n_high"] == (0 if arm == "SF-low" else 50)).all()
-    assert ((table["n_low"] > 0) == (arm in ("MF", "SF-low"))).all()
+    oracle = {"ani1x-tz": 490 + 50, "rmd17-cc": 650 + 50}  # what it trains and validates on
+    assert (table["n_high"] == (50 if uses_high else oracle[case] if arm == "oracle" else 0)).all()
+    assert ((table["n_low"] > 0) == uses_low).all()
+    assert (table["steps"] == 6).all()
+    assert ((table["steps_shared"] > 0) == (uses_low and arm not in ("MF", "embedding"))).all()
 
 
 def test_coupled_cluster_forces_judge_ani1ccx(runs: Path) -> None:
@@ -308,7 +312,7 @@ def test_the_papers_preset_is_the_authors_recipe() -> None:
     prepared = prepare(settings)
     potential, stages = build(settings, prepared)
     (stage,) = stages
-    assert _n_low(prepared, stages) == 40  # the pool, not all low-level structures
+    assert structures_used(prepared.low, stages) == 40  # the pool, not all low-level structures
     assert len(stage.train) == 1  # one pool of fully labelled structures
     assert {term.level for term in stage.train[0].terms} == {"wb97x/6-31g*", "wb97x/def2-tzvpp"}
     assert stage.optimisation.steps == 2000  # epochs of one batch

@@ -262,6 +262,34 @@ def test_backbones_are_never_drawn_as_one_curve():
     plots.learning_curve(one, "ani1ccx", "energy")
 
 
+def other_code(**settings):
+    """Rows of another code's predictions: SF-E's law under another name."""
+    rows = results_table(arms=["SF-E"], backbone=plots.EXTERNAL, **settings)
+    return rows.assign(arm="Other", preset=plots.EXTERNAL, steps=0, seconds=0.0, device="")
+
+
+def test_another_code_stands_in_the_curves_of_every_backbone():
+    both = pd.concat([results_table(), results_table(backbone="painn"), other_code()])
+    assert plots.settings_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
+    for settings in plots.settings_of(both):
+        one = plots.with_settings(both, settings)
+        assert set(one["backbone"]) == {settings[1], plots.EXTERNAL}
+        curve = plots.learning_curve(one, "ani1x-tz", "energy")
+        values = points(labelled(curve, hv.Curve, "Other"))
+        assert values == pytest.approx({n: error("SF-E", "energy", "mae", n) * KCAL for n in (50, 150)}, rel=1e-5)
+
+
+def test_another_code_has_settings_of_its_own_where_nothing_else_is():
+    alone = other_code(cases=["ani1x-tz"])
+    external = ("mini", plots.EXTERNAL, plots.EXTERNAL)
+    assert plots.settings_of(alone) == [external]
+    assert len(plots.with_settings(alone, external)) == len(alone)
+    assert plots.joined(alone) is alone
+    elsewhere = pd.concat([results_table().assign(data="full"), alone])
+    assert plots.settings_of(elsewhere) == [("full", "hipnn-ts", "demo"), external]
+    assert "Other" not in set(plots.with_settings(elsewhere, ("full", "hipnn-ts", "demo"))["arm"])
+
+
 def test_plots_leave_the_table_as_it_was():
     table = results_table(seeds=(0, 1))
     before = table.copy()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tables import NO_FORCES, error, results_table
 
-from mfbench import report
+from mfbench import plots, report
 from mfbench.errors import UserError
 
 KCAL = 23.0605
@@ -192,6 +192,23 @@ def test_two_backbones_stand_in_sections_of_their_own(tmp_path):
     assert "rmd17-cc (mini, painn, demo)" in seen
     assert "network painn" in seen
     assert "preset demo" in report.text_table(both)
+
+
+def test_another_code_stands_beside_the_arms(tmp_path):
+    other = results_table(cases=["ani1x-tz"], arms=["SF-E"], backbone=plots.EXTERNAL)
+    other = other.assign(arm="Other", preset=plots.EXTERNAL, steps=0, seconds=0.0, value=other["value"] / 2)
+    both = pd.concat([results_table(cases=["ani1x-tz"]), other])
+    assert report.sections(both) == [("ani1x-tz", ("mini", "hipnn-ts", "demo"))]
+    assert report.sections(other) == [("ani1x-tz", ("mini", plots.EXTERNAL, plots.EXTERNAL))]
+    gaps = report.gap_table(both, "ani1x-tz").set_index("arm")
+    assert set(gaps.index) == {"MF", "Other"}
+    assert gaps.loc["Other", "ratio"].to_numpy() == pytest.approx(0.5)
+    seen = Page(written(both, tmp_path)).visible
+    assert "Other" in seen
+    assert "2,000 steps; 20 s a training" in seen
+    assert "Other" in report.text_table(both)
+    assert "Other" in report.text_table(other)
+    assert "Predicted by another code." in report.run_text(other[other["n_high"] == 50])
 
 
 def test_everything_is_escaped(tmp_path):

@@ -33,6 +33,7 @@ def row(arm: str, value: float, **other: object) -> dict[str, object]:
         "value": value,
         "n": 0 if math.isnan(value) else 50,
         "steps": 10,
+        "steps_shared": 0,
         "seconds": 1.5,
         "structures_per_second": 100.0,
         "device": "cpu",

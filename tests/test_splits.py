@@ -49,7 +49,7 @@ def check_parts(structures: Structures, low: str, high: str, rules: CaseData, sp
     has_low = structures.energy_mask[:, low_column] & structures.force_mask[:, low_column]
     parts = {field.name: geometries(structures, getattr(split, field.name)) for field in fields(Split)}
     for a, b in combinations(parts, 2):
-        if {a, b} != {"high_pool", "low_pool"}:
+        if not {a, b} <= {"high_pool", "low_pool", "oracle_pool"}:
             assert not parts[a] & parts[b], (a, b)
     for name in ("test", "unseen", "validation"):
         indices = getattr(split, name)
@@ -59,6 +59,8 @@ def check_parts(structures: Structures, low: str, high: str, rules: CaseData, sp
         )
     assert has_high[split.high_pool].all()
     assert has_low[split.low_pool].all()
+    assert has_high[split.oracle_pool].all()
+    assert set(split.high_pool.tolist()) <= set(split.oracle_pool.tolist())
     assert len(split.test)
     assert len(split.high_pool)
     assert len(split.low_pool)
@@ -88,7 +90,10 @@ def check_selection(structures: Structures, low: str, high: str, split: Split, c
     assert not judged & validated
     assert not trained & validated
     assert len(chosen.train_high) + len(chosen.validation_high) == n_high
-    for indices in chosen:
+    oracle = geometries(structures, chosen.oracle)
+    assert not oracle & (judged | geometries(structures, chosen.validation_oracle))
+    assert len(chosen.oracle) <= len(chosen.train_low)
+    for indices in (one for one in chosen if not isinstance(one, dict)):
         assert len(set(indices.tolist())) == len(indices)
     low_column, high_column = structures.level_index(low), structures.level_index(high)
     for indices in (chosen.train_high, chosen.validation_high):
@@ -114,8 +119,14 @@ def test_no_geometry_is_in_two_parts(name: str, seed: int) -> None:
     ("name", "expected"),
     [
         # 15 of 18 molecules x 48 are seen; a quarter to test; 50 to validation; the rest for both levels.
-        ("ani1x-tz", {"test": 180, "unseen": 144, "validation": 50, "high_pool": 490, "low_pool": 490}),
-        ("ani1ccx", {"test": 180, "unseen": 144, "validation": 50, "high_pool": 490, "low_pool": 490}),
+        (
+            "ani1x-tz",
+            {"test": 180, "unseen": 144, "validation": 50, "high_pool": 490, "low_pool": 490, "oracle_pool": 490},
+        ),
+        (
+            "ani1ccx",
+            {"test": 180, "unseen": 144, "validation": 50, "high_pool": 490, "low_pool": 490, "oracle_pool": 490},
+        ),
     ],
 )
 def test_sizes_of_the_parts(name: str, expected: dict[str, int]) -> None:
@@ -131,6 +142,8 @@ def test_sizes_of_the_parts_where_geometries_recur(seed: int) -> None:
     """
     structures, _, _, split = split_of("rmd17-cc", seed)
     counts = {key: len(geometries(structures, value)) for key, value in vars(split).items()}
+    # An oracle learns from the coupled-cluster twins of low-level geometries, too; how many there are is chance.
+    assert 650 <= counts.pop("oracle_pool") <= 700
     assert counts == {"test": 300, "unseen": 0, "validation": 50, "high_pool": 200, "low_pool": 650}
     high = structures.energy_mask[:, structures.level_index(HIGH)]
     assert 250 + 25 < high[split.test].sum() < 300
@@ -430,6 +443,7 @@ def test_largest_n_high(pool: int, validation: int, most: int) -> None:
         validation=indices[400 : 400 + validation],
         high_pool=indices[:pool],
         low_pool=indices[:pool],
+        oracle_pool=indices[:pool],
     )
     chosen = select(s, split, LOW, HIGH, most, None, 0)
     assert len(chosen.train_high) == pool

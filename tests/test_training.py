@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from mfbench import arms
 from mfbench.arms import Problem
-from mfbench.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
+from mfbench.backbones import BACKBONES, Network
+from mfbench.backbones.hipnn_ts import HipnnTsSettings
 from mfbench.batch import DeviceStructures, Source, Term
 from mfbench.errors import UserError
 from mfbench.loss import level_sums
@@ -24,10 +25,11 @@ NETWORK = HipnnTsSettings(n_features=10, n_sensitivities=6, n_atom_layers=1)
 def built(arm: arms.Arm, **optimisation: Any) -> tuple[Potential, Stage, DeviceStructures]:
     structures = problems.two_levels()
     chosen = problems.selection(structures, n_train=20)
-    problem = Problem(structures, problems.LOW, problems.HIGH, chosen, Optimisation(**optimisation))
+    o = Optimisation(**optimisation)
+    problem = Problem(structures, problems.LOW, problems.HIGH, chosen, o, high_forces=arm.high_forces)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        potential, (stage,) = arm.build(problem, lambda: HipnnTs((1, 8), NETWORK))
+        potential, (stage,) = arm.build(problem, Network(BACKBONES[0], (1, 8), NETWORK), arm.options())
     return potential, stage, DeviceStructures(structures, torch.device("cpu"))
 
 
@@ -58,7 +60,7 @@ def test_mf_learns_high_level_forces_from_low_level_ones() -> None:
     for arm in (arms.SFE(), arms.MF()):
         potential, stage, data = built(arm, steps=300, learning_rate=8e-3)
         before = errors(potential, data)
-        fit(potential, stage, data, seed=0)
+        fit(stage, data, seed=0)
         results[arm.name] = errors(potential, data)
         assert results[arm.name][0] < 0.5 * before[0]
     assert results["MF"][0] < 0.7 * results["SF-E"][0]
@@ -69,7 +71,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     runs = []
     for seed in (0, 0, 1):
         potential, stage, data = built(arms.MF(), steps=20, validations=5)
-        state = fit(potential, stage, data, seed)
+        state = fit(stage, data, seed)
         runs.append((weights(potential), without_time(state)))
     assert same(runs[0][0], runs[1][0])
     assert runs[0][1] == runs[1][1]
@@ -80,20 +82,20 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 def test_a_stopped_training_goes_on_bit_for_bit(tmp_path: Path, recipe: dict[str, Any]) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
     whole, stage, data = built(arms.MF(), steps=30, validations=10, **recipe)
-    expected = fit(whole, stage, data, seed=3)
+    expected = fit(stage, data, seed=3)
 
     def stop(state: FitState, stage: Stage) -> None:
         if state.step == 18:
             raise KeyboardInterrupt
 
-    potential, stage, data = built(arms.MF(), steps=30, validations=10, **recipe)
+    _potential, stage, data = built(arms.MF(), steps=30, validations=10, **recipe)
     with pytest.raises(KeyboardInterrupt):
-        fit(potential, stage, data, 3, checkpoint, checkpoint_seconds=0.0, progress=stop)
+        fit(stage, data, 3, checkpoint, checkpoint_seconds=0.0, progress=stop)
     assert checkpoint.is_file()
     assert load_file(checkpoint)  # safetensors: nothing is unpickled
     again, stage, data = built(arms.MF(), steps=30, validations=10, **recipe)
     steps: list[int] = []
-    state = fit(again, stage, data, 3, checkpoint, progress=lambda state, stage: steps.append(state.step))
+    state = fit(stage, data, 3, checkpoint, progress=lambda state, stage: steps.append(state.step))
     assert steps == [18, 21, 24, 27, 30]  # the one it was stopped in had not been saved
     assert same(weights(again), weights(whole))
     assert without_time(state) == without_time(expected)
@@ -102,7 +104,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path: Path, recipe: dict[str
 
 def test_the_best_weights_are_kept_after_the_full_budget() -> None:
     potential, stage, data = built(arms.SFE(), steps=80, validations=20, learning_rate=0.05, schedule="plateau")
-    state = fit(potential, stage, data, seed=0)
+    state = fit(stage, data, seed=0)
     selected = [row["selected"] for row in state.history]
     assert state.step == 80
     assert state.drawn == 80 * 16
@@ -115,12 +117,12 @@ def test_the_best_weights_are_kept_after_the_full_budget() -> None:
 
 
 def test_validation_error_of_an_energy_arm_is_energy_alone() -> None:
-    potential, stage, data = built(arms.MF(), steps=4, validations=2)
-    row = fit(potential, stage, data, seed=0).history[-1]
+    _, stage, data = built(arms.MF(), steps=4, validations=2)
+    row = fit(stage, data, seed=0).history[-1]
     assert row["selected"] == row[f"{problems.HIGH} energy mae"]
     assert not [key for key in row if "force" in key]
-    potential, stage, data = built(arms.SFEF(), steps=4, validations=2)
-    row = fit(potential, stage, data, seed=0).history[-1]
+    _potential, stage, data = built(arms.SFEF(), steps=4, validations=2)
+    row = fit(stage, data, seed=0).history[-1]
     assert row["selected"] == row[f"{problems.HIGH} energy mae"] + row[f"{problems.HIGH} force mae"]
 
 
@@ -134,11 +136,11 @@ def test_learning_rates() -> None:
 
 
 def test_a_plateau_raises_the_batch_and_then_halves_the_rate() -> None:
-    potential, stage, data = built(
+    _potential, stage, data = built(
         arms.SFE(), steps=60, validations=60, schedule="plateau", patience=3, max_batch_size=16,
         batch_size=8, learning_rate=0.05, warmup=0, ema_decay=0.0,
     )  # fmt: skip
-    state = fit(potential, stage, data, seed=0)
+    state = fit(stage, data, seed=0)
     rates = [row["learning_rate"] for row in state.history]
     assert state.batch_size == 16
     assert rates[-1] < 0.05
@@ -146,15 +148,15 @@ def test_a_plateau_raises_the_batch_and_then_halves_the_rate() -> None:
 
 
 def test_divergence_is_an_error_that_says_what_to_do() -> None:
-    potential, stage, data = built(arms.SFEF(), steps=60, validations=60, learning_rate=1e9, warmup=0)
+    _potential, stage, data = built(arms.SFEF(), steps=60, validations=60, learning_rate=1e9, warmup=0)
     with pytest.raises(UserError, match=r"diverged before step .* learning rate below 1e"):
-        fit(potential, stage, data, seed=0)
+        fit(stage, data, seed=0)
 
 
 def test_no_global_state_is_changed() -> None:
     before = torch.get_default_dtype(), torch.random.get_rng_state(), torch.is_grad_enabled()
-    potential, stage, data = built(arms.MF(), steps=4, validations=2)
-    fit(potential, stage, data, seed=0)
+    _potential, stage, data = built(arms.MF(), steps=4, validations=2)
+    fit(stage, data, seed=0)
     assert torch.get_default_dtype() == before[0]
     assert torch.equal(torch.random.get_rng_state(), before[1])
     assert torch.is_grad_enabled() == before[2]

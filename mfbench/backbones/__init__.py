@@ -1,13 +1,15 @@
 """Backbones by name: how to build each from its settings."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
 
 from mfbench.backbones.base import Backbone
 from mfbench.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
-from mfbench.errors import unknown
+from mfbench.errors import UserError, unknown
 from mfbench.manifest import Record
 
 
@@ -18,26 +20,94 @@ class BackboneKind:
     name: str
     settings: type[Record]
     build: Callable[[tuple[int, ...], Any], Backbone]  # (elements, settings) -> network
+    build_with_levels: Callable[[tuple[int, ...], Any, int], Backbone] | None = None  # and that many levels as an input
 
 
-def _painn(elements: tuple[int, ...], settings: Any) -> Backbone:
-    from mfbench.backbones.schnetpack import painn  # imports SchNetPack: only where it is asked for
+@dataclass(frozen=True)
+class Network:
+    """A backbone still to be built: an arm may build several, and change their settings."""
 
-    return painn(settings)
+    kind: BackboneKind
+    elements: tuple[int, ...]
+    settings: Record
+
+    def build(self, n_levels: int = 0) -> Backbone:
+        """The network with fresh weights; with ``n_levels``, one that takes the level as an input (``Block.level``).
+
+        Raises:
+            UserError: a level is to be an input, and this backbone has no such input.
+        """
+        if not n_levels:
+            return self.kind.build(self.elements, self.settings)
+        if self.kind.build_with_levels is None:
+            raise UserError(
+                f"backbone {self.kind.name}: expected one that takes the level as an input, got one without"
+            )
+        return self.kind.build_with_levels(self.elements, self.settings, n_levels)
+
+    def changed(self, settings: Mapping[str, Any]) -> "Network":
+        """The same kind of network with other settings; raises UserError where one of them is unknown."""
+        try:
+            own = self.kind.settings.model_validate({**self.settings.model_dump(), **settings})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(f"network of {self.kind.name}: {first['loc']}: {first['msg']}") from error
+        return replace(self, settings=own)
 
 
-class PaiNNSettings(Record):
-    """Shape of SchNetPack's PaiNN. The defaults are small enough for a laptop's CPU."""
+class _SchNetPackSettings(Record):
+    """What the networks of SchNetPack share. The defaults are small enough for a laptop's CPU."""
 
-    n_features: int = 32
-    n_interactions: int = 3
-    n_radial: int = 20
-    cutoff: float = 5.0  # Angstrom
+    n_features: Annotated[int, Field(gt=0)] = 32
+    n_interactions: Annotated[int, Field(gt=0)] = 3
+    n_radial: Annotated[int, Field(gt=1)] = 20  # Gaussians from 0 to the cutoff: their spacing is their width
+    cutoff: Annotated[float, Field(gt=0)] = 5.0  # Angstrom
+
+
+class SchNetSettings(_SchNetPackSettings):
+    """Shape of SchNetPack's SchNet."""
+
+
+class PaiNNSettings(_SchNetPackSettings):
+    """Shape of SchNetPack's PaiNN."""
+
+
+class SO3netSettings(_SchNetPackSettings):
+    """Shape of SchNetPack's SO3net.
+
+    ``l_max`` is the highest angular momentum of its features and filters: every atom holds (l_max + 1)^2 times
+    n_features numbers, and the products of them grow faster still.
+    """
+
+    l_max: Annotated[int, Field(ge=0, le=3)] = 1
+
+
+# SchNetPack takes seconds to import: only where one of its networks is asked for.
+
+
+def _schnet(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> Backbone:
+    from mfbench.backbones.schnetpack import schnet
+
+    return schnet(settings, n_levels)
+
+
+def _painn(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> Backbone:
+    from mfbench.backbones.schnetpack import painn
+
+    return painn(settings, n_levels)
+
+
+def _so3net(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> Backbone:
+    from mfbench.backbones.schnetpack import so3net
+
+    return so3net(settings, n_levels)
 
 
 BACKBONES = (
-    BackboneKind("hipnn-ts", HipnnTsSettings, HipnnTs),
-    BackboneKind("painn", PaiNNSettings, _painn),
+    BackboneKind("hipnn-ts", HipnnTsSettings, HipnnTs, HipnnTs),
+    BackboneKind("schnet", SchNetSettings, _schnet, _schnet),
+    BackboneKind("painn", PaiNNSettings, _painn, _painn),
+    BackboneKind("so3net", SO3netSettings, _so3net, _so3net),
 )
 
 

@@ -19,11 +19,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mfbench.backbones.base import Backbone
+from mfbench.backbones.base import Backbone, required_level
 from mfbench.batch import Block
 from mfbench.manifest import Record
 
 _CUSP = 1e-6  # keeps the norms of vectors and matrices smooth at zero (hippynn's cusp_reg)
+_LEVEL_WIDTH = 8  # of the learned vector of a level, where the level is an input
 
 
 class HipnnTsSettings(Record):
@@ -100,18 +101,28 @@ class Residual(nn.Module):
 
 
 class HipnnTs(Backbone):
-    """The network; its features are the one-hot elements and the output of each interaction block."""
+    """The network; its features are what goes in (the one-hot elements) and the output of each interaction block.
+
+    Where the level is an input, the learned vector of a structure's level follows the one-hot element of each atom.
+    """
 
     elements: Tensor
 
-    def __init__(self, elements: tuple[int, ...], settings: HipnnTsSettings) -> None:
-        """``elements``: atomic numbers the network knows, in ascending order."""
+    def __init__(self, elements: tuple[int, ...], settings: HipnnTsSettings, n_levels: int = 0) -> None:
+        """Fresh weights.
+
+        Args:
+            elements: atomic numbers the network knows, in ascending order.
+            n_levels: how many levels the input tells apart; 0 = the level is no input.
+        """
         super().__init__()
         self.settings = settings
         width = settings.n_features
-        self.feature_sizes = (len(elements), *[width] * settings.n_interactions)
+        n_inputs = len(elements) + (_LEVEL_WIDTH if n_levels else 0)
+        self.feature_sizes = (n_inputs, *[width] * settings.n_interactions)
         self.head_bias = (False, *[True] * settings.n_interactions)
         self.register_buffer("elements", torch.tensor(elements), persistent=False)
+        self.parameter_blocks = tuple((f"blocks.{k}.",) for k in range(settings.n_interactions))
         self.blocks = nn.ModuleList()
         for n_in in self.feature_sizes[:-1]:
             layers: list[nn.Module] = [Residual(Interaction(n_in, width, settings), n_in, width)]
@@ -120,9 +131,13 @@ class HipnnTs(Backbone):
                 nn.init.xavier_normal_(linear.weight)
                 layers.append(Residual(linear, width, width))
             self.blocks.append(nn.ModuleList(layers))
+        self.level_vectors = nn.Embedding(n_levels, _LEVEL_WIDTH) if n_levels else None
 
     def forward(self, block: Block) -> list[Tensor]:
         z = (block.numbers.unsqueeze(-1) == self.elements).to(block.positions.dtype)  # (B, N, E)
+        if self.level_vectors is not None:
+            vectors = self.level_vectors(required_level(block))  # (B, W)
+            z = torch.cat([z, vectors.unsqueeze(1) * (block.numbers > 0).unsqueeze(-1)], -1)  # (B, N, E + W)
         geometry = pair_geometry(block, self.settings.l_max)
         features = [z]
         for layers in self.blocks:
