@@ -37,9 +37,9 @@ _DEMO = Preset(
             "SF-E": 1e-3,
             "MF": 4e-3,
             "SF-EF": 8e-3,
-            "SF-low": _LOW_RATE,
-            "zero-shot": _LOW_RATE,
-            "oracle": _LOW_RATE,
+            "SF-low": 3.2e-2,
+            "zero-shot": 3.2e-2,
+            "oracle": _MANY,
         }
     },
     arm_options={"hipnn-ts": dict.fromkeys(("delta", "transfer", "MF+"), _LOW)},
