@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mfbench import units
-from mfbench.cases import case_names
+from mfbench.demo import CASES
 from mfbench.experiment import experiment, prepare
 
 KCAL = 1 / units.internal("kcal/mol")
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    rows = [baselines(name) for name in case_names()]
+    rows = [baselines(name) for name in CASES]
     for row in rows:
         print(", ".join(f"{k}: {v if isinstance(v, str | None) else round(v, 2)}" for k, v in row.items()))
     if args.out:

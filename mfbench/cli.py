@@ -291,7 +291,10 @@ def _cases(options: argparse.Namespace) -> None:
             sizes = " and ".join([", ".join(map(str, rules.sizes[:-1])), str(rules.sizes[-1])][len(rules.sizes) < 2 :])
             where = ", published data" if rules.published else ""
             names = " or ".join([data, *(alias for alias, proper in found.aliases.items() if proper == data)])
-            print(f"  --data {names}: {low} (E+F) -> {high} (E), {rules.overlap} geometries; n_high {sizes}{where}")
+            between = " and ".join(f"{level(name).label} on {n or 'all'}" for name, n in rules.further.items())
+            further = f", with {between} of the low-level structures" if between else ""
+            text = f"{low} (E+F) -> {high} (E), {rules.overlap} geometries{further}; n_high {sizes}{where}"
+            print(f"  --data {names}: {text}")
         print(f"  {found.basis}")
 
 

@@ -189,6 +189,9 @@ def experiment(
         raise UserError("steps: expected a number greater than 0, got 0")
     own_options = {**start.arm_options.get(backbone_name, {}).get(arm_name, {}), **(arm_options or {})}
     settings.setdefault("further", rules.further)
+    bottom, top = level_of(declared.low), level_of(declared.high_of(data))
+    if outside := [name for name in settings["further"] if not bottom < level_of(name) < top]:
+        raise UserError(f"further: expected levels between {bottom} and {top}, got {', '.join(outside)}")
     if not chosen.uses_low and chosen.uses_high:
         settings["n_low"], settings["further"] = None, {}
     labels = Labels.model_validate(settings.get("labels") or {})

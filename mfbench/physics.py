@@ -262,8 +262,8 @@ def dynamics(surface: Surface, targets: "Targets", settings: Settings, told: Tol
     Returns:
         ``nve_drift_<T>K``: mean of the absolute slopes of the total energy, meV/atom/ps, each over the time that its
         trajectory was stable; n counts those that lasted 50 fs. Of forces that are a gradient it is the error of the
-        time step, which a smooth surface keeps small and a rough one does not. ``nve_stable_<T>K``: fraction of the trajectories
-        that were stable to the end, see ``velocity_verlet``; n counts all.
+        time step, which a smooth surface keeps small and a rough one does not. ``nve_stable_<T>K``: fraction of the
+        trajectories that were stable to the end, see ``velocity_verlet``; n counts all.
     """
     rng = np.random.default_rng([settings.seed, 0])
     able = [g for g in targets.geometries if len(g.numbers) > 1]

@@ -45,15 +45,18 @@ class ArmStyle:
 # In the order of legends and tables: from no high-level label to all of them.
 ARMS: dict[str, ArmStyle] = {
     "SF-low": ArmStyle("#767676", "circle", "low-level energies and forces"),
+    "zero-shot": ArmStyle("#999933", "x", "SF-low, its atomic energies fitted to high-level energies"),
     "SF-E": ArmStyle("#D55E00", "circle", "high-level energies"),
     "transfer": ArmStyle("#E69F00", "inverted_triangle", "low level first, then high-level energies"),
     "delta": ArmStyle("#CC79A7", "hex", "low level, and its difference to high-level energies"),
     "embedding": ArmStyle("#000000", "plus", "both levels, the level being an input"),
     "MF": ArmStyle("#0072B2", "square", "low-level energies and forces + high-level energies"),
-    "MF+": ArmStyle("#56B4E9", "star", "MF on top of a low-level potential"),
+    "MF+": ArmStyle("#56B4E9", "star", "low level, and a small closed-form difference to high-level energies"),
     "SF-EF": ArmStyle("#009E73", "triangle", "high-level energies and forces"),
+    "oracle": ArmStyle("#882255", "circle", "as many high-level energies and forces as the low level has"),
 }
-_OTHER_COLORS = ("#332288", "#882255", "#999933")  # Paul Tol's muted set, for arms of other packages
+HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
+_OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
 
 def arm_style(arm: str) -> ArmStyle:
@@ -376,7 +379,7 @@ def learning_curve(
     """Error at the high level against the number of high-level structures, both axes logarithmic.
 
     A line joins an arm's medians over seeds; where an arm has several runs of a size, each is a small
-    point. SF-low, which uses no high-level structure, is a dashed horizontal line. Arms without a number
+    point. SF-low and the oracle, of one size each, are dashed horizontal lines. Arms without a number
     (n = 0) stand in the legend and are explained below the plot.
 
     Args:
@@ -396,6 +399,7 @@ def learning_curve(
     if system not in UNIT_SYSTEMS:
         raise unknown("unit system", system, UNIT_SYSTEMS)
     rows = shown(curve_rows(table, case, quantity, metric, part), system)
+    rows = rows.assign(n_high=rows["n_high"].where(~rows["arm"].isin(HORIZONTAL), 0))
     name = f"{QUANTITIES[quantity].label} {METRIC_LABELS[metric]}"
     unit = pretty_unit(QUANTITIES[quantity].shown[system])
     title = case if part == "test" else f"{case}, {part} molecules"

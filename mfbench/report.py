@@ -33,7 +33,7 @@ from mfbench.results import (
     shown,
 )
 
-REFERENCE_ARMS = ("SF-E", "SF-EF", "SF-low")  # gap closed measures the others against these
+REFERENCE_ARMS = ("SF-E", "SF-EF", "SF-low", "oracle")  # gap closed measures the others against these
 GAP_QUANTITIES = ("energy", "energy_relative", "force")
 GAP_CONVENTION = (
     "Gap closed by an arm: 1 − log(err / SF-EF) / log(SF-E / SF-EF) at the same number of high-level "
@@ -237,7 +237,7 @@ def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
     wide = rows.pivot(index=[*keys, "unit", "n", "remark"], columns="metric", values="value").reset_index()
     order = {name: k for k, name in enumerate(QUANTITIES)}
     body = [["level", "part", "quantity", "unit", "MAE", "RMSE", "n", ""]]
-    for role in ("low", "high"):
+    for role in ("low", "further", "high"):
         levels = set(rows.loc[rows["role"] == role, "level"])
         part = wide[wide["level"].isin(levels)].sort_values(
             ["part", "quantity"], key=lambda c: c.map(order) if c.name == "quantity" else c
@@ -252,12 +252,17 @@ def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
         f"n_low = {first['n_low']}, seed {first['seed']}, split seed {first['split_seed']}"
     )
     speed = (
-        f"{first['steps']:,} steps in {first['seconds']:.1f} s, {first['structures_per_second']:,.0f} structures/s "
-        f"on {first['device']}"
+        f"{first['steps']:,} steps{_of_them_shared(first)} in {first['seconds']:.1f} s, "
+        f"{first['structures_per_second']:,.0f} structures/s on {first['device']}"
         if first["preset"] != plots.EXTERNAL
         else "Predicted by another code."
     )
     return "\n".join([title, "", *_aligned(body, left=[0, 1, 2, 3, 7], indent="  "), "", CONVENTION, speed])
+
+
+def _of_them_shared(row: pd.Series) -> str:
+    shared = int(row["steps_shared"])
+    return f" ({shared:,} of a stage that other runs share)" if shared else ""
 
 
 def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
@@ -396,6 +401,7 @@ _SHAPES = {
     "hex": '<path d="M7 1l5.2 3v6L7 13 1.8 10V4z"/>',
     "star": '<path d="M7 .5l2 4.3 4.7.6-3.4 3.2.9 4.7L7 11l-4.2 2.3.9-4.7L.3 5.4 5 4.8z"/>',
     "plus": '<path d="M5.5 1h3v4.5H13v3H8.5V13h-3V8.5H1v-3h4.5z"/>',
+    "x": '<path d="M3 1 7 5l4-4 2 2-4 4 4 4-2 2-4-4-4 4-2-2 4-4-4-4z"/>',
     "diamond": '<path d="M7 .5 13.5 7 7 13.5.5 7z"/>',
 }
 
@@ -404,7 +410,7 @@ def arm_html(arm: str) -> str:
     """The arm's name beside its marker."""
     style = arm_style(arm)
     shape = _SHAPES[style.marker]
-    if arm == "SF-low":  # a dashed line in the plots
+    if arm in plots.HORIZONTAL:  # a dashed line in the plots
         shape = '<path d="M0 5.8h5.6v2.6H0zM8.4 5.8H14v2.6H8.4z"/>'
     icon = f'<svg width="14" height="14" fill="{style.color}" aria-hidden="true">{shape}</svg>'
     return f'<span class="arm">{icon}{escape(arm)}</span>'

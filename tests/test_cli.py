@@ -70,11 +70,12 @@ def test_cases(capsys: Capture) -> None:
     assert main(["cases"]) == 0
     out = capsys.readouterr().out
     titles = [line.split(":")[0] for line in out.splitlines() if re.match(r"[a-z0-9-]+: ", line)]
-    assert titles == ["ani1ccx", "ani1x-tz", "rmd17-cc"]
+    assert titles == ["ani1ccx", "ani1x-tz", "ladder", "rmd17-cc"]
     assert "--data mini: PBE/def2-SVP (E+F) -> CCSD/cc-pVDZ (E), disjoint geometries; n_high 50 and 150" in out
     assert "--data mini: ωB97X/6-31G* (E+F) -> CCSD(T)*/CBS (E), nested geometries" in out
     assert "--data ethanol or published: PBE/def2-SVP (E+F) -> CCSD(T)/cc-pVTZ (E)" in out
     assert out.count("Inferred from the abstract") == 3
+    assert "with ωB97X/6-31G* on 240 and ωB97X/def2-TZVPP on 120 of the low-level structures" in out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
@@ -93,7 +94,7 @@ def test_help_and_version(arguments: list[str], capsys: Capture) -> None:
     [
         (
             ["run", "rmd17", "--arm", "MF"],
-            ["unknown case 'rmd17'", "ani1ccx, ani1x-tz, rmd17-cc", "did you mean"],
+            ["unknown case 'rmd17'", "ani1ccx, ani1x-tz, ladder, rmd17-cc", "did you mean"],
         ),
         (["run", "rmd17-cc", "--arm", "MFL"], ["unknown arm 'MFL'", "MF+, SF-E, SF-EF, SF-low"]),
         (["run", "rmd17-cc", "--arm", "mf"], ["unknown arm 'mf'", "MF+, SF-E, SF-EF, SF-low"]),

@@ -41,7 +41,7 @@ def test_every_arm_on_every_case(case: str, arm: str, runs: Path) -> None:
     """One pipeline for all; where the labels do not exist, it says so and leaves no half-made folder."""
     settings = short(case, arm)
     uses_low, uses_high = arms.arm(arm).uses_low, arms.arm(arm).uses_high
-    if case == "ani1ccx" and arm in ("SF-EF", "oracle"):
+    if case in ("ani1ccx", "ladder") and arm in ("SF-EF", "oracle"):
         with pytest.raises(LabelsMissing, match=r"no forces at ccsd\(t\)\*/cbs to train on"):
             run(settings, runs)
         assert not [path for path in runs.iterdir() if path.name != results.STAGES]
@@ -65,7 +65,7 @@ def test_every_arm_on_every_case(case: str, arm: str, runs: Path) -> None:
     oracle = {"ani1x-tz": 490 + 50, "rmd17-cc": 650 + 50}  # what it trains and validates on
     assert (table["n_high"] == (50 if uses_high else oracle[case] if arm == "oracle" else 0)).all()
     assert ((table["n_low"] > 0) == uses_low).all()
-    assert (table["steps"] == 6).all()
+    assert table["steps"].between(4 if case == "ladder" else 6, 6).all()  # what does not divide is left
     assert ((table["steps_shared"] > 0) == (uses_low and arm not in ("MF", "embedding"))).all()
 
 

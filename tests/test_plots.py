@@ -46,7 +46,7 @@ def test_colours_are_okabe_ito_and_no_two_arms_look_alike():
     }
     assert {"MF+", "delta", "transfer", "embedding", "SF-low"} < set(plots.ARMS)
     assert len({s.color for s in plots.ARMS.values()}) == len(plots.ARMS)
-    drawn = [s.marker for arm, s in plots.ARMS.items() if arm != "SF-low"]
+    drawn = [s.marker for arm, s in plots.ARMS.items() if arm not in plots.HORIZONTAL]
     assert len(set(drawn)) == len(drawn)
 
 
