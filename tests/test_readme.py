@@ -57,7 +57,7 @@ def test_command(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         (tmp_path / "mydata.yaml").write_text(blocks("yaml")[1])
         if "import" not in arguments:
             assert main(["data", "import", "mydata.extxyz", "--manifest", "mydata.yaml"]) == 0
-    if arguments[0] in ("run", "demo"):
+    if arguments[0] in ("run", "demo", "compare"):
         arguments += ["--steps", "2"]
     if arguments[0] == "demo":
         arguments += ["--cases", "rmd17-cc"]
