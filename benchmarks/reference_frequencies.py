@@ -7,8 +7,9 @@ Hessian by central differences of the analytic gradient, translations and rotati
 
 The level is the one of the labels, its integration grid included, and that grid does not turn with the molecule:
 turned, the energy of HCN and CH3OH (wB97X/6-31G*) differs by up to 0.4 meV, their frequencies below 1600/cm by up to
-26/cm (a bend of HCN), those above by 2/cm. Degenerate modes are split by as much. Closer agreement means nothing.
-The minimum is the one the lowest frame falls into, not always the global one: N2H4 is trans.
+26/cm (a bend of HCN), those above by 2/cm. Degenerate modes are split by up to 13/cm (C2H6). Closer
+agreement means nothing. The minimum is the one the lowest frame falls into, which need not be the global one: N2H4
+is trans at wb97x/6-31g*, gauche at wb97x/def2-tzvpp.
 
     pip install 'mfbench[qm]'
     OMP_NUM_THREADS=1 python benchmarks/reference_frequencies.py
