@@ -20,7 +20,7 @@ import pandas as pd
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import atomic_masses, chemical_symbols, covalent_radii
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.optimize import BFGS
 from numpy.typing import NDArray
 from scipy.integrate import cumulative_simpson  # type: ignore[import-untyped]
@@ -167,7 +167,8 @@ def velocities(geometry: Geometry, temperature: float, rng: np.random.Generator)
     What is left are 3N - 6 degrees of freedom at the temperature.
     """
     atoms = Atoms(numbers=geometry.numbers, positions=geometry.positions)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    spread = np.sqrt(units.kB * temperature * atoms.get_masses())[:, None]
+    atoms.set_momenta(spread * rng.standard_normal((len(atoms), 3)))
     # Not preserving the temperature, which ASE counts over all 3N: six atoms would be half as hot again.
     Stationary(atoms, preserve_temperature=False)
     ZeroRotation(atoms, preserve_temperature=False)
@@ -373,9 +374,11 @@ def frequencies_of(surface: Surface, start: Geometry) -> Array | str:
             with np.errstate(all="ignore"):
                 converged = BFGS(atoms, logfile=None).run(fmax=FMAX, steps=MAX_STEPS)
         except (Diverged, np.linalg.LinAlgError, ValueError):
-            return "the optimisation diverged"
-        if skeleton(start.numbers, atoms.positions) != before:
+            converged = None
+        if np.isfinite(atoms.positions).all() and skeleton(start.numbers, atoms.positions) != before:
             return "the optimisation broke or made a bond"
+        if converged is None:
+            return "the optimisation diverged"
         if not converged:
             return f"not optimised to {FMAX:g} eV/Å in {MAX_STEPS} steps"
         second = hessian(surface, start.numbers, atoms.positions)

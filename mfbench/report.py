@@ -179,7 +179,7 @@ def physical_table(table: pd.DataFrame, case: str, settings: Sequence[str]) -> p
 
     Returns:
         Columns n_high, arm, n_low, level, seeds (text) and, of the quantities that were checked, ``<quantity>
-        <metric>`` (NaN where n = 0).
+        <metric>`` (NaN where n = 0, or where the check was not done).
     """
     rows = plots.with_settings(physical(table[table["case"] == case]), settings)
     rows = rows[rows["metric"] != "rmse"]
@@ -349,7 +349,7 @@ def _text_physical(checks: pd.DataFrame) -> list[str]:
     head = [["", *checks["arm"]], ["n_high", *(f"{n:,}" for n in checks["n_high"])]]
     head += [["level", *checks["level"]]]
     body = [
-        [f"{label} ({unit})" if unit else label, *column_texts(checks[column])]
+        [f"{label} ({unit})" if unit else label, *column_texts(checks[column], "-")]
         for column, label, unit in _physical_heads(checks)
     ]
     return ["", "  Physical checks", *_aligned([*head, *body], left=[0])]
@@ -495,7 +495,7 @@ def physical_html(checks: pd.DataFrame) -> str:
         return ""
     heads = _physical_heads(checks)
     names = "".join(f'<th>{escape(label)}<span class="unit">{escape(unit)}</span></th>' for _, label, unit in heads)
-    numbers = zip(*(column_texts(checks[column]) for column, _, _ in heads))
+    numbers = zip(*(column_texts(checks[column], "–") for column, _, _ in heads))
     lines = "".join(
         f'<tr><td>{line["n_high"]:,}</td><td class="left">{arm_html(line["arm"])}</td><td>{line["n_low"]:,}</td>'
         f'<td class="left">{escape(plots.level_label(line["level"]))}</td>{"".join(map(_cell, texts))}'
