@@ -110,8 +110,12 @@ class Arm(ABC):
 # What arms are made of
 
 
-def _labelled(structures: Structures, source: Source, whole: bool = False) -> Source:
-    """The source's structures that have a label of its terms (``whole``: every one); raises LabelsMissing if none."""
+def _labelled(structures: Structures, source: Source, whole: bool = False, needs_all: bool = True) -> Source:
+    """The source's structures that have a label of its terms (``whole``: every one).
+
+    Raises:
+        LabelsMissing: no structure is left; or, with ``needs_all``, there is no label of one of the kinds named.
+    """
     keep = np.full(len(source.indices), whole)
     for term in source.terms:
         columns = [structures.level_index(name) for name in (term.level, term.minus) if name is not None]
@@ -121,14 +125,14 @@ def _labelled(structures: Structures, source: Source, whole: bool = False) -> So
         ):
             if wanted:
                 there = mask[source.indices][:, columns].all(1)
-                if not there.any():
+                if needs_all and not there.any():
                     raise LabelsMissing(
                         f"no {kind} at {' and '.join(structures.levels[k] for k in columns)} to train on: "
                         "expected some among the structures selected, found none"
                     )
                 keep = keep & there if whole else keep | there
     if not keep.any():
-        raise LabelsMissing("expected structures that have all labels of a source, found none")
+        raise LabelsMissing("expected structures that have the labels of a source, found none")
     return Source(source.indices[keep], source.terms)
 
 
@@ -159,7 +163,9 @@ def _heads(structures: Structures, network: Network, train: tuple[Source, ...]) 
 def _sources(structures: Structures, parts: Sequence[Labelled]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
     """What to train and to validate on, a source a level."""
     train = tuple(_labelled(structures, Source(part.train, (part.term,))) for part in parts)
-    return train, tuple(_labelled(structures, Source(part.validation, (part.term,))) for part in parts)
+    # Few structures validate: of a small fraction with forces, none of them need have any.
+    validation = (Source(part.validation, (part.term,)) for part in parts)
+    return train, tuple(_labelled(structures, source, needs_all=False) for source in validation)
 
 
 def _single_fidelity(problem: Problem, network: Network, part: Labelled) -> tuple[Potential, list[Stage]]:
@@ -213,7 +219,7 @@ class SFLow(Arm):
 
     def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
         potential, (stage,) = _single_fidelity(problem, network, problem.at_low)
-        return potential, [replace(stage, shared=True)]
+        return potential, [replace(stage, name="low level", shared=True)]
 
 
 @final
@@ -367,7 +373,7 @@ class Delta(Arm):
             so_far = Sum(structures.levels, parts, shares)
             frozen = tuple(f"parts.{k}." for k in range(place))
             start = _refit(so_far, structures, name, train[0].indices)
-            stages.append(Stage(so_far, train, validation, optimisation, frozen, start))
+            stages.append(Stage(so_far, train, validation, optimisation, f"correction to {name}", frozen, start))
         return Sum(structures.levels, parts, shares), stages
 
 
@@ -406,6 +412,7 @@ class Transfer(Arm):
                     train,
                     validation,
                     optimisation,
+                    f"going on at {name}",
                     _frozen(after, options.freeze),
                     _going_on(before, after, options.head, _refit(after, structures, name, train[0].indices)),
                 )
@@ -477,7 +484,7 @@ class MFPlus(Arm):
             name = part.term.level
             indices = np.concatenate([part.train, part.validation])
             both = np.isin(indices, seen) & structures.energy_mask[indices, structures.level_index(before)]
-            both &= options.targets == "labels"
+            both &= options.targets == "labels" and problem.low_energies
             sources = tuple(
                 _labelled(structures, Source(indices[chosen], (term,)))
                 for chosen, term in ((both, Term(name, minus=before)), (~both, Term(name)))

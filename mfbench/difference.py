@@ -33,8 +33,11 @@ class LinearSettings(Record):
     cutoff: Annotated[float, Field(gt=0)] = 5.0  # Angstrom
 
 
-def features(block: Block, elements: tuple[int, ...], settings: LinearSettings) -> Tensor:
+def features(block: Block, elements: Tensor, settings: LinearSettings) -> Tensor:
     """Invariant features of every atom, (B, N, P), float64; those of padding atoms mean nothing.
+
+    Args:
+        elements: (E,) atomic numbers of neighbours that are told apart.
 
     With c[e, n, l] the sum over neighbours of element e of radial function n times the l-th traceless or plain
     tensor of the direction: c[e, n, 0], and the products c[e, n, l] . c[e', n', l] for l = 0 to ``l_max``.
@@ -50,7 +53,7 @@ def features(block: Block, elements: tuple[int, ...], settings: LinearSettings) 
     centres = torch.linspace(0, 1, settings.n_radial, dtype=torch.float64, device=positions.device)
     place = torch.exp(-(distance - _NEAR) / _RANGE).unsqueeze(-1)
     radial = torch.exp(-0.5 * ((place - centres) * (settings.n_radial - 1)).square()) * damping.unsqueeze(-1)
-    species = block.numbers.unsqueeze(-1) == torch.tensor(elements, device=positions.device)  # (B, j, E)
+    species = block.numbers.unsqueeze(-1) == elements  # (B, j, E)
     channels = (radial.unsqueeze(-2) * species[:, None, :, :, None]).flatten(-2)  # (B, i, j, E * n)
     unit = vector / distance.unsqueeze(-1)
     found: list[Tensor] = []
@@ -78,6 +81,7 @@ def _tensor(unit: Tensor, order: int) -> Tensor:
 class LinearPotential(Potential):
     """Energies linear in ``features``, with weights for each element of the central atom; one head."""
 
+    species: Tensor  # (E,) atomic numbers
     weights: Tensor  # (E, P) eV
 
     def __init__(
@@ -90,14 +94,15 @@ class LinearPotential(Potential):
     ) -> None:
         super().__init__()
         self.levels, self.heads = levels, (head,)
-        self.elements, self.settings, self.atomic = elements, settings, atomic
+        self.settings, self.atomic = settings, atomic
+        self.register_buffer("species", torch.tensor(elements), persistent=False)
         channels = len(elements) * settings.n_radial
         width = channels + (settings.l_max + 1) * channels * (channels + 1) // 2
         self.register_buffer("weights", torch.zeros(len(elements), width, dtype=torch.float64))
 
     def forward(self, block: Block, auxiliary: bool = False) -> Energies:
-        species = (block.numbers.unsqueeze(-1) == torch.tensor(self.elements, device=block.numbers.device)).double()
-        each = ((species @ self.weights) * features(block, self.elements, self.settings)).sum(-1)  # (B, N)
+        species = (block.numbers.unsqueeze(-1) == self.species).double()
+        each = ((species @ self.weights) * features(block, self.species, self.settings)).sum(-1)  # (B, N)
         column = self.levels.index(self.heads[0])
         energies = self.atomic(block.numbers)
         energies[:, column] += each.sum(1)
@@ -124,13 +129,13 @@ class LinearPotential(Potential):
         self.weights.copy_(found.weights.reshape(self.weights.shape))
         table = self.atomic.table[:, self.levels.index(self.heads[0])]
         table.zero_()
-        table[list(self.elements)] = found.offsets - (self.weights * mean).sum(1)
+        table[self.species] = found.offsets - (self.weights * mean).sum(1)
         return found
 
     def _sums(self, block: Block) -> tuple[Tensor, Tensor]:
         """Features summed over the atoms of each element, (B, E, P), and how many atoms these are, (B, E)."""
-        species = (block.numbers.unsqueeze(-1) == torch.tensor(self.elements, device=block.numbers.device)).double()
-        return species.transpose(1, 2) @ features(block, self.elements, self.settings), species.sum(1)
+        species = (block.numbers.unsqueeze(-1) == self.species).double()
+        return species.transpose(1, 2) @ features(block, self.species, self.settings), species.sum(1)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from mfbench import arms, experiment, provenance, results, units
 from mfbench.errors import UserError, unknown
-from mfbench.experiment import Experiment, Prepared, build, prepare, structures_used
+from mfbench.experiment import Experiment, Prepared, as_predictions, build, prepare, structures_used
 from mfbench.labels import Labels
 from mfbench.plots import EXTERNAL
 from mfbench.potential import fit_atomic_energies
-from mfbench.predictions import Predictions, sample_rows
+from mfbench.predictions import Predictions
 from mfbench.splits import Indices
 from mfbench.structures import SYMBOLS, BoolArray, Structures, save_arrays
 from mfbench.training import Stage
@@ -607,24 +607,5 @@ def _predictions(
             force_mask[:, column] = False
         else:
             forces[:, column] = np.concatenate(vectors) * factor
-    shown = sample_rows(len(part), seed)
-    return Predictions(
-        levels=levels,
-        heads=levels,
-        molecules=part.molecules,
-        structure=indices,
-        geometry=part.geometry,
-        molecule=part.molecule,
-        temperature=part.temperature,
-        unseen=np.isin(indices, prepared.split.unseen),
-        offsets=part.offsets,
-        numbers=part.numbers,
-        energy_reference=part.energies[:, columns],
-        energy_predicted=energies,
-        force_reference=part.forces[columns].swapaxes(0, 1),
-        force_predicted=forces,
-        energy_mask=energy_mask,
-        force_mask=force_mask,
-        shown=shown,
-        positions=part[shown].positions.astype(np.float64),
-    )
+    judged = as_predictions(prepared, levels, energies, forces, seed)
+    return replace(judged, energy_mask=energy_mask, force_mask=force_mask)

@@ -15,6 +15,7 @@ import pandas as pd
 import safetensors.torch
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator
 
 from mfbench import arms, backbones, provenance, results
@@ -386,7 +387,7 @@ def run(
         checkpoint = folder / f"checkpoint-{number}.safetensors"
         lock: AbstractContextManager[Any] = nullcontext()
         if stage.shared:
-            name = stage_name(stage, prepared.training, settings.seed, where.type, threads)
+            name = stage_name(stage, prepared.training, settings, where.type, threads)
             checkpoint = runs / results.STAGES / f"{name}.safetensors"
             checkpoint.parent.mkdir(exist_ok=True)
             lock = FileLock(f"{checkpoint}.lock", mode=0o666)  # a second process waits and then has it
@@ -433,10 +434,12 @@ def run(
     return folder
 
 
-def stage_name(stage: Stage, structures: Structures, seed: int, device: str, threads: int) -> str:
+def stage_name(stage: Stage, structures: Structures, settings: Experiment, device: str, threads: int) -> str:
     """A name that is the same for every experiment in which a shared stage gives the same weights: a hash of all that
-    decides them, labels and initial weights included."""
-    digest = hashlib.sha256(json.dumps([results.FORMAT_VERSION, seed + stage.seed, device, threads]).encode())
+    decides them, network, labels and initial weights included."""
+    # Not all of a network's settings show in its weights: the cutoff does not.
+    network = [settings.backbone, settings.network, settings.dtype]
+    digest = hashlib.sha256(json.dumps([results.FORMAT_VERSION, settings.seed, device, threads, network]).encode())
     digest.update(stage.optimisation.model_dump_json().encode())
     for source in (*stage.train, *stage.validation):
         digest.update(json.dumps([[asdict(term) for term in source.terms], len(source.indices)]).encode())
@@ -527,8 +530,23 @@ def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, se
         inside = np.arange(positions.shape[1]) < counts[:, None]
         for name, values in by_head.items():
             predicted_forces[structures.level_index(name), part.atoms_of(rows)] = values[inside]
-    reference = [structures.level_index(name) for name in levels]
     source = [structures.level_index(name) for name in heads]
+    return as_predictions(prepared, heads, energies[:, source], predicted_forces[source].swapaxes(0, 1), seed)
+
+
+def as_predictions(
+    prepared: Prepared, heads: tuple[str, ...], energies: NDArray[np.float64], forces: NDArray[np.float32], seed: int
+) -> Predictions:
+    """Predictions of the test and unseen parts, in this order, beside all the reference labels that there are.
+
+    Args:
+        heads: the level whose head predicted each of the experiment's L levels.
+        energies: (T, L) eV; forces: (A, L, 3) eV/Angstrom.
+        seed: which structures' positions are kept.
+    """
+    indices = np.concatenate([prepared.split.test, prepared.split.unseen])
+    part, levels = prepared.structures[indices], prepared.levels
+    reference = [part.level_index(name) for name in levels]
     shown = sample_rows(len(part), seed)
     return Predictions(
         levels=levels,
@@ -542,9 +560,9 @@ def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, se
         offsets=part.offsets,
         numbers=part.numbers,
         energy_reference=part.energies[:, reference],
-        energy_predicted=energies[:, source],
+        energy_predicted=energies,
         force_reference=part.forces[reference].swapaxes(0, 1),
-        force_predicted=predicted_forces[source].swapaxes(0, 1),
+        force_predicted=forces,
         energy_mask=part.energy_mask[:, reference],
         force_mask=part.force_mask[:, reference],
         shown=shown,

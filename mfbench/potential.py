@@ -170,15 +170,14 @@ class EmbeddingPotential(Potential):
 
 @dataclass(frozen=True)
 class Share:
-    """What one part of a sum adds to a level: the energy of one of its heads, times a weight."""
+    """What one part of a sum adds to a level: the energy of one of its heads."""
 
     part: int
     head: str
-    weight: float = 1.0
 
 
 class Sum(Potential):
-    """Potentials that add. A level's energy is the weighted sum of what its parts predict at their heads.
+    """Potentials that add. A level's energy is the sum of what its parts predict at their heads.
 
     The part named last for a level belongs to that level alone: its atomic energies are the level's to shift.
     """
@@ -205,16 +204,16 @@ class Sum(Potential):
                 part, out = self.parts[share.part], outs[share.part]
                 assert isinstance(part, Potential)
                 at = part.levels.index(share.head)
-                column = column + share.weight * out.energies[:, at]
+                column = column + out.energies[:, at]
                 if out.auxiliary is not None:
-                    extra = extra + share.weight * out.auxiliary[:, at]
+                    extra = extra + out.auxiliary[:, at]
             columns.append(column)
             extras.append(extra)
         return Energies(torch.stack(columns, 1), torch.stack(extras, 1) if auxiliary else None)
 
     def shift(self, level: str, table: NDArray[np.float64]) -> None:
         last = self.shares[level][-1]
-        self.parts[last.part].shift(last.head, table / last.weight)  # type: ignore[operator]
+        self.parts[last.part].shift(last.head, table)  # type: ignore[operator]
 
 
 class Offset(Potential):

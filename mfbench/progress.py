@@ -21,10 +21,15 @@ def bar(place: str, settings: "Experiment") -> "Iterator[Progress]":
     """A progress bar over the steps of one experiment, with its current validation errors."""
     label = " ".join(part for part in (place, settings.case, settings.arm, f"n_high={settings.n_high}") if part)
     bars: list[tqdm] = []
+    stages: list[Stage] = []
 
     def show(state: "FitState", stage: "Stage") -> None:
-        if not bars:  # no bar for what fails before it trains
-            bars.append(_bar(desc=label, total=stage.optimisation.steps, unit="step"))
+        if not stages or stages[-1] is not stage:  # no bar for what fails before it trains; a new one for each stage
+            stages.append(stage)
+            for shown in bars:
+                shown.close()
+            which = f", {stage.name}" if stage.name else ""
+            bars[:] = [_bar(desc=f"{label}{which}", total=stage.optimisation.steps, unit="step")]
         errors = {
             f"{quantity[0].upper()}({level})": f"{value:.3g}"
             for key, value in state.history[-1].items()

@@ -37,7 +37,7 @@ class Optimisation(Record):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled (AdamW)
     balance: Literal["none", "uncertainty"] = "none"  # learned scales of the loss terms: see loss.total_loss
     validations: Annotated[int, Field(gt=0)] = 50  # how often the validation error is looked at
-    select_by: Literal["mae", "rmse", "last"] = "mae"  # last: the weights at the end, whatever the validation error
+    select_by: Literal["mae", "rmse"] = "mae"
     loss: LossWeights = LossWeights()
 
 
@@ -53,11 +53,11 @@ class Stage:
     train: tuple[Source, ...]
     validation: tuple[Source, ...]
     optimisation: Optimisation
+    name: str = ""  # for people, where an arm has several
     frozen: tuple[str, ...] = ()  # beginnings of the names of parameters that are not trained
     start: Callable[[DeviceStructures], None] | None = None  # done before: copy weights, fit atomic energies
     closed_form: bool = False  # what is done before fits a potential, without a gradient step
     shared: bool = False  # not this experiment's alone: others may start from what it leaves
-    seed: int = 0  # added to the experiment's: stages of a committee draw other batches
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name."""
@@ -148,7 +148,7 @@ def fit(
         rate = learning_rate(o, state)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        drawn = [draw(s, state.batch_size, seed + stage.seed, k, state.step) for k, s in enumerate(stage.train)]
+        drawn = [draw(s, state.batch_size, seed, k, state.step) for k, s in enumerate(stage.train)]
         sums = level_sums(potential, data.blocks(drawn), training=True, auxiliary=o.loss.hierarchicality > 0)
         optimiser.zero_grad()
         loss = total_loss(sums, o.loss, dict(zip(names, scales)))
@@ -212,7 +212,7 @@ def _errors(potential: Potential, sources: tuple[Source, ...], data: DeviceStruc
 def _record(state: FitState, stage: Stage, errors: dict[str, LevelSums], loss: float, rate: float) -> None:
     """Add a validation to the history and update what selection and plateau depend on."""
     row = {"step": float(state.step), "seconds": state.seconds, "loss": loss, "learning_rate": rate}
-    selected, by = 0.0, stage.optimisation.select_by
+    selected = 0.0
     for level, sums in errors.items():
         for name, part in (("energy", sums.energy), ("force", sums.force)):
             if part is not None and int(part.n):
@@ -220,10 +220,10 @@ def _record(state: FitState, stage: Stage, errors: dict[str, LevelSums], loss: f
                     float(part.mae()),
                     float(part.rmse()),
                 )
-                selected += row[f"{level} {name} {'mae' if by == 'last' else by}"]
+                selected += row[f"{level} {name} {stage.optimisation.select_by}"]
     row["selected"] = selected
     state.history.append(row)
-    if selected < state.best_error or by == "last" or not stage.validation:
+    if selected < state.best_error or not stage.validation:
         state.best_error, state.best_step, state.plateau_wait = selected, state.step, 0
     else:
         state.plateau_wait += 1

@@ -49,6 +49,17 @@ def test_a_fraction_of_the_high_level_structures_has_forces(arm: str) -> None:
     assert found[0.25] < found[0.5] < found[1.0]
 
 
+def test_few_forces_need_not_reach_the_validation_part() -> None:
+    settings = of("MF", n_high=25, labels={"high_forces": 0.05})  # 1 of 20, and none of the 5 that validate
+    assert Term("wb97x/def2-tzvpp", forces=True) in terms(settings)
+
+
+def test_mf_plus_takes_no_low_level_energy_that_is_left_out() -> None:
+    settings = of("MF+", n_high=50, labels={"low_energies": False})
+    assert {term.minus for term in terms(settings)} == {None}
+    assert "wb97x/6-31g*" in {term.minus for term in terms(of("MF+", n_high=50))}
+
+
 def test_arms_of_energies_alone_refuse_forces() -> None:
     with pytest.raises(UserError, match="SF-E never trains on high-level forces"):
         of("SF-E", labels={"high_forces": 0.5})
@@ -150,3 +161,5 @@ def test_a_shared_stage_is_trained_once(runs: Path) -> None:
     assert np.array_equal(one["value"], other["value"], equal_nan=True)
     run(of("MF+", n_high=50, labels={"noise": {"low force": 0.1}}), runs, progress=watch)
     assert trained.count("shared") == 7  # other labels: another stage
+    run(of("MF+", n_high=50, network={"cutoff": 4.5}), runs, progress=watch)
+    assert trained.count("shared") == 9  # another network, though its weights look alike
