@@ -461,12 +461,15 @@ def stage_name(stage: Stage, structures: Structures, settings: Experiment, devic
 
 
 def structures_used(level: str, stages: list[Stage], validated: bool = False) -> int:
-    """Structures that are trained on (or ``validated``, too) with labels of a level."""
+    """Structures that are trained on (or ``validated``, too) with labels of a level.
+
+    Where a high-level energy is compared with a low-level one, it is the high level that is trained.
+    """
     used = [
         source.indices
         for stage in stages
         for source in (*stage.train, *(stage.validation if validated else ()))
-        if level in {name for term in source.terms for name in (term.level, term.minus)}
+        if level in {term.level for term in source.terms}
     ]
     return len(np.unique(np.concatenate(used))) if used else 0
 

@@ -45,7 +45,7 @@ class ArmStyle:
 # In the order of legends and tables: from no high-level label to all of them.
 ARMS: dict[str, ArmStyle] = {
     "SF-low": ArmStyle("#767676", "circle", "low-level energies and forces"),
-    "zero-shot": ArmStyle("#999933", "x", "SF-low, its atomic energies fitted to high-level energies"),
+    "zero-shot": ArmStyle("#999933", "square_pin", "SF-low, its atomic energies fitted to high-level energies"),
     "SF-E": ArmStyle("#D55E00", "circle", "high-level energies"),
     "transfer": ArmStyle("#E69F00", "inverted_triangle", "low level first, then high-level energies"),
     "delta": ArmStyle("#CC79A7", "hex", "low level, and its difference to high-level energies"),
@@ -55,6 +55,7 @@ ARMS: dict[str, ArmStyle] = {
     "SF-EF": ArmStyle("#009E73", "triangle", "high-level energies and forces"),
     "oracle": ArmStyle("#882255", "circle", "as many high-level energies and forces as the low level has"),
 }
+_MARKER_SIZES = {"star": 20, "square_pin": 15}  # thin shapes look smaller than they are
 HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
@@ -496,7 +497,7 @@ def _arm_elements(
         backend="bokeh",
         color=style.color,
         marker=style.marker,
-        size=12,
+        size=_MARKER_SIZES.get(style.marker, 12),
         line_color="white",
         tools=["hover"],
         hover_tooltips=hover,

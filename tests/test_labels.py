@@ -156,7 +156,9 @@ def test_a_shared_stage_is_trained_once(runs: Path) -> None:
     assert trained.count("shared") == 5
     alone = run(of("MF+", n_high=150), runs / "alone")
     for folder in (first, again):
-        assert set(results.read_metrics(folder / results.METRICS_FILE)["steps_shared"]) == {4}
+        table = results.read_metrics(folder / results.METRICS_FILE)
+        assert set(table["steps_shared"]) == {4}
+        assert set(table["n_low"]) == {490}  # the low-level set is the same at every size
     one, other = (results.read_metrics(folder / results.METRICS_FILE) for folder in (again, alone))
     assert np.array_equal(one["value"], other["value"], equal_nan=True)
     run(of("MF+", n_high=50, labels={"noise": {"low force": 0.1}}), runs, progress=watch)
