@@ -313,7 +313,7 @@ def test_a_case_of_ones_own(tmp_path: Path) -> None:
     ("path", "value", "message"),
     [
         (("high",), "ccsd/cc-pvd", "unknown level of theory 'ccsd/cc-pvd'"),
-        (("data", "mini", "overlap"), "some", "data.mini.overlap: Input should be 'nested' or 'disjoint'"),
+        (("data", "mini", "overlap"), "some", "data.mini.overlap: Input should be 'nested', 'partly' or 'disjoint'"),
         (("data", "mini", "test"), 0, "data.mini.test: Input should be greater than 0"),
         (
             ("data", "mini", "validation"),
@@ -342,5 +342,5 @@ def test_a_case_is_named_as_its_file(tmp_path: Path) -> None:
 
 
 def test_unknown_case() -> None:
-    with pytest.raises(UserError, match=r"unknown case 'rmd17': expected one of ani1ccx, ani1x-tz, rmd17-cc"):
+    with pytest.raises(UserError, match=r"unknown case 'rmd17': expected one of ani1ccx, ani1x-tz, ladder, rmd17-cc"):
         case("rmd17")
