@@ -47,7 +47,7 @@ class Overview(pn.viewable.Viewer):
     part: Any = param.Selector(default="test", objects=PART_CHOICES, label="Judged on")
     metric: Any = param.Selector(
         default="mae",
-        objects={plots.METRIC_LABELS[m]: m for m in results.METRICS},
+        objects=plots.metric_labels(results.METRICS),
         label="Metric of the curves",
     )
     energy: Any = param.Selector(
@@ -77,10 +77,11 @@ class Overview(pn.viewable.Viewer):
         except (UserError, OSError) as error:
             problem = str(error)
         self._offer("case", [ALL, *plots.cases(table)])
+        self._offer("metric", plots.metric_labels(results.metrics_of(table)))
         self._offer("settings", {" · ".join(s): s for s in plots.settings_of(table)})
         self.param.update(table=table, problem=problem)
 
-    def _offer(self, name: str, choices: list[str] | Mapping[str, tuple[str, ...]]) -> None:
+    def _offer(self, name: str, choices: list[str] | Mapping[str, str | tuple[str, ...]]) -> None:
         values = list(choices.values()) if isinstance(choices, Mapping) else choices
         self.param[name].objects = choices
         if getattr(self, name) not in values:
@@ -89,6 +90,10 @@ class Overview(pn.viewable.Viewer):
     def chosen_table(self) -> pd.DataFrame:
         """The rows of the chosen data, backbone and preset."""
         return plots.with_settings(self.table, self.settings) if self.settings else self.table
+
+    def measured(self) -> str:
+        """The metric of gaps and ratios: the one that is chosen, or the MAE where that is no error of mfbench's."""
+        return self.metric if self.metric in results.METRICS else "mae"
 
     def chosen_cases(self) -> list[str]:
         """The chosen case, or all."""
@@ -105,8 +110,8 @@ class Overview(pn.viewable.Viewer):
     def tables(self, case: str) -> str:
         """The errors and the gap closed of a case, as HTML."""
         rows = self.chosen_table()
-        gaps = report.gap_table(rows, case, self.part, self.system, self.metric)
-        gap = report.gaps_html([(case, gaps)], self.system, self.metric)
+        gaps = report.gap_table(rows, case, self.part, self.system, self.measured())
+        gap = report.gaps_html([(case, gaps)], self.system, self.measured())
         return report.errors_html(rows, case, self.part, self.system) + gap
 
     def status(self) -> str:
@@ -149,7 +154,7 @@ class Overview(pn.viewable.Viewer):
         if self.table.empty:
             return pn.Column(pn.pane.Markdown(self.help(), styles=HELP_STYLE, stylesheets=[CODE_STYLE], max_width=760))
         rows, cases = self.chosen_table(), self.chosen_cases()
-        cards = "".join(report.card_html(rows, case, self.part, self.metric) for case in cases)
+        cards = "".join(report.card_html(rows, case, self.part, self.measured()) for case in cases)
         views: list[pn.viewable.Viewable] = [
             _html(f'<p class="soft">{escape(self.status())}</p><div class="cards">{cards}</div>')
         ]

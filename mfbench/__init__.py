@@ -1,7 +1,8 @@
 """mfbench: a benchmark suite for multi-fidelity learning of interatomic potentials.
 
 Importing the package imports nothing else: each module is imported by who needs it, so that showing
-results never loads torch. ``mfbench.load`` (of ``mfbench.models``) is imported where it is first used.
+results never loads torch. ``mfbench.load`` (of ``mfbench.models``) and ``mfbench.experiment.register`` are imported
+where they are first used.
 """
 
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mfbench.experiment import register as register
     from mfbench.models import load as load
 else:
 
@@ -17,4 +19,8 @@ else:
             from mfbench.models import load
 
             return load
+        if name == "register":
+            from mfbench.experiment import register
+
+            return register
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,13 +6,13 @@ Every arm gets the same budget of gradient steps: those of its stages add up to 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 import torch
 from pydantic import Field
 
+from mfbench import extensions
 from mfbench.backbones import Network
 from mfbench.backbones.base import Backbone
 from mfbench.batch import DeviceStructures, Source, Term
@@ -94,6 +94,9 @@ class Arm(ABC):
     takes_high_forces: ClassVar[bool] = True  # whether that fraction may be set
     trains_on_validation: ClassVar[bool] = False  # its high-level validation structures are trained on, too
     options: ClassVar[type[Record]] = Record
+    version: ClassVar[str] = (
+        ""  # of an arm of one's own: changed with what it does, so that old runs are not taken for new
+    )
 
     @abstractmethod
     def build(self, problem: Problem, network: Network, options: Any) -> tuple[Potential, list[Stage]]:
@@ -544,15 +547,27 @@ ARMS: tuple[Arm, ...] = (
 
 
 def arm_names() -> tuple[str, ...]:
-    """Names of the arms that exist, those of installed packages included."""
-    return (*(a.name for a in ARMS), *(point.name for point in entry_points(group="mfbench.arms")))
+    """Names of the arms that exist, one's own and those of installed packages included."""
+    return (*(a.name for a in ARMS), *extensions.names("arms"))
 
 
-def arm(name: str) -> Arm:
-    """The arm called ``name``: one of ``ARMS``, or an entry point of the group ``mfbench.arms``."""
+def arm(given: str | Arm) -> Arm:
+    """The arm called so: one of ``ARMS``, or one that was added (see ``extensions``); an object is added.
+
+    Raises:
+        UserError: no arm is called so.
+    """
+    if isinstance(given, Arm):
+        if type(given) not in map(type, ARMS):
+            extensions.add("arms", given.name, given, tuple(one.name for one in ARMS))
+        return given
     for known in ARMS:
-        if known.name == name:
+        if known.name == given:
             return known
-    for point in entry_points(group="mfbench.arms", name=name):
-        return point.load()()
-    raise unknown("arm", name, arm_names())
+    found = extensions.find("arms", given)
+    if found is None:
+        raise unknown("arm", given, arm_names(), ", or one of your own (see the README)")
+    found = found() if isinstance(found, type) else found
+    if not isinstance(found, Arm) or found.name != given:
+        raise extensions.wrong("arms", given, "an Arm of that name", found)
+    return found

@@ -1,24 +1,30 @@
 """Test cases: two levels of theory, the data that hold them, and how those data are split. Data, not code."""
 
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from mfbench import resources
+from mfbench import extensions, resources
 from mfbench.errors import UserError, unknown
-from mfbench.manifest import LabelKind, LevelName, Record, manifest, read_yaml
+from mfbench.manifest import Dataset, LabelKind, LevelName, Manifest, Record, manifest, read_yaml
 from mfbench.store import Subset
 
 Overlap = Literal["nested", "partly", "disjoint"]
+
+
+def _named(given: Any) -> Any:
+    """A dataset that is given as an object, by its name."""
+    return manifest(given).name if isinstance(given, Dataset | Manifest) else given
 
 
 class CaseData(Record):
     """One variant of a case's data and the rules of its split (see ``splits``)."""
 
     title: str = ""
-    datasets: tuple[str, ...] = Field(min_length=1, description="manifests: names, or paths beside the case's file")
+    datasets: tuple[Annotated[str, BeforeValidator(_named)], ...] = Field(
+        min_length=1, description="names, or paths of manifests beside the case's file; in Python also objects"
+    )
     subsets: dict[str, Subset] = Field(
         default_factory=dict, description="by dataset: what of it is used; by default all"
     )
@@ -102,24 +108,41 @@ class Case(Record):
 
 
 def case_names() -> tuple[str, ...]:
-    """Names of the cases that exist: shipped ones and those of installed packages (entry points)."""
-    shipped = [path.stem for path in sorted(resources.cases().glob("*.yaml"))]
-    return (*shipped, *(point.name for point in entry_points(group="mfbench.cases")))
+    """Names of the cases that exist: shipped ones, one's own and those of installed packages."""
+    return (*_shipped(), *extensions.names("cases"))
 
 
-def case(name: str | Path) -> Case:
-    """The case called ``name``: shipped, a YAML file of one's own, or an entry point ``mfbench.cases``.
+def _shipped() -> tuple[str, ...]:
+    return tuple(path.stem for path in sorted(resources.cases().glob("*.yaml")))
+
+
+def case(given: str | Path | Case) -> Case:
+    """The case called so: shipped, a YAML file, or one that was added (see ``extensions``); an object is added.
 
     Raises:
-        UserError: there is no such case, or its file does not follow the schema.
+        UserError: there is no such case, or it does not follow the schema.
     """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = resources.cases() / f"{name}.yaml"
-        if not path.is_file():
-            for point in entry_points(group="mfbench.cases", name=str(name)):
-                return Case.model_validate(point.load())
-            raise unknown("case", str(name), case_names())
+    if isinstance(given, Case):
+        if given.name in _shipped() and given == case(given.name):
+            return given
+        extensions.add("cases", given.name, given, _shipped())
+        return given
+    name, path = str(given), Path(given)
+    if path.suffix in (".yaml", ".yml"):
+        return _read(path)
+    if name in _shipped():
+        return _read(resources.cases() / f"{name}.yaml")
+    found = extensions.find("cases", name)
+    if found is None:
+        raise unknown("case", name, case_names(), ", or a YAML file of your own")
+    if isinstance(found, Path):
+        found = _read(found)
+    if not isinstance(found, Case) or found.name != name:
+        raise extensions.wrong("cases", name, "a Case of that name, or the Path of its YAML file", found)
+    return found
+
+
+def _read(path: Path) -> Case:
     found = read_yaml(path, Case)
     if found.name != path.stem:
         raise UserError(f"{path}: expected name: {path.stem}, got {found.name}: file and case share a name")

@@ -302,7 +302,7 @@ def _run(options: argparse.Namespace) -> None:
     from mfbench.experiment import experiment, forecast, request, run
     from mfbench.progress import bar
     from mfbench.report import run_text
-    from mfbench.results import METRICS_FILE, UNIT_SYSTEMS, is_finished, read_metrics
+    from mfbench.results import UNIT_SYSTEMS, is_finished, read_run
 
     _check_choice("unit system", options.unit, UNIT_SYSTEMS)
     settings = experiment(
@@ -328,7 +328,7 @@ def _run(options: argparse.Namespace) -> None:
         print(f"Training: {forecast(settings, device, options.data_folder)}")
     with bar("", settings) as progress:
         folder = run(settings, options.runs, device, options.data_folder, progress)
-    print(run_text(read_metrics(folder / METRICS_FILE), options.unit))
+    print(run_text(read_run(folder), options.unit))
     print(f"Run folder: {folder}")
 
 
@@ -369,7 +369,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from mfbench.exchange import evaluate
     from mfbench.experiment import experiment
     from mfbench.report import run_text
-    from mfbench.results import METRICS_FILE, UNIT_SYSTEMS, read_metrics
+    from mfbench.results import UNIT_SYSTEMS, read_run
 
     _check_choice("unit system", options.unit_shown, UNIT_SYSTEMS)
     settings = experiment(options.case, options.arm, data=options.data, n_high=options.n_high, **_choice(options))
@@ -390,7 +390,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         unit=options.unit,
         data_folder=options.data_folder,
     )
-    print(run_text(read_metrics(folder / METRICS_FILE), options.unit_shown))
+    print(run_text(read_run(folder), options.unit_shown))
     print(f"Run folder: {folder}")
 
 

@@ -14,8 +14,10 @@ from mfbench.manifest import (
     as_record,
     manifest,
     manifest_names,
+    own_dataset,
     read_mapping,
     sha256,
+    shipped_folder,
     write_yaml,
 )
 from mfbench.progress import counts, transfers
@@ -49,7 +51,7 @@ def confirm(question: str, yes: bool) -> None:
 def state(declared: Manifest) -> str:
     """Where a dataset stands on this machine, in a word or two."""
     if declared.shipped:
-        return "ships with mfbench"
+        return "ships with mfbench" if own_dataset(declared.name) is None else "ships with its package"
     if datasets.find_converted(declared):
         return "ready"
     here = [file for file in declared.files if cache.find(declared.name, file.name)]
@@ -116,7 +118,7 @@ def info(name: str) -> str:
                 check = f", md5 {member.md5}" if member.md5 else ""
                 lines.append(f"      holds {member.path}: {_number(member.n_structures)} structures{check}")
         lines += [f"      from {url}" for url in file.urls]
-        where = resources.mini_data() / file.name if declared.shipped else cache.find(declared.name, file.name)
+        where = shipped_folder(declared) / file.name if declared.shipped else cache.find(declared.name, file.name)
         lines += [f"      at {where}"] if where else []
     if converted := datasets.find_converted(declared):
         lines.append(f"    converted: {converted} ({size(converted.stat().st_size)})")
@@ -138,7 +140,7 @@ def where(name: str | None) -> str:
         return "\n".join([*(f"{site} (read)" for site in sites), f"{last} (read and written)"])
     declared = manifest(name)
     if declared.shipped:
-        return "\n".join(str(resources.mini_data() / file.name) for file in declared.files)
+        return "\n".join(str(shipped_folder(declared) / file.name) for file in declared.files)
     names = [*(file.name for file in declared.files), cache.converted_name(name)]
     found = [str(path) for one in names if (path := cache.find(name, one))]
     return "\n".join(found) or f"{name} is not here; it would go to {cache.folder_of(name)}"
@@ -152,7 +154,7 @@ def pull(name: str, yes: bool = False, offline: bool = False, say: Say = print) 
     """
     declared = manifest(name)
     if declared.shipped:
-        say(f"{name} ships with mfbench: nothing to pull")
+        say(f"{name} {state(declared)}: nothing to pull")
         return
     if datasets.find_converted(declared):
         say(f"{name} is ready")
@@ -217,7 +219,7 @@ def remove(name: str, raw_only: bool = False, yes: bool = False) -> str:
     """Remove a dataset's files from the folder that is written to."""
     declared = manifest(name)
     if declared.shipped:
-        raise UserError(f"{name} ships with mfbench and stays")
+        raise UserError(f"{name} {state(declared)} and stays")
     folder = cache.folder_of(name)
     if not folder.is_dir():
         raise UserError(f"{name} is not in {cache.writable()}: nothing to remove")
@@ -256,8 +258,8 @@ def import_files(paths: list[Path], description: Path) -> tuple[str, list[checks
     content["files"] = [{"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths]
     content.setdefault("name", description.stem)
     declared = as_record(content, Manifest, description)
-    if (resources.manifests() / f"{declared.name}.yaml").is_file() or declared.shipped:
-        raise UserError(f"{description}: the name {declared.name!r} is taken by a dataset of mfbench: choose another")
+    if (resources.manifests() / f"{declared.name}.yaml").is_file() or own_dataset(declared.name) or declared.shipped:
+        raise UserError(f"{description}: the name {declared.name!r} is taken by another dataset: choose another")
     folder = cache.folder_of(declared.name)
     trial = folder / f".{declared.name}.trial.h5"  # an earlier import stays until this one is known to be sound
     try:

@@ -90,7 +90,7 @@ def demo(
                 folder = run(settings, runs, device, data_folder, progress)
         except LabelsMissing as error:
             folder = record_absent(settings, runs, str(error), data_folder)
-        rows = results.read_metrics(folder / results.METRICS_FILE)
+        rows = results.read_run(folder)
         table = results.conform(pd.concat([table, rows]) if len(table) else rows)
         say(f"{place} {headline(rows, system)}")
         origins += [file for file in [folder / results.PROVENANCE_FILE] if file.is_file()]
@@ -104,7 +104,7 @@ def headline(rows: pd.DataFrame, system: str = "kcal/mol") -> str:
     first = rows.iloc[0]
     name = f"{first['case']:9s} {first['arm']:6s} n_high={first['n_high']:<4d}"
     chosen = (rows["role"] == "high") & (rows["part"] == "test") & (rows["metric"] == "mae")
-    shown = results.shown(rows[chosen], system)
+    shown = results.shown(results.errors(rows[chosen]), system)
     values = shown.set_index("quantity")
     if not shown["n"].any():
         return f"{name} n = 0: {first['remark']}"

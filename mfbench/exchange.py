@@ -19,7 +19,7 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mfbench import arms, experiment, provenance, results, units
+from mfbench import arms, evaluation, provenance, results, units
 from mfbench.errors import UserError, unknown
 from mfbench.experiment import Experiment, Prepared, as_predictions, build, prepare, structures_used
 from mfbench.labels import Labels
@@ -427,7 +427,7 @@ def evaluate(
     predictions = _predictions(frames, prepared, indices, energy_keys, forces_keys, units.internal(unit), settings.seed)
     missing = {level for level in prepared.levels if level not in energy_keys}
     _, stages = build(settings, prepared)
-    table = experiment.evaluate(predictions)
+    table = evaluation.evaluate(predictions)
     absent = (table["n"] == 0) & _not_predicted(table, missing, predictions, prepared)
     table.loc[absent, "remark"] = NOT_PREDICTED
     split = split_hash(prepared)
@@ -436,7 +436,8 @@ def evaluate(
     n_low = structures_used(prepared.low, stages)
     n_high = settings.n_high or structures_used(prepared.high, stages, validated=True)
     folder = runs / f"{settings.case}-{settings.data}-{slug}-{EXTERNAL}-n{n_high}-s{settings.seed}-{digest}"
-    (folder / results.METRICS_FILE).unlink(missing_ok=True)  # until all of the new is there, there is nothing
+    for old in (folder, folder / results.EXTRA):  # until all of the new is there, there is nothing
+        (old / results.METRICS_FILE).unlink(missing_ok=True)
     own = {"arm": name, "backbone": EXTERNAL, "preset": EXTERNAL}
     recipe = {"network", "optimisation", "arm_options", "epochs", "dtype", "threads", "pooled"}
     chosen = settings.model_dump(mode="json", exclude=recipe)
@@ -472,6 +473,7 @@ def evaluate(
         device="",
     )
     results.write_metrics(folder, table)
+    evaluation.measure(folder)
     return folder
 
 

@@ -18,15 +18,15 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator
 
-from mfbench import arms, backbones, provenance, results
+from mfbench import arms, backbones, extensions, metrics, provenance, results
 from mfbench.batch import DeviceStructures, Source
 from mfbench.cases import Case, CaseData, Overlap, case
 from mfbench.datasets import DataRequest
 from mfbench.errors import LabelsMissing, UserError
+from mfbench.evaluation import evaluate, measure, roles
 from mfbench.labels import Labels, with_labels
 from mfbench.levels import level as level_of
-from mfbench.manifest import LevelName, Record, identity, manifest
-from mfbench.metrics import ErrorSums, centred
+from mfbench.manifest import Dataset, LevelName, Manifest, Record, identity, manifest
 from mfbench.potential import Potential, forces
 from mfbench.predictions import Predictions, sample_rows
 from mfbench.presets import preset
@@ -120,12 +120,15 @@ class Experiment(Record):
         rules, levels = self.rules, self.levels
         declared = [manifest(name) for name in rules.datasets]
         apart = {"network", "preset", "case_file", "arm_options"}
-        options = arms.arm(self.arm).options.model_validate(self.arm_options).model_dump(exclude_defaults=True)
+        arm = arms.arm(self.arm)
+        options = arm.options.model_validate(self.arm_options).model_dump(exclude_defaults=True)
+        versions = {name: one for name, one in (("arm", arm.version), ("backbone", kind.version)) if one}
         return {
             "format": results.FORMAT_VERSION,
             "settings": self.model_dump(mode="json", exclude_defaults=True, exclude=apart),
             "network": kind.settings.model_validate(self.network).model_dump(exclude_defaults=True),
             **({"arm_options": options} if options else {}),
+            **({"versions": versions} if versions else {}),
             "levels": levels,
             "split": {
                 **rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes", "title", "further"}),
@@ -140,6 +143,17 @@ class Experiment(Record):
             ],
         }
 
+    def added(self) -> dict[str, str]:
+        """What people and other packages added to it, and where each comes from."""
+        kinds: tuple[tuple[extensions.Kind, tuple[str, ...]], ...] = (
+            ("arms", (self.arm,)),
+            ("backbones", (self.backbone,)),
+            ("cases", (self.case,)),
+            ("datasets", self.rules.datasets),
+        )
+        found = {f"{kind}: {name}": extensions.origin(kind, name) for kind, names in kinds for name in names}
+        return {name: origin for name, origin in found.items() if origin is not None}
+
     @property
     def name(self) -> str:
         """Name of the run folder: readable, and distinct for whatever decides the numbers."""
@@ -149,11 +163,11 @@ class Experiment(Record):
 
 
 def experiment(
-    case_name: str,
-    arm_name: str,
+    case_name: str | Case,
+    arm_name: str | arms.Arm,
     *,
     data: str | None = None,
-    backbone_name: str | None = None,
+    backbone_name: str | backbones.BackboneKind | None = None,
     preset_name: str | None = None,
     n_high: int | None = None,
     network: dict[str, Any] | None = None,
@@ -164,7 +178,9 @@ def experiment(
     """An experiment, resolved: preset first, then what is given.
 
     Args:
-        data, backbone_name, preset_name: by default those of ``Experiment``.
+        case_name, arm_name, backbone_name: names, a case also by its YAML file; or objects of one's own, which are
+            known by their names from then on (see ``extensions``).
+        data, preset_name: by default those of ``Experiment``, as the backbone.
         n_high: high-level structures, validation included; by default the smallest of the case's sizes. Arms
             that do not use the high level have 0, arms that do not use the low level have no ``n_low``.
         network, optimisation, arm_options: settings that differ from the preset's.
@@ -176,19 +192,19 @@ def experiment(
     data = data or Experiment.model_fields["data"].default
     backbone_name = backbone_name or Experiment.model_fields["backbone"].default
     preset_name = preset_name or Experiment.model_fields["preset"].default
-    chosen, declared = arms.arm(arm_name), case(case_name)
+    chosen, declared, kind = arms.arm(arm_name), case(case_name), backbones.backbone(backbone_name)
     data = declared.variant_name(data)
     rules = declared.variant(data)
     if chosen.uses_high and n_high == 0:
         raise UserError(f"n_high: expected at least 10 structures for arm {chosen.name}, got 0")
     start = preset(preset_name)
     optimisation_settings = {**start.optimisation, **(optimisation or {})}
-    rates = start.learning_rates.get(backbone_name, {})
-    if arm_name in rates:
-        optimisation_settings.setdefault("learning_rate", rates[arm_name])
+    rates = start.learning_rates.get(kind.name, {})
+    if chosen.name in rates:
+        optimisation_settings.setdefault("learning_rate", rates[chosen.name])
     if optimisation_settings.get("steps") == 0:
         raise UserError("steps: expected a number greater than 0, got 0")
-    own_options = {**start.arm_options.get(backbone_name, {}).get(arm_name, {}), **(arm_options or {})}
+    own_options = {**start.arm_options.get(kind.name, {}).get(chosen.name, {}), **(arm_options or {})}
     settings.setdefault("further", rules.further)
     bottom, top = level_of(declared.low), level_of(declared.high_of(data))
     if outside := [name for name in settings["further"] if not bottom < level_of(name) < top]:
@@ -206,15 +222,17 @@ def experiment(
     try:
         return Experiment(
             case=declared.name,
-            case_file=str(Path(case_name).resolve()) if declared.name != case_name else None,
+            case_file=None
+            if isinstance(case_name, Case) or declared.name == case_name
+            else str(Path(case_name).resolve()),
             arm=chosen.name,
             data=data,
-            backbone=backbones.backbone(backbone_name).name,
+            backbone=kind.name,
             preset=start.name,
             n_high=(rules.sizes[0] if n_high is None else n_high) if chosen.uses_high else 0,
             pooled=start.pooled and chosen.uses_low and chosen.uses_high,
             epochs=None if "steps" in (optimisation or {}) else start.epochs,
-            network={**start.network.get(backbone_name, {}), **(network or {})},
+            network={**start.network.get(kind.name, {}), **(network or {})},
             optimisation=Optimisation.model_validate(optimisation_settings),
             arm_options=own_options,
             **settings,
@@ -223,6 +241,29 @@ def experiment(
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{where}: {first['msg']}; got {first['input']!r:.80}") from error
+
+
+def register(*things: arms.Arm | backbones.BackboneKind | Case | Dataset | Manifest | metrics.Metric) -> None:
+    """Make arms, backbones, cases, datasets and metrics of one's own known by their names in this process.
+
+    An installed package does the same for every process by entry points (see ``extensions``).
+
+    Raises:
+        UserError: mfbench itself uses the name; or it is none of these things.
+    """
+    for thing in things:
+        if isinstance(thing, arms.Arm):
+            arms.arm(thing)
+        elif isinstance(thing, backbones.BackboneKind):
+            backbones.backbone(thing)
+        elif isinstance(thing, Case):
+            case(thing)
+        elif isinstance(thing, Dataset | Manifest):
+            manifest(thing)
+        elif isinstance(thing, metrics.Metric):
+            metrics.metric(thing)
+        else:
+            raise UserError(f"register: expected an Arm, BackboneKind, Case, Dataset or Metric, got {thing!r:.80}")
 
 
 @dataclass(frozen=True)
@@ -369,6 +410,7 @@ def run(
         finished = results.read_metrics(folder / results.METRICS_FILE)
         if not finished["n"].any():
             raise LabelsMissing(str(finished["remark"].iloc[0]))
+        measure(folder)  # by metrics that came later
         return folder
     prepared = prepare(settings, data_folder)
     threads = provenance.use_threads(settings.threads)
@@ -416,6 +458,7 @@ def run(
             "began": began,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "deciding": settings.deciding(),
+            "added": settings.added(),
             "best_step": [s.best_step for s in states],
             "n_parameters": sum(p.numel() for p in potential.parameters()),
         },
@@ -431,6 +474,7 @@ def run(
     results.write_metrics(folder, table)
     for number in range(len(stages)):
         (folder / f"checkpoint-{number}.safetensors").unlink(missing_ok=True)
+    measure(folder)
     return folder
 
 
@@ -491,7 +535,7 @@ def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Pa
         prepared = prepare(settings, data_folder)
         parts = [part for part in results.PARTS if len(getattr(prepared.split, part))]
         rows = [
-            _row(level, role, level, part, quantity, metric, math.nan, 0, reason)
+            {"level": level, "role": role, "head": level, "part": part, "quantity": quantity, "metric": metric}
             for part in parts
             for level, role in zip(prepared.levels, roles(len(prepared.levels)))
             for quantity in results.QUANTITIES
@@ -499,6 +543,10 @@ def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Pa
         ]
         table = pd.DataFrame(rows).assign(
             **_identity(settings, 0, settings.n_high),
+            value=math.nan,
+            unit="",
+            n=0,
+            remark=reason,
             steps=0,
             steps_shared=0,
             seconds=0.0,
@@ -571,61 +619,6 @@ def as_predictions(
         shown=shown,
         positions=part[shown].positions.astype(np.float64),
     )
-
-
-def roles(count: int) -> tuple[str, ...]:
-    """What each of an experiment's levels is to it, from low to high."""
-    return ("low", *["further"] * (count - 2), "high")
-
-
-def evaluate(predictions: Predictions) -> pd.DataFrame:
-    """Rows of the results table (without the experiment's own columns) for each level and part."""
-    p = predictions
-    n_atoms = torch.as_tensor(np.diff(p.offsets))
-    owner = torch.repeat_interleave(torch.arange(len(n_atoms)), n_atoms)
-    rows = []
-    for column, (level, role) in enumerate(zip(p.levels, roles(len(p.levels)))):
-        head = p.heads[column]
-        energy = torch.as_tensor(p.energy_predicted[:, column] - p.energy_reference[:, column])
-        force = torch.as_tensor(p.force_predicted[:, column].astype(np.float64) - p.force_reference[:, column])
-        for part, chosen in (("test", ~p.unseen), ("unseen", p.unseen)):
-            if not chosen.any():
-                continue
-            labelled = torch.as_tensor(chosen & p.energy_mask[:, column])
-            # Another level's total energy is not comparable: its atoms have other reference energies.
-            comparable = labelled & (head == level)
-            with_forces = torch.as_tensor(chosen & p.force_mask[:, column])[owner][:, None]
-            relative = centred(energy, torch.as_tensor(p.molecule).long(), labelled)
-            foreign = "" if head == level else f"no head at this level: judged by its {head} head"
-            for quantity, error, mask, remark in (
-                ("energy", energy, comparable, foreign),
-                ("energy_per_atom", energy / n_atoms, comparable, foreign),
-                ("energy_relative", relative, labelled, ""),
-                ("force", force, with_forces, ""),
-            ):
-                sums = ErrorSums.of(error, mask)
-                n = int(sums.n)
-                if not n and not remark:
-                    remark = f"no {quantity.split('_')[0]} labels at this level in this part"
-                for metric, value in (("mae", sums.mae()), ("rmse", sums.rmse())):
-                    rows.append(_row(level, role, head, part, quantity, metric, float(value), n, "" if n else remark))
-    return pd.DataFrame(rows)
-
-
-def _row(
-    level: str, role: str, head: str, part: str, quantity: str, metric: str, value: float, n: int, remark: str
-) -> dict[str, Any]:
-    return {
-        "level": level,
-        "role": role,
-        "head": head,
-        "part": part,
-        "quantity": quantity,
-        "metric": metric,
-        "value": value,
-        "n": n,
-        "remark": remark,
-    }
 
 
 def _write_split(path: Path, prepared: Prepared) -> None:

@@ -5,13 +5,15 @@ A manifest is data (one YAML file in ``data_manifests/``): schema-checked, unkno
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from mfbench import cache, levels, resources, units
+from mfbench import cache, extensions, levels, resources, units
 from mfbench.errors import DataCorrupt, UserError, unknown
 
 
@@ -169,7 +171,7 @@ class Manifest(Record):
 
     name: Annotated[str, AfterValidator(_safe_name)]
     title: str
-    format: Literal["ani1x", "rmd17", "sgdml", "extxyz", "ase", "hdf5"]
+    format: Literal["ani1x", "rmd17", "sgdml", "extxyz", "ase", "hdf5", "own"]  # own: see Dataset.read
     license: str
     doi: str | None = Field(None, description="of the data themselves")
     citation: Citation
@@ -210,6 +212,26 @@ class Manifest(Record):
     def levels(self) -> tuple[str, ...]:
         """Names of the levels, from low to high."""
         return tuple(sorted((labels.level for labels in self.labels), key=levels.level))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of one's own (see ``extensions``): what it is, and what is not as usual with it."""
+
+    manifest: Manifest
+    folder: Path | None = None  # of its files, where they come with it (``shipped``); else they are downloaded
+    # Yields structures.Frames of a file, for a ``format: own``: (file, what it holds, manifest).
+    read: Callable[[Path, Content, Manifest], Iterator[Any]] | None = None
+
+    @classmethod
+    def beside(cls, file: Path, read: Callable[[Path, Content, Manifest], Iterator[Any]] | None = None) -> "Dataset":
+        """The dataset that a YAML manifest declares, its files beside that; raises UserError where it is not sound."""
+        return cls(read_yaml(file, Manifest), file.parent, read)
+
+    @property
+    def name(self) -> str:
+        """The manifest's."""
+        return self.manifest.name
 
 
 class _Dumper(yaml.SafeDumper):
@@ -274,22 +296,55 @@ def write_yaml(path: Path, record: Record) -> None:
 
 
 def manifest_names() -> tuple[str, ...]:
-    """Names of the datasets that are declared: shipped ones, then those that were imported."""
-    shipped = sorted(path.stem for path in resources.manifests().glob("*.yaml"))
+    """Names of the datasets that are declared: shipped ones, one's own and those of packages, then imported ones."""
     own = sorted(path.stem for root in cache.roots() for path in root.glob("*/*.yaml") if path.stem == path.parent.name)
-    return tuple(dict.fromkeys([*shipped, *own]))
+    return tuple(dict.fromkeys([*_shipped(), *extensions.names("datasets"), *own]))
 
 
-def manifest(name: str) -> Manifest:
-    """The manifest called ``name``: shipped, or imported; or one of one's own, by the path of its YAML file."""
-    if name.endswith((".yaml", ".yml")):
-        return read_yaml(Path(name), Manifest)
-    path: Path | None = resources.manifests() / f"{name}.yaml"
-    if path is None or not path.is_file():
-        path = cache.find(name, f"{name}.yaml") if PurePosixPath(name).name == name else None
-    if path is None:
-        raise unknown("dataset", name, manifest_names())
-    return read_yaml(path, Manifest)
+def _shipped() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in resources.manifests().glob("*.yaml")))
+
+
+def manifest(given: "str | Manifest | Dataset") -> Manifest:
+    """The manifest of the dataset called so: shipped, added (see ``extensions``), or imported; or a YAML file's.
+
+    An object is added.
+
+    Raises:
+        UserError: there is no such dataset, or its manifest does not follow the schema.
+    """
+    if isinstance(given, Manifest):
+        given = Dataset(given)
+    if isinstance(given, Dataset):
+        if given.name in _shipped() and given == Dataset(manifest(given.name)):
+            return given.manifest
+        extensions.add("datasets", given.name, given, _shipped())
+        return given.manifest
+    if given.endswith((".yaml", ".yml")):
+        return read_yaml(Path(given), Manifest)
+    if given in _shipped():
+        return read_yaml(resources.manifests() / f"{given}.yaml", Manifest)
+    if (own := own_dataset(given)) is not None:
+        return own.manifest
+    if PurePosixPath(given).name == given and (path := cache.find(given, f"{given}.yaml")):
+        return read_yaml(path, Manifest)
+    raise unknown("dataset", given, manifest_names())
+
+
+def own_dataset(name: str) -> Dataset | None:
+    """The dataset that was added by this name (see ``extensions``); raises UserError where it is no such thing."""
+    found = extensions.find("datasets", name)
+    if isinstance(found, Path):
+        found = Dataset.beside(found)
+    if found is not None and (not isinstance(found, Dataset) or found.name != name):
+        raise extensions.wrong("datasets", name, "a Dataset of that name, or the Path of its YAML file", found)
+    return found
+
+
+def shipped_folder(declared: Manifest) -> Path:
+    """Where the files of a dataset are that come with mfbench, or with whoever added the dataset."""
+    own = own_dataset(declared.name)
+    return own.folder if own is not None and own.folder is not None else resources.mini_data()
 
 
 def sha256(path: Path) -> str:

@@ -1,9 +1,16 @@
-"""Errors as additive sums (n, sum |e|, sum e^2): right for any batch size, and per molecule or element."""
+"""Errors as additive sums (n, sum |e|, sum e^2): right for any batch size; and metrics of one's own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from mfbench import extensions
+from mfbench.errors import UserError
+from mfbench.results import METRICS, QUANTITIES
 
 
 @dataclass(frozen=True)
@@ -44,3 +51,49 @@ def centred(error: Tensor, group: Tensor, mask: Tensor) -> Tensor:
     total = torch.zeros(size, dtype=error.dtype).index_add_(0, group, torch.where(mask, error, 0.0))
     count = torch.zeros(size, dtype=error.dtype).index_add_(0, group, weight)
     return error - (total / count.clamp_min(1))[group]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of one's own that judges predictions, beside ``results.METRICS``.
+
+    ``value`` is given what was predicted and its reference, where there is one, both (n,), or (n, 3) of forces: in
+    ``quantity_unit``s, which are eV, eV/atom and eV/Angstrom. Relative energies are each minus their molecule's mean.
+    """
+
+    name: str  # in the column ``metric``, and as people read it
+    value: Callable[[NDArray[np.float64], NDArray[np.float64]], float]  # (predicted, reference)
+    quantities: tuple[str, ...] = tuple(QUANTITIES)
+    unit: str = ""  # of the value; empty: the quantity's own
+
+    def __call__(self, quantity: str, predicted: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+        """The number; raises UserError where ``value`` fails or gives no finite number."""
+        try:
+            found = float(self.value(predicted, reference))
+        except Exception as error:  # whatever foreign code raises
+            raise UserError(f"metric {self.name!r} of {quantity}: {type(error).__name__}: {error}") from error
+        if not np.isfinite(found):
+            raise UserError(f"metric {self.name!r} of {quantity}: expected a finite number, got {found}")
+        return found
+
+
+def metric_names() -> tuple[str, ...]:
+    """Names of the metrics that were added (see ``extensions``)."""
+    return extensions.names("metrics")
+
+
+def metric(given: str | Metric) -> Metric:
+    """The metric of one's own that is called so (see ``extensions``); an object is added.
+
+    Raises:
+        UserError: there is none, or it names a quantity that does not exist.
+    """
+    if isinstance(given, Metric):
+        extensions.add("metrics", given.name, given, (*METRICS, "value"))
+    found = given if isinstance(given, Metric) else extensions.find("metrics", given)
+    name = given.name if isinstance(given, Metric) else given
+    if not isinstance(found, Metric) or found.name != name or name in METRICS:
+        raise extensions.wrong("metrics", name, "a Metric of that name", found)
+    if strange := [one for one in found.quantities if one not in QUANTITIES]:
+        raise extensions.wrong("metrics", name, f"quantities among {', '.join(QUANTITIES)}", strange[0])
+    return found

@@ -47,7 +47,7 @@ TIME_STEP = 0.5  # fs
 # misses C-H bonds at equilibrium (1.09 against 0.76 + 0.31).
 BOND_FACTOR = 1.25
 # A trajectory is stable until the length of one of its bonds differs by more than this from what it was at the
-# start: the criterion of arXiv:2210.07237 for molecules, which measures from the equilibrium length.
+# start: the threshold of arXiv:2210.07237 for molecules, which measures from the mean length in the reference data.
 BOND_CHANGE = 0.5  # Angstrom
 MAX_TEMPERATURE = 10_000.0  # K; a hotter molecule is not one, whatever its bonds
 SHORTEST = 50.0  # fs that a trajectory must last for a slope to be fitted to its energy

@@ -20,7 +20,7 @@ from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the
 
 from mfbench.errors import UserError, unknown
 from mfbench.levels import LEVELS
-from mfbench.results import METRICS, PARTS, QUANTITIES, UNIT_SYSTEMS, errors, shown
+from mfbench.results import PARTS, QUANTITIES, UNIT_SYSTEMS, errors, metrics_of, shown
 
 FONT_PT = 14
 FRAME_HEIGHT = 340  # px; the width is the container's
@@ -29,7 +29,7 @@ SETTINGS = ["data", "backbone", "preset"]  # rows that differ here are never dra
 EXTERNAL = "external"  # backbone and preset of other codes' predictions: these rows stand beside every recipe's
 
 PART_LABELS = {"test": "new geometries of known molecules", "unseen": "molecules never trained on"}
-METRIC_LABELS = {"mae": "MAE", "rmse": "RMSE"}
+METRIC_LABELS = {"mae": "MAE", "rmse": "RMSE"}  # of others, their names
 INK, FAINT = "#1f2933", "#dde3e9"
 
 
@@ -132,6 +132,11 @@ def judged_at_high_level(table: pd.DataFrame, case: str, part: str = "test") -> 
     return rows[(rows["role"] == "high") & (rows["part"] == part)]
 
 
+def metric_labels(metrics: Iterable[str]) -> dict[str, str]:
+    """Metrics by what people call them."""
+    return {METRIC_LABELS.get(metric, metric): metric for metric in metrics}
+
+
 def curve_rows(table: pd.DataFrame, case: str, quantity: str, metric: str = "mae", part: str = "test") -> pd.DataFrame:
     """The rows a learning curve shows: one quantity and metric, judged at the high level.
 
@@ -140,7 +145,7 @@ def curve_rows(table: pd.DataFrame, case: str, quantity: str, metric: str = "mae
     """
     for kind, got, known in (
         ("quantity", quantity, QUANTITIES),
-        ("metric", metric, METRICS),
+        ("metric", metric, metrics_of(table)),
         ("part", part, PARTS),
     ):
         if got not in known:
@@ -291,6 +296,13 @@ def _limits(values: Sequence[float], pad: float) -> tuple[float, float]:
     return low / factor, high * factor
 
 
+def _linear_limits(values: Sequence[float], pad: float) -> tuple[float, float]:
+    """Bounds of a linear axis: the values and ``pad`` of their span on either side."""
+    low, high = min(values), max(values)
+    margin = pad * (high - low) or 1.0
+    return low - margin, high + margin
+
+
 def _plain(value: float) -> str:
     return f"{value:,.10f}".rstrip("0").rstrip(".")
 
@@ -379,6 +391,8 @@ def learning_curve(
 ) -> hv.Overlay | hv.Text:
     """Error at the high level against the number of high-level structures, both axes logarithmic.
 
+    (The error's is linear for a metric of one's own that is not positive throughout.)
+
     A line joins an arm's medians over seeds; where an arm has several runs of a size, each is a small
     point. SF-low and the oracle, of one size each, are dashed horizontal lines. Arms without a number
     (n = 0) stand in the legend and are explained below the plot.
@@ -387,7 +401,7 @@ def learning_curve(
         table: a results table with one (data, backbone, preset) in the case's rows.
         case: its name in the table.
         quantity: a key of ``results.QUANTITIES``.
-        metric: ``mae`` or ``rmse``.
+        metric: ``mae``, ``rmse`` or one of one's own that the table holds.
         system: unit system shown, ``kcal/mol`` or ``meV``.
         part: ``test`` or ``unseen``.
 
@@ -401,8 +415,8 @@ def learning_curve(
         raise unknown("unit system", system, UNIT_SYSTEMS)
     rows = shown(curve_rows(table, case, quantity, metric, part), system)
     rows = rows.assign(n_high=rows["n_high"].where(~rows["arm"].isin(HORIZONTAL), 0))
-    name = f"{QUANTITIES[quantity].label} {METRIC_LABELS[metric]}"
-    unit = pretty_unit(QUANTITIES[quantity].shown[system])
+    name = f"{QUANTITIES[quantity].label} {METRIC_LABELS.get(metric, metric)}"
+    unit = pretty_unit(rows["unit"].iloc[0] if len(rows) else QUANTITIES[quantity].shown[system])
     title = case if part == "test" else f"{case}, {part} molecules"
     subtitle = levels_label(table, case)
     held = rows[rows["n"] > 0]
@@ -414,7 +428,8 @@ def learning_curve(
 
     sizes = sorted({int(n) for n in held["n_high"] if n > 0}) or [1]
     xlim = _limits(sizes, 0.15)
-    ylim = _limits(held["value"].tolist(), 0.08)
+    logarithmic = bool((held["value"] > 0).all())  # always so but for people's own metrics
+    ylim = _limits(held["value"].tolist(), 0.08) if logarithmic else _linear_limits(held["value"].tolist(), 0.08)
     xticks = [(n, f"{n:,}") for n in spread(sizes, math.log(xlim[1] / xlim[0]))]
     x = hv.Dimension("n_high", label="High-level structures")
     y = hv.Dimension("value", label=name, unit=unit)
@@ -425,11 +440,11 @@ def learning_curve(
     return hv.Overlay(elements).opts(
         backend="bokeh",
         logx=True,
-        logy=True,
+        logy=logarithmic,
         xlim=xlim,
         ylim=ylim,
         xticks=xticks if held["n_high"].max() > 0 else [(1, "")],
-        yticks=[(tick, _plain(tick)) for tick in log_ticks(*ylim)],
+        yticks=[(tick, _plain(tick)) for tick in log_ticks(*ylim)] if logarithmic else 5,
         responsive=True,
         frame_height=FRAME_HEIGHT,
         show_grid=True,

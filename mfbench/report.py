@@ -20,12 +20,15 @@ from mfbench.errors import UserError, unknown
 from mfbench.plots import METRIC_LABELS, PART_LABELS, arm_order, arm_style, number, pretty_unit
 from mfbench.results import (
     CONVENTION,
+    METRICS,
     METRICS_FILE,
     PARTS,
     PHYSICS,
     QUANTITIES,
     UNIT_SYSTEMS,
+    errors,
     gap_closed,
+    metrics_of,
     physical,
     read_json,
     read_metrics,
@@ -58,13 +61,18 @@ class Column:
     quantity: str
     metric: str
     head: str  # short name of the quantity, shared by neighbouring columns
+    own_unit: str = ""  # of a metric of one's own
 
     @property
     def key(self) -> str:
         return f"{self.quantity} {self.metric}"
 
+    @property
+    def label(self) -> str:
+        return METRIC_LABELS.get(self.metric, self.metric)
+
     def unit(self, system: str) -> str:
-        return pretty_unit(QUANTITIES[self.quantity].shown[system])
+        return pretty_unit(self.own_unit or QUANTITIES[self.quantity].shown[system])
 
 
 COLUMNS = (
@@ -75,6 +83,15 @@ COLUMNS = (
     Column("force", "mae", "Force"),
     Column("force", "rmse", "Force"),
 )
+
+
+def columns_of(table: pd.DataFrame) -> tuple[Column, ...]:
+    """``COLUMNS``, and one for each quantity and metric of one's own in the table, those of a quantity together."""
+    heads = {column.quantity: column.head for column in COLUMNS}
+    rows = errors(table)
+    own = rows[~rows["metric"].isin(METRICS)].drop_duplicates(["quantity", "metric"])
+    more = [Column(q, m, heads[q], unit) for q, m, unit in own[["quantity", "metric", "unit"]].itertuples(index=False)]
+    return tuple(sorted([*COLUMNS, *more], key=lambda column: list(heads).index(column.quantity)))
 
 
 # Tables of numbers
@@ -98,17 +115,17 @@ def error_table(table: pd.DataFrame, case: str, part: str = "test", system: str 
     """Errors at the high level, one row per (n_high, arm, n_low): medians over seeds, in the units shown.
 
     Returns:
-        Columns n_high, arm, n_low, seeds (text), the keys of ``COLUMNS`` (NaN where n = 0), and
+        Columns n_high, arm, n_low, seeds (text), the keys of ``columns_of`` (NaN where n = 0), and
         ``n energies`` and ``n forces`` (text), the numbers of values behind each error.
     """
     if system not in UNIT_SYSTEMS:
         raise unknown("unit system", system, UNIT_SYSTEMS)
     rows = shown(plots.judged_at_high_level(table, case, part), system)
-    keys = ["n_high", "arm", "n_low"]
+    keys, numbers = ["n_high", "arm", "n_low"], columns_of(table)
     lines = []
     for key, group in rows.groupby(keys):
         line: dict[str, Any] = {**dict(zip(keys, key)), "seeds": plots.integers(group["seed"])}
-        for column in COLUMNS:
+        for column in numbers:
             of = group[(group["quantity"] == column.quantity) & (group["metric"] == column.metric)]
             line[column.key] = of.loc[of["n"] > 0, "value"].median()
         for name, of_kind in (
@@ -118,7 +135,7 @@ def error_table(table: pd.DataFrame, case: str, part: str = "test", system: str 
             found = group.loc[of_kind & (group["n"] > 0), "n"]
             line[f"n {name}"] = plots.counts(found) if len(found) else "0"
         lines.append(line)
-    columns = [*keys, "seeds", *(c.key for c in COLUMNS), "n energies", "n forces"]
+    columns = [*keys, "seeds", *(c.key for c in numbers), "n energies", "n forces"]
     result = pd.DataFrame(lines, columns=columns)
     order = {arm: k for k, arm in enumerate(arm_order(result["arm"]))}
     return result.sort_values(keys, key=lambda c: c.map(order) if c.name == "arm" else c, ignore_index=True)
@@ -233,17 +250,21 @@ def n_low_text(rows: pd.DataFrame) -> str:
 def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
     """One run for the terminal: MAE and RMSE per level and part with n, the convention, time and speed."""
     first, rows = table.iloc[0], shown(table, system)
-    keys = ["level", "head", "part", "quantity"]
-    wide = rows.pivot(index=[*keys, "unit", "n", "remark"], columns="metric", values="value").reset_index()
+    rows = errors(rows)
+    metrics, own = metrics_of(rows), dict(errors(table).loc[lambda t: t["unit"] != "", ["metric", "unit"]].to_numpy())
+    rows = rows.assign(unit=[QUANTITIES[name].shown[system] for name in rows["quantity"]])
+    keys = ["level", "head", "part", "quantity", "unit", "n", "remark"]
+    wide = rows.pivot(index=keys, columns="metric", values="value").reset_index()
     order = {name: k for k, name in enumerate(QUANTITIES)}
-    body = [["level", "part", "quantity", "unit", "MAE", "RMSE", "n", ""]]
+    names = [METRIC_LABELS.get(m, f"{m} ({own[m]})" if m in own else m) for m in metrics]
+    body = [["level", "part", "quantity", "unit", *names, "n", ""]]
     for role in ("low", "further", "high"):
         levels = set(rows.loc[rows["role"] == role, "level"])
         part = wide[wide["level"].isin(levels)].sort_values(
             ["part", "quantity"], key=lambda c: c.map(order) if c.name == "quantity" else c
         )
         for line in part.to_dict("records"):
-            values = ["-", "-"] if not line["n"] else [number(line["mae"]), number(line["rmse"])]
+            values = [number(line[metric]) if np.isfinite(line[metric]) else "-" for metric in metrics]
             note = line["remark"] or ("" if line["head"] == line["level"] else f"by the {line['head']} head")
             label = QUANTITIES[line["quantity"]].label.lower()
             body.append([line["level"], line["part"], label, line["unit"], *values, f"{line['n']:,}", note])
@@ -257,7 +278,9 @@ def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
         if first["preset"] != plots.EXTERNAL
         else "Predicted by another code."
     )
-    return "\n".join([title, "", *_aligned(body, left=[0, 1, 2, 3, 7], indent="  "), "", CONVENTION, speed])
+    return "\n".join(
+        [title, "", *_aligned(body, left=[0, 1, 2, 3, len(body[0]) - 1], indent="  "), "", CONVENTION, speed]
+    )
 
 
 def _of_them_shared(row: pd.Series) -> str:
@@ -298,23 +321,23 @@ def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int], indent: str = "
 
 
 def _text_errors(rows: pd.DataFrame, case: str, part: str, system: str) -> list[str]:
-    errors = error_table(rows, case, part, system)
-    several = errors["n_low"].groupby(errors["arm"]).nunique().max() > 1
+    found, columns = error_table(rows, case, part, system), columns_of(rows)
+    several = found["n_low"].groupby(found["arm"]).nunique().max() > 1
     head = [
-        ["", "", *([""] if several else []), *(c.head for c in COLUMNS), "", ""],
-        ["", "", *([""] if several else []), *(c.unit(system) for c in COLUMNS), "n", "n"],
+        ["", "", *([""] if several else []), *(c.head for c in columns), "", ""],
+        ["", "", *([""] if several else []), *(c.unit(system) for c in columns), "n", "n"],
         [
             "n_high",
             "arm",
             *(["n_low"] if several else []),
-            *(METRIC_LABELS[c.metric] for c in COLUMNS),
+            *(c.label for c in columns),
             "energies",
             "forces",
         ],
     ]
-    numbers = [column_texts(errors[c.key]) for c in COLUMNS]
+    numbers = [column_texts(found[c.key]) for c in columns]
     body = []
-    for k, line in enumerate(errors.to_dict("records")):
+    for k, line in enumerate(found.to_dict("records")):
         low = [f"{line['n_low']:,}"] if several else []
         body.append(
             [
@@ -418,25 +441,26 @@ def arm_html(arm: str) -> str:
 
 def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> str:
     """The table of errors of one case and part (one data variant, backbone and preset), with its remarks."""
-    errors = error_table(table, case, part, system)
-    if errors.empty:
+    found, columns = error_table(table, case, part, system), columns_of(table)
+    if found.empty:
         return f'<p class="soft">{escape(case)} has no part of {PART_LABELS[part]}.</p>'
-    heads = list(dict.fromkeys(c.head for c in COLUMNS))
+    heads = dict.fromkeys((c.head, c.unit(system)) for c in columns)
+    columns = tuple(sorted(columns, key=lambda c: list(heads).index((c.head, c.unit(system)))))
     groups = "".join(
-        f'<th class="group" colspan="{len(of)}">{head}<span class="unit">{of[0].unit(system)}</span></th>'
+        f'<th class="group" colspan="{sum((c.head, c.unit(system)) == head for c in columns)}">'
+        f'{head[0]}<span class="unit">{escape(head[1])}</span></th>'
         for head in heads
-        for of in [[c for c in COLUMNS if c.head == head]]
     )
-    names = "".join(f"<th>{METRIC_LABELS[c.metric]}</th>" for c in COLUMNS)
+    names = "".join(f"<th>{escape(c.label)}</th>" for c in columns)
     sizes = '<th>n<sub>high</sub></th><th class="left">Arm</th><th>n<sub>low</sub></th>'
     counted = '<th class="group" colspan="2">n averaged over</th>'
     head = (
         f'<thead><tr><th colspan="3"></th>{groups}{counted}<th></th></tr>'
         f"<tr>{sizes}{names}<th>energies</th><th>forces</th><th>Seeds</th></tr></thead>"
     )
-    numbers = zip(*(column_texts(errors[c.key]) for c in COLUMNS))
+    numbers = zip(*(column_texts(found[c.key]) for c in columns))
     blocks: dict[int, list[str]] = {}
-    for line, texts in zip(errors.to_dict("records"), numbers):
+    for line, texts in zip(found.to_dict("records"), numbers):
         cells = "".join(map(_cell, texts))
         blocks.setdefault(line["n_high"], []).append(
             f'<tr><td>{line["n_high"]:,}</td><td class="left">{arm_html(line["arm"])}</td>'

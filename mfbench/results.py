@@ -50,8 +50,9 @@ COLUMNS: dict[str, str] = {
     "head": "str",  # the level whose head predicted; differs from `level` where the arm has none for it
     "part": "str",  # "test": new geometries of known molecules; "unseen": molecules never trained on
     "quantity": "str",  # a key of QUANTITIES or of PHYSICS
-    "metric": "str",  # "mae" or "rmse"; "value" where the number of a physical check is no error
-    "value": "float64",  # in the quantity's internal unit; NaN where n = 0
+    "metric": "str",  # "mae", "rmse" or a metric of one's own; "value" where the number of a physical check is no error
+    "value": "float64",  # in `unit`; NaN where n = 0
+    "unit": "str",  # of the value, where it is not the quantity's internal unit, else empty
     "n": "int64",  # number of values averaged over
     "steps": "int64",  # of all stages
     "steps_shared": "int64",  # of those, in stages that other experiments share
@@ -61,7 +62,7 @@ COLUMNS: dict[str, str] = {
     "remark": "str",  # why a row has n = 0, else empty; of a physical check also what a reader must know
 }
 # Columns that came later, and what they are in results from before.
-_LATER: dict[str, Any] = {"steps_shared": 0}
+_LATER: dict[str, Any] = {"steps_shared": 0, "unit": ""}
 EXPERIMENT = ["case", "data", "arm", "backbone", "preset", "n_low", "n_high", "split_seed", "seed"]
 PARTS = ("test", "unseen")
 METRICS = ("mae", "rmse")
@@ -180,8 +181,13 @@ def load_runs(folders: Iterable[Path] | Path) -> pd.DataFrame:
     """
     roots = [folders] if isinstance(folders, Path) else list(folders)
     files = sorted(file for root in roots for file in root.glob(f"*/{METRICS_FILE}"))
-    frames = [read_metrics(one) for file in files for one in (file, *extra_tables(file.parent))]
+    frames = [read_run(file.parent) for file in files]
     return conform(pd.concat(frames)) if frames else empty_table()
+
+
+def read_run(run: Path) -> pd.DataFrame:
+    """The rows of one finished run, followed by those that later checks added."""
+    return conform(pd.concat([read_metrics(file) for file in (run / METRICS_FILE, *extra_tables(run))]))
 
 
 def extra_tables(run: Path) -> list[Path]:
@@ -216,11 +222,17 @@ def read_metrics(file: Path) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame, system: str = "kcal/mol") -> pd.DataFrame:
-    """The table with ``value`` in the units shown to people and a column ``unit`` that names them."""
+    """The table with ``value`` in the units shown to people, which the column ``unit`` names in every row."""
     known = {**QUANTITIES, **PHYSICS}
-    factor = table["quantity"].map({name: q.factor(system) for name, q in known.items()})
+    factor = table["quantity"].map({name: q.factor(system) for name, q in known.items()}).astype(float)
     unit = table["quantity"].map({name: q.shown[system] for name, q in known.items()})
-    return table.assign(value=table["value"] * factor.astype(float), unit=unit)
+    own = table["unit"] != ""  # a metric of one's own, in a unit of its own
+    return table.assign(value=table["value"] * factor.mask(own, 1.0), unit=unit.mask(own, table["unit"]))
+
+
+def metrics_of(table: pd.DataFrame) -> list[str]:
+    """The metrics of energies and forces that the table holds: ``METRICS`` first, then people's own."""
+    return list(dict.fromkeys([*METRICS, *errors(table)["metric"]]))
 
 
 def gap_closed(table: pd.DataFrame, arm: str = "MF") -> pd.DataFrame:

@@ -1,21 +1,29 @@
-"""The contracts of backbones, potentials and arms, as functions that raise AssertionError.
+"""The contracts of backbones, arms, cases, datasets and metrics, as functions that raise AssertionError.
 
-Run them over a network or arm of your own: ``check_backbone(MyNetwork(...))``. All work in float64.
+Run them over what you add to mfbench: ``check_backbone(MyNetwork(...))``. Networks are checked in float64.
 """
 
 import copy
-from dataclasses import replace
+import tempfile
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mfbench import cases, datasets, levels, store
 from mfbench.arms import Arm, Problem
 from mfbench.backbones import Network
 from mfbench.backbones.base import Backbone
 from mfbench.batch import Block, DeviceStructures, Source, Term
+from mfbench.cases import Case
+from mfbench.datasets import checks
+from mfbench.errors import UserError
+from mfbench.experiment import experiment, prepare
 from mfbench.loss import LossWeights, level_sums, total_loss
-from mfbench.manifest import Record
+from mfbench.manifest import Dataset, Manifest, Record, manifest
+from mfbench.metrics import Metric, metric
 from mfbench.potential import AtomicEnergies, HeadsPotential, Potential, forces
 from mfbench.splits import Indices
 from mfbench.structures import Frames, Structures, assemble
@@ -271,3 +279,81 @@ def _spoiled(structures: Structures, sources: tuple[Source, ...]) -> Structures:
         energies=np.where(keep_energy, structures.energies, 1e9),
         forces=np.where(per_atom, structures.forces, np.float32(1e9)),
     )
+
+
+def check_dataset(given: str | Manifest | Dataset, folder: Path | None = None) -> None:
+    """What a dataset promises: its files are those declared, and hold what is declared, in the units declared.
+
+    Everything that ``mfbench data check`` looks at; and that reading twice, or reading the converted file, gives the
+    same structures.
+
+    Args:
+        folder: where its raw files are, in place of the cache.
+    """
+    declared = manifest(given)
+    try:
+        paths = datasets.raw_files(declared, folder)
+        structures = datasets.read(declared, paths)
+        checks.require(checks.check(declared, structures))
+        with tempfile.TemporaryDirectory() as scratch:
+            converted = store.read(datasets.convert(declared, paths, Path(scratch) / "converted.h5"))
+        again = datasets.read(declared, paths)
+    except UserError as error:
+        raise AssertionError(f"dataset {declared.name}: {error}") from error
+    for name, other in (("read again", again), ("converted", converted)):
+        for one in fields(Structures):
+            same = np.array_equal(getattr(structures, one.name), getattr(other, one.name))
+            assert same, f"dataset {declared.name}, {name}: {one.name} differs"
+
+
+def check_case(given: str | Path | Case, data_folder: Path | None = None) -> None:
+    """What a case promises: its levels and sizes can be had from its data, and no geometry is in two parts.
+
+    Variants whose data are not on this machine are left out, but at least one must be.
+    """
+    case, tried = cases.case(given), 0
+    for name, rules in case.data.items():
+        low, high = case.low, case.high_of(name)
+        assert levels.level(low) < levels.level(high), f"{case.name}, {name}: expected {low} below {high}"
+        held = {level for dataset in rules.datasets for level in manifest(dataset).levels}
+        assert held >= {low, high, *rules.further}, f"{case.name}, {name}: its datasets hold {sorted(held)} alone"
+        smaller = None
+        for n_high in rules.sizes:
+            settings = experiment(str(given) if isinstance(given, Path) else given, "MF", data=name, n_high=n_high)
+            try:
+                prepared = prepare(settings, data_folder)
+            except datasets.DataMissing:
+                break
+            except UserError as error:
+                raise AssertionError(f"{case.name}, {name}, n_high = {n_high}: {error}") from error
+            tried += 1
+            split, chosen, geometry = prepared.split, prepared.selection, prepared.structures.geometry
+            judged = geometry[np.concatenate([split.test, split.unseen])]
+            used = geometry[np.concatenate([chosen.train_low, chosen.train_high, chosen.validation_high])]
+            assert len(judged), f"{case.name}, {name}: expected structures to judge on, found none"
+            assert not np.isin(used, judged).any(), f"{case.name}, {name}: a geometry that is judged on is trained on"
+            if smaller is not None:
+                assert np.isin(smaller, chosen.train_high).all(), f"{case.name}, {name}: sizes are not nested"
+            smaller = chosen.train_high
+    assert tried, f"{case.name}: expected data of at least one variant on this machine, found none"
+
+
+def check_metric(given: Metric) -> None:
+    """What a metric promises: one finite number, whatever the order of structures, and its input left as it was."""
+    judge, rng = metric(given), np.random.default_rng(0)
+    for quantity in judge.quantities:
+        shape = (40, 3) if quantity == "force" else (40,)
+        reference = rng.normal(size=shape)
+        order = rng.permutation(len(reference))
+        for predicted in (reference.copy(), reference + rng.normal(size=shape)):
+            before = predicted.copy(), reference.copy()
+            try:
+                value, again = (
+                    judge(quantity, predicted, reference),
+                    judge(quantity, predicted[order], reference[order]),
+                )
+            except UserError as error:
+                raise AssertionError(str(error)) from error
+            assert np.isclose(value, again), f"{judge.name}: the order of structures changes {value} to {again}"
+            kept = np.array_equal(predicted, before[0]) and np.array_equal(reference, before[1])
+            assert kept, f"{judge.name}: its input was changed"

@@ -85,6 +85,24 @@ def test_widgets_change_what_is_shown(overview, runs):
     assert "rmd17-cc has no part of molecules never trained on" in html_of(view)
 
 
+def test_a_metric_of_ones_own_can_be_chosen(overview, tmp_path):
+    table = results_table(cases=["ani1x-tz"])
+    write_runs(tmp_path, table)
+    own = table[(table["metric"] == "mae") & (table["n"] > 0)].assign(metric="hit rate", unit="fraction", value=0.5)
+    for run, rows in own.groupby("run"):
+        results.write_metrics(tmp_path / run / results.EXTRA, rows)
+    page = overview.Overview(folder=str(tmp_path))
+    widgets = {w.name: w for w in page.controls().select(pn.widgets.Widget)}
+    assert list(widgets["Metric of the curves"].options) == ["MAE", "RMSE", "hit rate"]
+    widgets["Metric of the curves"].value = "hit rate"
+    assert mf_at_50(page.curves("ani1x-tz"), 0) == 0.5
+    shown = html_of(page.main())
+    assert shown.count("<th>hit rate</th>") == 4
+    assert "MAE of" in shown  # what is no error closes no gap: those stay the MAE's
+    page.folder = str(tmp_path / "none")
+    assert page.metric == "mae"
+
+
 def test_reload_finds_new_runs_and_keeps_the_choice(overview, tmp_path):
     write_runs(tmp_path, results_table(cases=["rmd17-cc"]))
     page = overview.Overview(folder=str(tmp_path), case="all cases")

@@ -75,7 +75,7 @@ def test_levels_are_ordered_low_to_high() -> None:
         (
             ("format",),
             "pickle",
-            "format: Input should be 'ani1x', 'rmd17', 'sgdml', 'extxyz', 'ase' or 'hdf5'; got 'pickle'",
+            "format: Input should be 'ani1x', 'rmd17', 'sgdml', 'extxyz', 'ase', 'hdf5' or 'own'; got 'pickle'",
         ),
         (("labels", 0, "level"), "b3lyp", "labels.0.level: Value error, unknown level of theory 'b3lyp'"),
         (("labels", 0, "energy", "unit"), "Ha/Angstrom", "expected a unit of energy, got 'Ha/Angstrom'"),

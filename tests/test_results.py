@@ -31,6 +31,7 @@ def row(arm: str, value: float, **other: object) -> dict[str, object]:
         "quantity": "energy",
         "metric": "mae",
         "value": value,
+        "unit": "",
         "n": 0 if math.isnan(value) else 50,
         "steps": 10,
         "steps_shared": 0,

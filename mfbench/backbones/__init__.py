@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from mfbench import extensions
 from mfbench.backbones.base import Backbone
 from mfbench.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
 from mfbench.errors import UserError, unknown
@@ -21,6 +21,7 @@ class BackboneKind:
     settings: type[Record]
     build: Callable[[tuple[int, ...], Any], Backbone]  # (elements, settings) -> network
     build_with_levels: Callable[[tuple[int, ...], Any, int], Backbone] | None = None  # and that many levels as an input
+    version: str = ""  # of a backbone of one's own: changed with what it computes, as of an arm
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,26 @@ BACKBONES = (
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Names of the backbones that exist, those of installed packages included."""
-    return (*(b.name for b in BACKBONES), *(p.name for p in entry_points(group="mfbench.backbones")))
+    """Names of the backbones that exist, one's own and those of installed packages included."""
+    return (*(b.name for b in BACKBONES), *extensions.names("backbones"))
 
 
-def backbone(name: str) -> BackboneKind:
-    """The backbone called ``name``: built in, or an entry point of the group ``mfbench.backbones``."""
+def backbone(given: str | BackboneKind) -> BackboneKind:
+    """The backbone called so: built in, or one that was added (see ``extensions``); an object is added.
+
+    Raises:
+        UserError: no backbone is called so.
+    """
+    if isinstance(given, BackboneKind):
+        if given not in BACKBONES:
+            extensions.add("backbones", given.name, given, tuple(kind.name for kind in BACKBONES))
+        return given
     for kind in BACKBONES:
-        if kind.name == name:
+        if kind.name == given:
             return kind
-    for point in entry_points(group="mfbench.backbones", name=name):
-        return point.load()
-    raise unknown("backbone", name, backbone_names())
+    found = extensions.find("backbones", given)
+    if found is None:
+        raise unknown("backbone", given, backbone_names(), ", or one of your own (see the README)")
+    if not isinstance(found, BackboneKind) or found.name != given:
+        raise extensions.wrong("backbones", given, "a BackboneKind of that name", found)
+    return found

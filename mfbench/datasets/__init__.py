@@ -18,12 +18,22 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from mfbench import archives, cache, resources, store
+from mfbench import archives, cache, store
 from mfbench.datasets import ani1x, checks, npz, own
 from mfbench.datasets.base import Reader
 from mfbench.errors import DataCorrupt, UserError, unknown
 from mfbench.geometries import geometry_ids
-from mfbench.manifest import Content, DataFile, Manifest, check_file, manifest, verified
+from mfbench.manifest import (
+    Content,
+    DataFile,
+    Dataset,
+    Manifest,
+    check_file,
+    manifest,
+    own_dataset,
+    shipped_folder,
+    verified,
+)
 from mfbench.results import replacing
 from mfbench.store import Subset
 from mfbench.structures import Frames, Structures, assemble, join
@@ -68,7 +78,7 @@ class DataMissing(UserError):
 
 
 def load(
-    name: str | Manifest,
+    name: str | Manifest | Dataset,
     folder: Path | None = None,
     levels: Sequence[str] | None = None,
     subset: Subset | None = None,
@@ -77,7 +87,7 @@ def load(
     """A dataset's structures, with geometry ids; converted first where it is large and was not yet.
 
     Args:
-        name: a manifest's name (shipped or imported), or a manifest.
+        name: of a dataset that ships, was imported or was added (see ``extensions``); or the thing itself.
         folder: where its raw files are (searched below it too), in place of the cache.
         levels: names of the levels whose labels are wanted; all by default.
         subset: which structures; all by default.
@@ -87,7 +97,7 @@ def load(
         DataCorrupt: a file is not what the manifest declares.
         UserError: no such dataset, level or subset.
     """
-    declared = manifest(name) if isinstance(name, str) else name
+    declared = name if isinstance(name, Manifest) else manifest(name)
     if not declared.shipped and (converted := find_converted(declared)):
         return store.read(converted, levels, subset)
     paths = raw_files(declared, folder)
@@ -163,7 +173,7 @@ def raw_files(declared: Manifest, folder: Path | None = None, trusted: Container
         DataMissing: they are not here. DataCorrupt: they are not the declared ones.
     """
     if declared.shipped:
-        return [verified(file, resources.mini_data()) for file in declared.files]
+        return [verified(file, shipped_folder(declared)) for file in declared.files]
     if folder is not None:
         return [verified(file, folder) for file in declared.files]
     found = [(file, cache.find(declared.name, file.name)) for file in declared.files]
@@ -265,7 +275,7 @@ def frames_of(declared: Manifest, paths: list[Path], stack: ExitStack, scratch: 
         else:
             contents.append((file, path))
     indices = {content.index_of: _row_numbers(path) for content, path in contents if content.index_of}
-    reader = READERS[declared.format]
+    reader = reader_of(declared)
     for content, path in contents:
         if content.index_of:
             continue
@@ -283,6 +293,19 @@ def frames_of(declared: Manifest, paths: list[Path], stack: ExitStack, scratch: 
             raise DataCorrupt(f"{path.name}: not a readable {declared.format} file: {error}") from error
         if content.n_structures is not None and count != content.n_structures:
             raise DataCorrupt(f"{path.name}: expected {content.n_structures:,} structures, got {count:,}")
+
+
+def reader_of(declared: Manifest) -> Reader:
+    """What reads a dataset's files; raises UserError where its format is its own and nobody brought the reader."""
+    if declared.format != "own":
+        return READERS[declared.format]
+    own = own_dataset(declared.name)
+    if own is None or own.read is None:
+        raise UserError(
+            f"dataset {declared.name}: format: own: expected a Dataset with a reader, got none; install the package "
+            "that brings it, or add it with mfbench.register(Dataset(manifest, folder, read))"
+        )
+    return own.read
 
 
 def _row_numbers(path: Path) -> NDArray[np.int64]:

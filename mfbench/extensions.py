@@ -1,0 +1,87 @@
+"""What people and other packages add to mfbench: arms, backbones, cases, datasets and metrics, found by name.
+
+Two ways lead here. In Python an object is passed (``experiment(MY_CASE, MyArm())``, ``mfbench.register(MY_METRIC)``),
+and its name is known from then on in this process. An installed package offers it as an entry point of the group
+``mfbench.arms``, ``mfbench.backbones``, ``mfbench.cases``, ``mfbench.datasets`` or ``mfbench.metrics``, and its name
+is known everywhere: to the command line, to calculators, to dashboards. ``mfbench.testing`` checks what is added.
+"""
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from mfbench.errors import UserError
+
+Kind = Literal["arms", "backbones", "cases", "datasets", "metrics"]
+_ONE: dict[Kind, str] = {
+    "arms": "an arm",
+    "backbones": "a backbone",
+    "cases": "a case",
+    "datasets": "a dataset",
+    "metrics": "a metric",
+}
+_own: dict[Kind, dict[str, Any]] = {kind: {} for kind in _ONE}
+
+
+def add(kind: Kind, name: str, thing: Any, taken: tuple[str, ...]) -> None:
+    """Make an object known by its name in this process; one of that name that was added before gives way.
+
+    Args:
+        taken: names that mfbench itself uses.
+
+    Raises:
+        UserError: the name is one of those.
+    """
+    if name in taken:
+        raise UserError(f"{_ONE[kind]} of one's own: expected a name that mfbench does not use, got {name!r}")
+    _own[kind][name] = thing
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """Names of all that was added or is offered, each once."""
+    return tuple(dict.fromkeys([*_own[kind], *(point.name for point in _offered(kind))]))
+
+
+def find(kind: Kind, name: str) -> Any | None:
+    """What is known by the name: added in this process, or else offered by an installed package; None if neither.
+
+    Raises:
+        UserError: two packages offer the name, or what is offered cannot be imported.
+    """
+    if name in _own[kind]:
+        return _own[kind][name]
+    points = [point for point in _offered(kind) if point.name == name]
+    if len({point.value for point in points}) > 1:
+        raise UserError(f"{_ONE[kind]} called {name!r} is offered by {' and '.join(map(_whose, points))}: remove one")
+    return _loaded(kind, points[0]) if points else None
+
+
+def origin(kind: Kind, name: str) -> str | None:
+    """Where what is known by the name comes from, for the record; None where mfbench knows it by itself, or not."""
+    if name in _own[kind]:
+        thing = _own[kind][name]
+        own = thing if isinstance(thing, type) or hasattr(thing, "__qualname__") else type(thing)
+        return f"{own.__module__}.{own.__qualname__}"
+    return next((_whose(point) for point in _offered(kind) if point.name == name), None)
+
+
+def wrong(kind: Kind, name: str, expected: str, got: object) -> UserError:
+    """The error for something of another type than its kind has."""
+    return UserError(f"{_ONE[kind]} called {name!r}: expected {expected}, got {got!r:.80}")
+
+
+def _offered(kind: Kind) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"mfbench.{kind}"))
+
+
+def _loaded(kind: Kind, point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # whatever a foreign module raises when it is imported
+        raise UserError(
+            f"{_ONE[kind]} called {point.name!r} cannot be imported from {point.value} of {_whose(point)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _whose(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
