@@ -1,27 +1,36 @@
-"""Make the shipped reference results out of a finished ``mfbench demo``.
+"""Make the results that ship out of finished runs, which must be those of one committed state of the code.
 
-mfbench demo --runs runs/reference
-python benchmarks/reference.py --runs runs/reference
+mfbench demo --runs runs/demo
+python benchmarks/reference.py demo --runs runs/demo
+mfbench compare ani1x-tz --n-high 25 50 100 --seeds 0 1 2 3 4 --runs runs/arms
+python benchmarks/reference.py arms --runs runs/arms
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from mfbench import resources, results
-from mfbench.demo import plan
+from mfbench import report, resources, results
+from mfbench.demo import comparison, plan
+from mfbench.experiment import Experiment
+
+
+def experiments(name: str) -> list[Experiment]:
+    """The experiments whose results ship by this name."""
+    return plan() if name == "demo" else comparison("ani1x-tz", None, [25, 50, 100], range(5))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=report.REFERENCES)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=resources.reference())
     args = parser.parse_args()
+    names = {settings.name for settings in experiments(args.name)}
     table = results.load_runs(args.runs)
-    missing = {settings.name for settings in plan()} - set(table["run"])
-    if missing:
-        parser.error(f"{args.runs}: not a whole demo run, missing {sorted(missing)}")
-    files = sorted(args.runs.glob(f"*/{results.PROVENANCE_FILE}"))
+    table = table[table["run"].isin(names)]
+    if missing := names - set(table["run"]):
+        parser.error(f"{args.runs}: not all that {args.name} is, missing {sorted(missing)}")
+    files = [file for name in sorted(names) if (file := args.runs / name / results.PROVENANCE_FILE).is_file()]
     found = [json.loads(file.read_text()) for file in files]
     for key in ("commit", "device", "versions", "threads"):
         if len({json.dumps(one[key], sort_keys=True) for one in found}) != 1:
@@ -30,10 +39,11 @@ def main() -> None:
         parser.error(f"expected runs of a committed state of the code, got commit {found[0]['commit']!r}")
     last = max(found, key=lambda one: one["finished"])
     kept = {key: last[key] for key in ("commit", "device", "platform", "threads", "cores", "versions", "finished")}
-    results.write_json(args.out / results.PROVENANCE_FILE, kept)
-    with results.replacing(args.out / results.METRICS_FILE) as temporary:
+    out = resources.references() / args.name
+    results.write_json(out / results.PROVENANCE_FILE, kept)
+    with results.replacing(out / results.METRICS_FILE) as temporary:
         table.to_parquet(temporary, index=False)
-    print(f"{len(set(table['run']))} runs of commit {kept['commit'][:10]} written to {args.out}")
+    print(f"{len(names)} runs of commit {kept['commit'][:10]} written to {out}")
 
 
 if __name__ == "__main__":

@@ -29,17 +29,16 @@ def runs_folder() -> str:
     return os.environ.get("MFBENCH_RUNS", "runs")
 
 
-def reference_file() -> Path:
-    """The results table of this project's own demo run."""
-    return resources.reference() / results.METRICS_FILE
+def references() -> dict[str, str]:
+    """This project's own results that ship with this copy, by what they are: names of ``report.REFERENCES``."""
+    there = [name for name in report.REFERENCES if (resources.references() / name / results.METRICS_FILE).is_file()]
+    return {f"Shipped: {report.REFERENCES[name]}": name for name in there}
 
 
 class Overview(pn.viewable.Viewer):
     """One page over a results table; everything a person can choose is a parameter."""
 
-    source: Any = param.Selector(
-        default="runs", objects={"Run folders": "runs", "Shipped reference": "reference"}, label="Results"
-    )
+    source: Any = param.Selector(default="runs", objects={"Run folders": "runs"}, label="Results")
     folder = param.String(label="Folder of run folders (on the server)")
     reload = param.Event(label="Reload")
     case: Any = param.Selector(default=ALL, objects=[ALL], label="Case")
@@ -61,6 +60,7 @@ class Overview(pn.viewable.Viewer):
 
     def __init__(self, **params: Any) -> None:
         super().__init__(**{"folder": runs_folder(), **params})
+        self.param.source.objects = {"Run folders": "runs", **references()}
         self._read()
 
     # State
@@ -72,8 +72,8 @@ class Overview(pn.viewable.Viewer):
         try:
             if self.source == "runs":
                 table = results.load_runs(Path(self.folder).expanduser())
-            elif reference_file().is_file():
-                table = results.read_metrics(reference_file())
+            else:
+                table = report.reference_table(self.source)
         except (UserError, OSError) as error:
             problem = str(error)
         self._offer("case", [ALL, *plots.cases(table)])
@@ -112,7 +112,8 @@ class Overview(pn.viewable.Viewer):
         rows = self.chosen_table()
         gaps = report.gap_table(rows, case, self.part, self.system, self.measured())
         gap = report.gaps_html([(case, gaps)], self.system, self.measured())
-        return report.errors_html(rows, case, self.part, self.system) + gap
+        spread = report.spread_html(rows, case, self.part, self.system)
+        return report.errors_html(rows, case, self.part, self.system) + spread + gap
 
     def status(self) -> str:
         """One line: what is shown, and from where."""
@@ -128,16 +129,10 @@ class Overview(pn.viewable.Viewer):
         """What to do when there is nothing to show (Markdown)."""
         if self.problem:
             return f"### These results cannot be read\n\n{self.problem}"
-        if self.source == "reference":
-            return (
-                "### No reference results are shipped with this copy of mfbench\n\n"
-                "`mfbench demo` makes results of your own; then choose *Run folders*."
-            )
-        reference = (
-            "Meanwhile, *Shipped reference* shows the results of this project's own demo run: the same "
-            "command, with its device noted."
-            if reference_file().is_file()
-            else "This copy of mfbench ships no reference results to look at meanwhile."
+        shipped = (
+            "Meanwhile, *Shipped* at the left shows this project's own results, with the device that they were made on."
+            if references()
+            else "This copy of mfbench ships no results to look at meanwhile."
         )
         return (
             f"### No finished runs in `{self.folder}`\n\n"
@@ -145,7 +140,7 @@ class Overview(pn.viewable.Viewer):
             "- `mfbench demo` trains the arms on all three cases (some minutes)\n"
             "- `mfbench run ani1x-tz --arm MF --n-high 50` trains one\n\n"
             "Runs kept elsewhere: type their folder at the left, or set `MFBENCH_RUNS` before starting.\n\n"
-            f"{reference}"
+            f"{shipped}"
         )
 
     @param.depends("table", "problem", "case", "settings", "part", "metric", "energy", "system")
@@ -185,7 +180,7 @@ class Overview(pn.viewable.Viewer):
                 "system",
             ],
             widgets={
-                "source": {"type": pn.widgets.RadioButtonGroup},
+                "source": {"type": pn.widgets.RadioBoxGroup},
                 "reload": {"type": pn.widgets.Button, "color": "primary"},
             },
             show_name=False,

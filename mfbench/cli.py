@@ -205,7 +205,9 @@ def _parser() -> argparse.ArgumentParser:
     add_unit(compare)
 
     report = add("report", "print the results table and write it with its plots as one HTML page", function=_report)
-    report.add_argument("--reference", action="store_true", help="the results of mfbench's own demo run, shipped")
+    report.add_argument(
+        "--reference", nargs="?", const="demo", metavar="NAME", help="results that ship: demo (default) or arms"
+    )
     report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(./report.html)")
     add_runs(report)
     add_unit(report)
@@ -566,14 +568,13 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from mfbench import resources
-    from mfbench.report import publish, reference_table, text_table
+    from mfbench.report import publish, reference, reference_table, text_table
     from mfbench.results import PROVENANCE_FILE, UNIT_SYSTEMS, load_runs
 
     _check_choice("unit system", options.unit, UNIT_SYSTEMS)
     if options.reference:
-        table = reference_table()
-        provenance = [resources.reference() / PROVENANCE_FILE]
+        table = reference_table(options.reference)
+        provenance = [reference(options.reference) / PROVENANCE_FILE]
     else:
         table = load_runs(options.runs)
         provenance = sorted(options.runs.glob(f"*/{PROVENANCE_FILE}"))

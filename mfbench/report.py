@@ -38,6 +38,9 @@ from mfbench.results import (
 
 REFERENCE_ARMS = ("SF-E", "SF-EF", "SF-low", "oracle")  # gap closed measures the others against these
 GAP_QUANTITIES = ("energy", "energy_relative", "force")
+# This project's own results, which ship: benchmarks/reference.py makes them.
+REFERENCES = {"demo": "three cases, three arms, one seed", "arms": "all arms on ani1x-tz, five paired seeds"}
+SPREAD = "MAE: mean ± standard deviation over the seeds"
 GAP_CONVENTION = (
     "Gap closed by an arm: 1 − log(err / SF-EF) / log(SF-E / SF-EF) at the same number of high-level "
     "structures; 0 = no better than SF-E, 1 = as good as SF-EF, above 1 = better than SF-EF."
@@ -139,6 +142,34 @@ def error_table(table: pd.DataFrame, case: str, part: str = "test", system: str 
     result = pd.DataFrame(lines, columns=columns)
     order = {arm: k for k, arm in enumerate(arm_order(result["arm"]))}
     return result.sort_values(keys, key=lambda c: c.map(order) if c.name == "arm" else c, ignore_index=True)
+
+
+def spread_table(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> pd.DataFrame:
+    """MAE at the high level over several seeds, one row per (n_high, arm, n_low), in the units shown.
+
+    Returns:
+        Columns n_high, arm, n_low, seeds (how many), and ``<quantity> mean`` and ``<quantity> spread`` (standard
+        deviation) of each of ``GAP_QUANTITIES``, NaN where n = 0. No row where there is one seed alone.
+    """
+    rows = shown(plots.judged_at_high_level(table, case, part), system)
+    rows = rows[(rows["metric"] == "mae") & (rows["n"] > 0) & rows["quantity"].isin(GAP_QUANTITIES)]
+    keys = ["n_high", "arm", "n_low"]
+    grouped = rows.groupby([*keys, "quantity"])["value"].agg(mean="mean", spread="std", seeds="count").reset_index()
+    found = grouped.groupby(keys)["seeds"].max().to_frame()
+    for name in GAP_QUANTITIES:
+        own = grouped[grouped["quantity"] == name].set_index(keys)
+        found = found.join(own[["mean", "spread"]].add_prefix(f"{name} "))
+    result = found[found["seeds"] > 1].reset_index()
+    order = {arm: k for k, arm in enumerate(arm_order(result["arm"]))}
+    return result.sort_values(keys, key=lambda c: c.map(order) if c.name == "arm" else c, ignore_index=True)
+
+
+def spread_texts(spread: pd.DataFrame, quantity: str) -> list[str]:
+    """``1.66 ± 0.12`` of each row of a ``spread_table``."""
+    means = column_texts(spread[f"{quantity} mean"], "")
+    digits = max((len(text.partition(".")[2]) for text in means), default=0)
+    spreads = [f"{value:,.{digits}f}" if np.isfinite(value) else "" for value in spread[f"{quantity} spread"]]
+    return [f"{mean} ± {by}" if mean else "n = 0" for mean, by in zip(means, spreads)]
 
 
 def remarks(table: pd.DataFrame, case: str, part: str = "test") -> list[str]:
@@ -305,6 +336,7 @@ def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
         for part in parts_of(rows, case):
             lines += ["", f"  Part {part}: {PART_LABELS[part]}", *_text_errors(rows, case, part, system)]
             lines += [f"    {remark}" for remark in remarks(rows, case, part)]
+            lines += _text_spread(rows, case, part, system)
         lines += _text_gaps(rows, case, system)
         lines += _text_physical(physical_table(table, case, settings))
         blocks.append("\n".join(lines))
@@ -350,6 +382,21 @@ def _text_errors(rows: pd.DataFrame, case: str, part: str, system: str) -> list[
             ]
         )
     return _aligned([*head, *body], left=[1])
+
+
+def _text_spread(rows: pd.DataFrame, case: str, part: str, system: str) -> list[str]:
+    spread = spread_table(rows, case, part, system)
+    if spread.empty:
+        return []
+    quantities = [QUANTITIES[name] for name in GAP_QUANTITIES]
+    head = [["n_high", "arm", *(q.label for q in quantities), "seeds"]]
+    head += [["", "", *(pretty_unit(q.shown[system]) for q in quantities), ""]]
+    texts = zip(*(spread_texts(spread, name) for name in GAP_QUANTITIES))
+    body = [
+        [f"{line['n_high']:,}", line["arm"], *each, str(line["seeds"])]
+        for line, each in zip(spread.to_dict("records"), texts)
+    ]
+    return ["", f"  {SPREAD}", *_aligned([*head, *body], left=[1])]
 
 
 def _text_gaps(rows: pd.DataFrame, case: str, system: str) -> list[str]:
@@ -470,6 +517,29 @@ def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str 
     bodies = "".join(f'<tbody class="block">{"".join(lines)}</tbody>' for lines in blocks.values())
     table_html = f'<div class="scroll"><table>{head}{bodies}</table></div>'
     return table_html + _notes(remarks(table, case, part))
+
+
+def spread_html(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> str:
+    """The ``spread_table`` of one case and part; empty where there is one seed alone."""
+    spread = spread_table(table, case, part, system)
+    if spread.empty:
+        return ""
+    heads = "".join(
+        f'<th class="group">{QUANTITIES[name].label}'
+        f'<span class="unit">{pretty_unit(QUANTITIES[name].shown[system])}</span></th>'
+        for name in GAP_QUANTITIES
+    )
+    texts = zip(*(spread_texts(spread, name) for name in GAP_QUANTITIES))
+    blocks: dict[int, list[str]] = {}
+    for line, each in zip(spread.to_dict("records"), texts):
+        cells = "".join(map(_cell, each))
+        blocks.setdefault(line["n_high"], []).append(
+            f'<tr><td>{line["n_high"]:,}</td><td class="left">{arm_html(line["arm"])}</td>{cells}'
+            f"<td>{line['seeds']}</td></tr>"
+        )
+    bodies = "".join(f'<tbody class="block">{"".join(lines)}</tbody>' for lines in blocks.values())
+    head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
+    return f'<h4>{SPREAD}</h4><div class="scroll"><table>{head}{bodies}</table></div>'
 
 
 def _cell(text: str) -> str:
@@ -633,11 +703,25 @@ def write_html(
         temporary.write_text(page, encoding="utf-8")
 
 
-def reference_table() -> pd.DataFrame:
-    """The results of this project's own demo run, which ship with the package."""
-    if not (resources.reference() / METRICS_FILE).is_file():
-        raise UserError("no reference results in this copy of mfbench: `mfbench demo` makes your own")
-    return read_metrics(resources.reference() / METRICS_FILE)
+def reference(name: str = "demo") -> Path:
+    """The folder of one of ``REFERENCES``: its results table and where it came from.
+
+    Raises:
+        UserError: there is none of that name, or it does not ship with this copy of mfbench.
+    """
+    if name not in REFERENCES:
+        raise unknown("reference result", name, REFERENCES)
+    folder = resources.references() / name
+    if not (folder / METRICS_FILE).is_file():
+        raise UserError(
+            f"no reference result {name!r} in this copy of mfbench: `mfbench demo` makes results of your own"
+        )
+    return folder
+
+
+def reference_table(name: str = "demo") -> pd.DataFrame:
+    """One of this project's own results, which ship with the package; see ``reference``."""
+    return read_metrics(reference(name) / METRICS_FILE)
 
 
 def publish(table: pd.DataFrame, path: Path, provenance: Iterable[Path], system: str = "kcal/mol") -> None:
@@ -737,6 +821,7 @@ def _section(
             f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
             f'<div class="plots">{panel}</div>',
             errors_html(rows, case, part, system),
+            spread_html(rows, case, part, system),
         ]
     if checks := physical_html(physical_table(table, case, settings)):
         text += ["<h3>Physical checks: what the models do, beside their errors</h3>", checks]

@@ -35,6 +35,6 @@ def mini_data() -> Path:
     return _PACKAGE / "data" / "mini"
 
 
-def reference() -> Path:
-    """Folder with the results of this project's own demo run."""
+def references() -> Path:
+    """Folder of this project's own results, a folder each (see ``report.REFERENCES``)."""
     return _PACKAGE / "data" / "reference"

@@ -125,22 +125,23 @@ def test_folder_comes_from_the_environment(overview, runs, monkeypatch):
 
 
 def test_without_runs_the_page_says_what_to_do(overview, tmp_path, monkeypatch):
-    monkeypatch.setattr(overview, "reference_file", lambda: tmp_path / "none.parquet")
+    monkeypatch.setattr(resources, "references", lambda: tmp_path)
     page = overview.Overview(folder=str(tmp_path))
     (message,) = page.main().select(pn.pane.Markdown)
-    for words in (str(tmp_path), "mfbench demo", "mfbench run", "MFBENCH_RUNS", "no reference results"):
+    for words in (str(tmp_path), "mfbench demo", "mfbench run", "MFBENCH_RUNS", "ships no results"):
         assert words in message.object
-    page.source = "reference"
-    assert "No reference results are shipped" in page.help()
+    assert list(page.param.source.objects) == ["runs"]
 
 
 def test_the_shipped_reference_can_be_shown(overview, tmp_path, monkeypatch):
-    file = tmp_path / results.METRICS_FILE
-    results_table(cases=["ani1x-tz"]).to_parquet(file)
-    monkeypatch.setattr(overview, "reference_file", lambda: file)
+    results.write_metrics(tmp_path / "arms", results_table(cases=["ani1x-tz"], seeds=(0, 1)))
+    monkeypatch.setattr(resources, "references", lambda: tmp_path)
     page = overview.Overview(folder=str(tmp_path / "none"))
-    assert "Shipped reference" in page.help()
-    page.source = "reference"
+    assert "*Shipped*" in page.help()
+    widgets = {w.name: w for w in page.controls().select(pn.widgets.Widget)}
+    assert list(widgets["Results"].options) == ["Run folders", "Shipped: all arms on ani1x-tz, five paired seeds"]
+    page.source = "arms"
+    assert report.SPREAD in html_of(page.main())
     assert page.chosen_cases() == ["ani1x-tz"]
     assert "shipped with mfbench" in html_of(page.main())
 
@@ -246,7 +247,7 @@ def test_page_in_a_browser(tab, server):
 
     tab.get_by_label("Metric of the curves").select_option("RMSE")
     tab.wait_for_function(f"() => ({AXIS_LABELS})().includes('Energy RMSE (kcal/mol)')")
-    tab.get_by_label("Case").select_option("rmd17-cc")
+    tab.get_by_label("Case", exact=True).select_option("rmd17-cc")
     tab.wait_for_function(f"() => ({FIGURES})().length == 2")
     tab.get_by_label("Unit of energy").select_option("meV")
     tab.wait_for_function(f"() => ({AXIS_LABELS})().includes('Force component RMSE (meV/Å)')")

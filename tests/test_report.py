@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from math import log
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from tables import NO_FORCES, error, results_table
@@ -83,6 +84,23 @@ def test_error_table_holds_medians_in_the_units_shown():
     assert mf["energy_per_atom mae"] == pytest.approx(error("MF", "energy_per_atom", "mae", 50, 1) * 1000, rel=1e-4)
     assert mf["force rmse"] == pytest.approx(error("MF", "force", "rmse", 50, 1) * KCAL, rel=1e-4)
     assert (mf["n energies"], mf["n forces"], mf["seeds"], mf["n_low"]) == ("240", "5,040", "0–2", 1000)
+
+
+def test_spread_is_the_mean_and_standard_deviation_over_seeds():
+    spread = report.spread_table(results_table(seeds=(0, 1, 2)), "rmd17-cc").set_index(["n_high", "arm"])
+    assert list(spread.index) == [(n, arm) for n in (50, 150) for arm in ("SF-E", "MF", "SF-EF")]  # SF-low: one seed
+    for quantity in ("energy", "force"):
+        values = [error("MF", quantity, "mae", 50, seed) * KCAL for seed in (0, 1, 2)]
+        assert spread.loc[(50, "MF"), f"{quantity} mean"] == pytest.approx(np.mean(values), rel=1e-4)
+        assert spread.loc[(50, "MF"), f"{quantity} spread"] == pytest.approx(np.std(values, ddof=1), rel=1e-4)
+    text = report.text_table(results_table(seeds=(0, 1, 2)))
+    mean, by = (spread.loc[(50, "MF"), f"energy {what}"] for what in ("mean", "spread"))
+    assert f"{mean:.3f} ± {by:.3f}" in text
+    assert report.spread_table(results_table(), "rmd17-cc").empty
+    assert report.SPREAD not in report.text_table(results_table())
+    assert report.spread_html(results_table(), "rmd17-cc") == ""
+    no_forces = report.spread_table(results_table(cases=["ani1ccx"], seeds=(0, 1)), "ani1ccx").set_index("arm")
+    assert "SF-EF" not in no_forces.index  # n = 0: the table of errors says why
 
 
 def test_gap_table_pairs_seeds_and_converts_units():
