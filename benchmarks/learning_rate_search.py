@@ -1,8 +1,9 @@
 """Each arm's own best learning rate for the demo preset, by validation error alone.
 
 For every arm, rate, case and seed an experiment of the smaller size is trained as ``mfbench run`` would, and
-the lowest validation error that it saw is kept: for SF-E and MF that of the experiment's own high-level
-validation *energies*, for SF-EF of high-level energies and forces, for SF-low of low-level ones. The test
+the lowest validation error that its last stage saw is kept: of the experiment's own high-level validation
+*energies*, for SF-EF of high-level energies and forces, for SF-low of low-level ones. The rate is that of all stages
+but a low-level one with a rate of its own (benchmarks/mf_plus_search.py), which is trained once for all rates. The test
 part is never predicted. An arm's rate is the one with the least geometric mean over cases and seeds; the
 seeds are not those of benchmarks/paired_seeds.py. What ``--out`` holds already is kept and not repeated, so
 that a search whose best rate lies at its edge is widened by naming more rates.
@@ -21,21 +22,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from mfbench import provenance
 from mfbench.batch import DeviceStructures
 from mfbench.errors import LabelsMissing
-from mfbench.experiment import build, experiment, prepare
+from mfbench.experiment import build, experiment, prepare, stage_name
 from mfbench.training import fit
 
 CASES = ("ani1x-tz", "ani1ccx", "rmd17-cc")
-ARMS = ("SF-E", "MF", "SF-EF", "SF-low")
+ARMS = ("SF-E", "MF", "SF-EF", "SF-low", "embedding", "transfer", "delta")
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 
 
-def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str, Any], Path]) -> dict[str, Any]:
     """Train one experiment; its lowest validation error (kcal/mol, kcal/mol/Angstrom) and time."""
-    case, arm, rate, seed, network, optimisation = task
+    case, arm, rate, seed, network, optimisation, stages = task
     settings = experiment(
         case, arm, seed=seed, threads=1, network=network, optimisation={**optimisation, "learning_rate": rate}
     )
@@ -43,17 +45,15 @@ def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str,
     prepared = prepare(settings)
     row = {"case": case, "arm": arm, "learning_rate": rate, "seed": seed}
     try:
-        potential, (stage,) = build(settings, prepared)
+        _, trained = build(settings, prepared)
     except LabelsMissing as error:
         return {**row, "error": None, "remark": str(error)}
-    data = DeviceStructures(prepared.structures, torch.device("cpu"))
-    state = fit(potential, stage, data, settings.seed)
-    return {
-        **row,
-        "error": state.best_error,
-        "best_step": state.best_step,
-        "seconds": round(state.seconds, 1),
-    }
+    data = DeviceStructures(prepared.training, torch.device("cpu"))
+    for stage in trained:
+        kept = stages / f"{stage_name(stage, prepared.training, settings, 'cpu', 1)}.safetensors"
+        with FileLock(f"{kept}.lock"):
+            state = fit(stage, data, settings.seed, kept if stage.shared and len(trained) > 1 else None)
+    return {**row, "error": state.best_error, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
 
 
 def main() -> None:
@@ -65,8 +65,10 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--network", type=json.loads, default={}, help="settings that differ, as JSON")
     parser.add_argument("--optimisation", type=json.loads, default={}, help="settings that differ, as JSON")
+    parser.add_argument("--stages", type=Path, default=Path("runs/learning-rates"), help="where low levels are kept")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    args.stages.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     if args.out and args.out.is_file():
         saved = json.loads(args.out.read_text())
@@ -75,7 +77,7 @@ def main() -> None:
         rows = saved["rows"]
     done_already = {(row["case"], row["arm"], row["learning_rate"], row["seed"]) for row in rows}
     tasks = [
-        (*task, args.network, args.optimisation)
+        (*task, args.network, args.optimisation, args.stages)
         for task in itertools.product(args.cases, args.arms, args.rates, args.seeds)
         if task not in done_already
     ]
@@ -96,7 +98,7 @@ def main() -> None:
     if args.out:
         report = {
             "date": time.strftime("%Y-%m-%d"),
-            "provenance": provenance.describe(torch.device("cpu"), 1),
+            "provenance": provenance.describe(torch.device("cpu"), 1),  # of the rows that were made last
             "network": args.network,
             "optimisation": args.optimisation,
             "best": best,

@@ -441,6 +441,7 @@ def learning_curve(
         backend="bokeh",
         logx=True,
         logy=logarithmic,
+        legend_limit=1000,  # glyphs; beyond 25 HoloViews would leave the legend out
         xlim=xlim,
         ylim=ylim,
         xticks=xticks if held["n_high"].max() > 0 else [(1, "")],
