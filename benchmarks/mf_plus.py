@@ -72,15 +72,19 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[25, 50, 100])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", default=ARMS)
+    parser.add_argument("--steps", type=int, help="gradient steps; few only try the script out (the preset's)")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/mf-plus"))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    optimisation = {} if args.steps is None else {"steps": args.steps}
     tasks = [
         (settings, args.runs, args.data_folder)
         for seed in args.seeds
         for case in args.cases
-        for settings in comparison(case, args.arms, args.sizes, [seed], data=args.data, threads=1)
+        for settings in comparison(
+            case, args.arms, args.sizes, [seed], data=args.data, threads=1, optimisation=optimisation
+        )
     ]
     folders = []
     with multiprocessing.get_context("spawn").Pool(args.workers) as pool:

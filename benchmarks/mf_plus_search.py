@@ -49,12 +49,15 @@ def validation_error(
     rate: float,
     options: dict[str, Any],
     folder: Path | None,
-    steps: Path,
+    stages_folder: Path,
+    budget: dict[str, int],
 ) -> dict[str, Any]:
     """Train one experiment; its errors (kcal/mol, kcal/mol/Angstrom) where it has seen nothing."""
     case, data = CASES[name]
     if arm == "oracle":
-        settings = experiment(case, arm, data=data, seed=seed, threads=1, optimisation={"learning_rate": rate})
+        settings = experiment(
+            case, arm, data=data, seed=seed, threads=1, optimisation={"learning_rate": rate, **budget}
+        )
     else:
         settings = experiment(
             case,
@@ -63,6 +66,7 @@ def validation_error(
             n_high=n_high,
             seed=seed,
             threads=1,
+            optimisation=budget,
             arm_options={"low_learning_rate": rate, **options},
         )
     provenance.use_threads(1)
@@ -71,7 +75,7 @@ def validation_error(
     device = DeviceStructures(prepared.training, torch.device("cpu"))
     for stage in stages:
         name = stage_name(stage, prepared.training, settings, "cpu", 1)
-        fit(stage, device, seed, steps / f"{name}.safetensors" if stage.shared else None)
+        fit(stage, device, seed, stages_folder / f"{name}.safetensors" if stage.shared else None)
     chosen, split = prepared.selection, prepared.split
     pool = chosen.validation_oracle if arm == "oracle" else np.union1d(chosen.validation_oracle, split.oracle_pool)
     unused = np.setdiff1d(pool, np.concatenate([chosen.train_high, chosen.validation_high]))
@@ -91,10 +95,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[25, 100])
     parser.add_argument("--seeds", type=int, nargs="+", default=[100])
     parser.add_argument("--rate", type=float, default=1.6e-2, help="of the low level, for the recipes")
+    parser.add_argument("--steps", type=int, help="gradient steps; few only try the script out (the preset's)")
     parser.add_argument("--stages", type=Path, default=Path("runs/mf-plus-search"), help="where low levels are kept")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     args.stages.mkdir(parents=True, exist_ok=True)
+    budget = {} if args.steps is None else {"steps": args.steps}
     tasks: list[tuple[str, str, int | None, int, float, dict[str, Any]]] = []
     for seed in args.seeds:
         for name in args.cases:
@@ -103,7 +109,7 @@ def main() -> None:
             tasks += [(name, "MF+", n, seed, rate, {}) for n in args.sizes for rate in RATES if rate != args.rate]
     rows = []
     for done, task in enumerate(tasks, 1):
-        rows.append(validation_error(*task, args.data_folder, args.stages))
+        rows.append(validation_error(*task, args.data_folder, args.stages, budget))
         print(f"[{done}/{len(tasks)}] {rows[-1]}", flush=True)
         if args.out:
             report = {

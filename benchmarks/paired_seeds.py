@@ -32,10 +32,10 @@ ARMS = ("SF-E", "MF", "SF-EF")
 BOUNDS = {"energy": 0.7, "force": 0.6}
 
 
-def one(task: tuple[str, str, int, int, str, Path, Path | None]) -> tuple[str, Path | None]:
+def one(task: tuple[str, str, int, int, str, Path, Path | None, dict[str, int]]) -> tuple[str, Path | None]:
     """Run one experiment; a line to print, and its run folder."""
-    name, arm, n_high, seed, data, runs, folder = task
-    settings = experiment(name, arm, data=data, n_high=n_high, seed=seed, threads=1)
+    name, arm, n_high, seed, data, runs, folder, optimisation = task
+    settings = experiment(name, arm, data=data, n_high=n_high, seed=seed, threads=1, optimisation=optimisation)
     try:
         done = run(settings, runs, data_folder=folder)
     except LabelsMissing as error:
@@ -50,12 +50,14 @@ def main() -> None:
     parser.add_argument("--data-folder", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", help="default: the smaller size of each case")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--steps", type=int, help="gradient steps; few only try the script out (the preset's)")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/paired"))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    optimisation = {} if args.steps is None else {"steps": args.steps}
     tasks = [
-        (name, arm, n_high, seed, args.data, args.runs, args.data_folder)
+        (name, arm, n_high, seed, args.data, args.runs, args.data_folder, optimisation)
         for seed, name, arm in itertools.product(args.seeds, args.cases, ARMS)
         for n_high in args.sizes or [min(case(name).variant(args.data).sizes)]
     ]

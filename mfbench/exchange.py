@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from mfbench import arms, evaluation, provenance, results, units
 from mfbench.errors import UserError, unknown
 from mfbench.experiment import Experiment, Prepared, as_predictions, build, prepare, structures_used
-from mfbench.labels import Labels
 from mfbench.plots import EXTERNAL
 from mfbench.potential import fit_atomic_energies
 from mfbench.predictions import Predictions
@@ -34,6 +33,7 @@ Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 POSITION_TOLERANCE = 1e-6  # Angstrom; programs that write 8 decimals round by 5e-9
 NOT_PREDICTED = "not predicted by this code"
+_KCAL = units.internal("kcal/mol")
 
 
 @dataclass(frozen=True)
@@ -350,8 +350,7 @@ def _about(
         "levels": levels,
         "units": {"energy": "eV", "forces": "eV/Angstrom", "positions": "Angstrom", "atomic_energies": "eV"},
     }
-    if settings.labels == Labels() and settings.overlap is None:  # all that the command line can say
-        about["command"] = _command(settings, part, path, format_name)
+    about["command"] = _command(settings, part, path, format_name)
     if format_name == "metatrain":
         about["metatrain_targets"] = {
             "energy" if name == prepared.high else f"mtt::energy_{names[name]}": {
@@ -374,9 +373,18 @@ def _command(settings: Experiment, part: Part, path: Path, format_name: str) -> 
         ("--n-low", settings.n_low),
         ("--seed", settings.seed),
         ("--split-seed", settings.split_seed),
+        ("--overlap", settings.overlap),
+        ("--high-forces", settings.labels.high_forces),
+        *(("--further", name if n is None else f"{name}={n}") for name, n in settings.further.items()),
+        *(("--noise", f"{name.replace(' ', '-')}={x / _KCAL:.12g}") for name, x in settings.labels.noise.items()),
     ):
         words += [option, str(value)] if value is not None else []
-    words += ["--exceed-max-train"] if settings.exceed_max_train else []
+    for option, given in (
+        ("--exceed-max-train", settings.exceed_max_train),
+        ("--no-low-energies", not settings.labels.low_energies),
+        ("--no-low-forces", not settings.labels.low_forces),
+    ):
+        words += [option] if given else []
     return shlex.join([*words, "--part", part, "--format", format_name, "--out", path.name])
 
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -201,7 +202,7 @@ def test_masks_and_noise_are_those_of_the_experiment(tmp_path: Path) -> None:
     about = results.read_json(tmp_path / "train.extxyz.json")
     assert about["levels"][prepared.low]["energy_key"] is None
     assert about["labels"]["noise"] == {"high energy": 0.1}
-    assert "command" not in about
+    assert "--noise high-energy=2.30" in about["command"]
 
 
 def test_differences_give_the_energies_of_both_levels() -> None:
@@ -522,6 +523,19 @@ def other_code(train: Path, test: Path, out: Path) -> None:
     for frame, energy in zip(asked, composition(asked) @ weights):
         frame.info["linear_energy"] = float(energy)
     ase.io.write(out, asked, format="extxyz")
+
+
+def test_the_recorded_command_holds_the_choice_of_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = ["--no-low-energies", "--high-forces", "0.5", "--noise", "low-force=1.5", "--overlap", "partly"]
+    assert main(["export", "rmd17-cc", "--arm", "MF", *labels, "--part", "train", "--out", "train.extxyz"]) == 0
+    content = Path("train.extxyz").read_bytes()
+    assert main(["export", "rmd17-cc", "--arm", "MF", "--part", "train", "--out", "train.extxyz"]) == 0
+    assert Path("train.extxyz").read_bytes() != content
+    assert main(["export", "rmd17-cc", "--arm", "MF", *labels, "--part", "train", "--out", "train.extxyz"]) == 0
+    again = shlex.split(results.read_json(Path("train.extxyz.json"))["command"])
+    assert main(again[1:]) == 0
+    assert Path("train.extxyz").read_bytes() == content
 
 
 def test_another_code_from_the_command_line_to_the_report(

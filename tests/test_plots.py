@@ -129,6 +129,14 @@ def test_sf_low_has_relative_energies_but_no_total_energy():
     assert NO_TOTAL_ENERGY in footnotes(energy)
 
 
+def test_a_legend_holds_every_arm_however_many():
+    arms = list(plots.ARMS)
+    one = results_table(arms=["MF"], cases=["rmd17-cc"], seeds=(0, 1, 2))
+    many = pd.concat([one.assign(arm=arm, run=one["run"] + arm) for arm in arms])
+    legend = figure(plots.learning_curve(many, "rmd17-cc", "force")).select_one({"type": Legend})
+    assert sorted(item.label.value for item in legend.items) == sorted(arms)
+
+
 def test_missing_arms_stand_in_the_legend_and_are_explained():
     curve = plots.learning_curve(results_table(), "ani1ccx", "force")
     legend = figure(curve).select_one({"type": Legend})

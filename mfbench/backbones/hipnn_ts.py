@@ -132,6 +132,8 @@ class HipnnTs(Backbone):
                 layers.append(Residual(linear, width, width))
             self.blocks.append(nn.ModuleList(layers))
         self.level_vectors = nn.Embedding(n_levels, _LEVEL_WIDTH) if n_levels else None
+        if self.level_vectors is not None:
+            nn.init.zeros_(self.level_vectors.weight)  # levels begin alike: what one learns, the others know
 
     def forward(self, block: Block) -> list[Tensor]:
         z = (block.numbers.unsqueeze(-1) == self.elements).to(block.positions.dtype)  # (B, N, E)

@@ -24,6 +24,7 @@ class LevelEmbedding(nn.Module):
     def __init__(self, n_levels: int, n_features: int) -> None:
         super().__init__()
         self.vectors = nn.Embedding(n_levels, n_features)
+        nn.init.zeros_(self.vectors.weight)  # levels begin alike: what one learns, the others know
 
     def forward(self, embedding: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """(atoms, F), whatever the ``embedding`` (atoms, F) so far."""
