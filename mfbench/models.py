@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,6 +21,7 @@ from torch import Tensor
 from mfbench import results
 from mfbench.batch import Block, arrange
 from mfbench.calculator import Prediction, Predictor
+from mfbench.datasets.own import count_extxyz
 from mfbench.errors import UserError
 from mfbench.experiment import Experiment, Prepared, build
 from mfbench.potential import Potential
@@ -450,24 +450,9 @@ def _frames(source: Path) -> Iterator[Atoms]:
 
 
 def _count(source: Path) -> int:
-    """How many structures the file holds. ASE takes a last one that is cut short for none at all."""
-    count = 0
+    """How many structures the file holds; raises UserError where there are none, or it is no such file."""
     try:
-        with open(source, encoding="utf-8") as file:
-            while (head := file.readline()).strip():
-                if not head.strip().isdecimal():
-                    raise UserError(
-                        f"{source}: structure {count}: expected a number of atoms, got {head.strip()!r:.40}"
-                    )
-                lines = deque(enumerate(islice(file, int(head) + 1), 1), maxlen=1)
-                n_lines, last = lines[0] if lines else (0, "")
-                if n_lines != int(head) + 1:
-                    raise UserError(f"{source}: structure {count}: expected {int(head)} atoms, the file ends before")
-                if not last.endswith("\n"):  # a number that lost its last digits would be read as another number
-                    raise UserError(f"{source}: expected a newline at its end: cut short? If it is whole, add one")
-                count += 1
-            if head and file.read().strip():
-                raise UserError(f"{source}: expected a number of atoms after structure {count - 1}, got an empty line")
+        count = count_extxyz(source)
     except UnicodeDecodeError as error:
         raise UserError(f"{source}: expected extended XYZ, which is text: {error}") from error
     if not count:

@@ -39,16 +39,20 @@ class Record(NamedTuple):
 
 def read_extxyz(path: Path, content: Content, manifest: Manifest) -> Iterator[Frames]:
     """Yield the frames of an extended xyz file: keys of the comment line and columns of the atoms."""
-    _check_length(path)
+    count_extxyz(path)
     frames = ase.io.iread(path, index=":", format="extxyz")
     records = (_record(atoms, {**atoms.info, **atoms.arrays}) for atoms in frames)
     yield from _frames(path, content, manifest, records)
 
 
-def _check_length(path: Path) -> None:
-    """ASE takes a last frame that is cut short for no frame at all; here it is an error."""
+def count_extxyz(path: Path) -> int:
+    """How many structures an extended xyz file holds.
+
+    Raises:
+        DataCorrupt: the file is cut short, where ASE would take a last frame for no frame at all.
+    """
+    row = 0
     with open(path, encoding="utf-8") as file:
-        row = 0
         while count := file.readline().strip():
             if not count.isdecimal():
                 raise DataCorrupt(f"{path}: structure {row}: expected a number of atoms, got {count!r:.40}")
@@ -61,6 +65,7 @@ def _check_length(path: Path) -> None:
             row += 1
         if count == "" and file.read().strip():
             raise DataCorrupt(f"{path}: expected a number of atoms after structure {row - 1}, got an empty line")
+    return row
 
 
 def read_ase(path: Path, content: Content, manifest: Manifest) -> Iterator[Frames]:
