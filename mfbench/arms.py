@@ -206,6 +206,7 @@ class Oracle(Arm):
 
     name, uses_low, uses_high = "oracle", False, False
     high_forces = 1.0
+    takes_high_forces = False
 
     def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
         chosen = problem.selection
@@ -219,6 +220,7 @@ class SFLow(Arm):
     """Single fidelity, low-level energies and forces: the low level itself, learned."""
 
     name, uses_low, uses_high = "SF-low", True, False
+    takes_high_forces = False
 
     def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
         potential, (stage,) = _single_fidelity(problem, network, problem.at_low)
@@ -306,6 +308,8 @@ def _refit(
     indices = indices[structures.energy_mask[indices, column]]
 
     def start(data: DeviceStructures) -> None:
+        if not len(indices):  # forces alone are learned from at this level: its energies have no zero
+            return
         left = structures.energies[indices, column] - energies_of(potential, data, indices, level)
         potential.shift(level, fit_atomic_energies(structures, indices, left))
 
@@ -483,15 +487,17 @@ class MFPlus(Arm):
         stages = [first]
         shares: dict[str, tuple[Share, ...]] = {problem.low: (Share(0, problem.low),)}
         before, seen = problem.low, np.concatenate([chosen.train_low, chosen.validation_low])
-        for place, part in enumerate([*problem.below_high[1:], problem.at_high], 1):
+        # A level whose forces alone may be learned from teaches nothing here.
+        above = [part for part in (*problem.below_high[1:], problem.at_high) if part.term.energy]
+        for place, part in enumerate(above, 1):
             name = part.term.level
             indices = np.concatenate([part.train, part.validation])
             both = np.isin(indices, seen) & structures.energy_mask[indices, structures.level_index(before)]
             both &= options.targets == "labels" and problem.low_energies
             sources = tuple(
-                _labelled(structures, Source(indices[chosen], (term,)))
-                for chosen, term in ((both, Term(name, minus=before)), (~both, Term(name)))
-                if chosen.any()
+                _labelled(structures, Source(indices[these], (term,)))
+                for these, term in ((both, Term(name, minus=before)), (~both, Term(name)))
+                if these.any()
             )
             atomic = AtomicEnergies(np.zeros((119, len(structures.levels))))
             difference = LinearPotential(network.elements, options.difference, atomic, structures.levels, name)
@@ -548,7 +554,7 @@ ARMS: tuple[Arm, ...] = (
 
 def arm_names() -> tuple[str, ...]:
     """Names of the arms that exist, one's own and those of installed packages included."""
-    return (*(a.name for a in ARMS), *extensions.names("arms"))
+    return tuple(dict.fromkeys([*(a.name for a in ARMS), *extensions.names("arms")]))
 
 
 def arm(given: str | Arm) -> Arm:
@@ -567,7 +573,8 @@ def arm(given: str | Arm) -> Arm:
     found = extensions.find("arms", given)
     if found is None:
         raise unknown("arm", given, arm_names(), ", or one of your own (see the README)")
-    found = found() if isinstance(found, type) else found
+    if isinstance(found, type) and issubclass(found, Arm) and not found.__abstractmethods__:
+        found = found()
     if not isinstance(found, Arm) or found.name != given:
         raise extensions.wrong("arms", given, "an Arm of that name", found)
     return found

@@ -109,7 +109,7 @@ class Case(Record):
 
 def case_names() -> tuple[str, ...]:
     """Names of the cases that exist: shipped ones, one's own and those of installed packages."""
-    return (*_shipped(), *extensions.names("cases"))
+    return tuple(dict.fromkeys([*_shipped(), *extensions.names("cases")]))
 
 
 def _shipped() -> tuple[str, ...]:

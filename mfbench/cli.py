@@ -6,6 +6,7 @@ loads torch.
 
 import argparse
 import io
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mfbench.datasets.checks import Finding
 
 
-_ARMS = "SF-E, MF, SF-EF, SF-low, zero-shot, transfer, delta, embedding, MF+ or oracle"
+_ARMS = "SF-E, MF, SF-EF, SF-low, zero-shot, transfer, delta, embedding, MF+, oracle or one of an installed package"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
             default=None,
             help="train on more than the data's authors allow; results say so",
         )
+        add_labels(command)
+        command.add_argument(
+            "--arm-option", action="append", default=[], metavar="KEY=VALUE", help="e.g. freeze=backbone (transfer)"
+        )
+
+    def add_labels(command: argparse.ArgumentParser) -> None:
         labels = command.add_argument_group("labels", "which of the labels may be learned from")
         labels.add_argument("--no-low-energies", action="store_true", help="below the high level, forces alone")
         labels.add_argument("--no-low-forces", action="store_true", help="below the high level, energies alone")
@@ -96,9 +103,6 @@ def _parser() -> argparse.ArgumentParser:
             action="append",
             metavar="LEVEL[=N]",
             help="a level between the two, and how many low-level structures it labels (all)",
-        )
-        command.add_argument(
-            "--arm-option", action="append", default=[], metavar="KEY=VALUE", help="e.g. freeze=backbone (transfer)"
         )
 
     add("cases", "list the test cases, their levels, data and sizes", function=_cases)
@@ -201,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--steps", type=int, metavar="N", help="gradient steps of every arm")
     compare.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
     compare.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(./report.html)")
+    add_labels(compare)
     add_runs(compare)
     add_unit(compare)
 
@@ -409,7 +414,8 @@ def _check(options: argparse.Namespace) -> None:
         only=tuple(options.molecule),
         **_given(options, "trajectories", "picoseconds"),
     )
-    folders = [folder if folder.is_dir() else options.runs / folder for folder in options.folders]
+    # A bare name is one of --runs.
+    folders = [f if f.is_dir() or len(f.parts) > 1 else options.runs / f for f in options.folders]
     # All are loaded before the first is checked: a mistyped name is told before hours of work.
     loaded = [physics.surfaces(folder, _device(options.device)) for folder in folders]
     for folder, surfaces in zip(folders, loaded):
@@ -433,11 +439,14 @@ def _choice(options: argparse.Namespace) -> dict[str, Any]:
     kcal = units.internal("kcal/mol")  # of an energy; a force is by the same Angstrom
     for key, value in pairs("noise", options.noise):
         try:
-            labels.setdefault("noise", {})[key.replace("-", " ")] = float(value) * kcal
+            size = float(value)
         except ValueError:
-            raise UserError(f"--noise: expected a number after {key}=, got {value!r}") from None
+            size = math.nan
+        if not 0 <= size < math.inf:
+            raise UserError(f"--noise: expected a number from 0 on after {key}=, got {value!r}")
+        labels.setdefault("noise", {})[key.replace("-", " ")] = size * kcal
     arm_options: dict[str, Any] = {}
-    for key, value in pairs("arm-option", options.arm_option):
+    for key, value in pairs("arm-option", getattr(options, "arm_option", [])):
         place = arm_options
         *outer, last = key.split(".")
         for word in outer:
@@ -458,8 +467,8 @@ def _choice(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """The options that were given; those that were not keep the defaults of the settings."""
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
+    """The options that were given; those that were not, or are not the command's, keep the defaults of the settings."""
+    return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 
 def _data_list(options: argparse.Namespace) -> None:
@@ -559,6 +568,7 @@ def _compare(options: argparse.Namespace) -> None:
         backbone_name=options.backbone,
         preset_name=options.preset,
         optimisation=_given(options, "steps"),
+        **_choice(options),
     )
     device = _device(options.device)
     print(f"{len(experiments)} experiments on {device}; report: {options.out.resolve().as_uri()}")

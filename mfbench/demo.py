@@ -10,6 +10,7 @@ import pandas as pd
 
 from mfbench import results
 from mfbench.arms import ARMS as ALL_ARMS
+from mfbench.arms import Arm
 from mfbench.arms import arm as arm_of
 from mfbench.cases import case
 from mfbench.errors import LabelsMissing
@@ -47,13 +48,19 @@ def comparison(
     Args:
         arms: None for all that ship.
         sizes: numbers of high-level structures; None for the case's.
-        settings: further arguments of ``experiment``.
+        settings: further arguments of ``experiment``; of labels, each arm takes what it can.
     """
     declared = case(name)
     data = settings.get("data") or Experiment.model_fields["data"].default
     chosen = [arm_of(arm) for arm in arms or [one.name for one in ALL_ARMS]]
+    labels = settings.pop("labels", {})
+
+    def wanted(arm: Arm) -> dict[str, Any]:
+        """The choice of labels, as far as the arm takes it."""
+        return {key: value for key, value in labels.items() if key != "high_forces" or arm.takes_high_forces}
+
     return [
-        experiment(name, arm.name, n_high=n_high, seed=seed, **settings)
+        experiment(name, arm.name, n_high=n_high, seed=seed, labels=wanted(arm), **settings)
         for seed in seeds
         for arm in chosen
         for n_high in (sizes or declared.variant(data).sizes if arm.uses_high else (None,))

@@ -12,9 +12,13 @@ import torch
 from torch import Tensor
 
 from mfbench import metrics, results
-from mfbench.metrics import ErrorSums, centred
+from mfbench.errors import UserError
+from mfbench.metrics import ErrorSums, Metric, centred
 from mfbench.predictions import Predictions
 from mfbench.structures import read_arrays
+
+PREDICTIONS_FILE = "predictions.h5"
+NO_ENERGIES = "energies of this level were not learned from, so total energies have no zero"
 
 
 def roles(count: int) -> tuple[str, ...]:
@@ -38,6 +42,17 @@ class _Judged:
         said = {"unit": unit, "n": n, "remark": "" if n else self.remark}
         return {**self.place, "metric": metric, "value": value, **said}
 
+    def measured(self, metric: Metric, absent: str | None) -> dict[str, Any]:
+        """The row of a metric of one's own: n = 0, and why, where there is nothing to judge, or where it fails."""
+        row = self.row(metric.name, math.nan, metric.unit)
+        if absent is None:
+            try:
+                values = (each[self.labelled].double().numpy() for each in (self.predicted, self.reference))
+                return {**row, "value": metric(self.place["quantity"], *values)}
+            except UserError as error:
+                absent = str(error)
+        return {**row, "n": 0, "remark": absent}
+
 
 def evaluate(predictions: Predictions) -> pd.DataFrame:
     """Rows of the results table (without the experiment's own columns) for each level and part."""
@@ -54,30 +69,28 @@ def measure(folder: Path) -> Path | None:
 
     Returns:
         The file of rows of the results table, in the run folder's ``extra``; None where no metric was added.
-
-    Raises:
-        UserError: a metric fails. The run is finished all the same.
     """
-    if not (own := [metrics.metric(name) for name in metrics.metric_names()]):
+    own = metrics.known()
+    predictions = folder / PREDICTIONS_FILE
+    if not own or not predictions.is_file():  # no predictions: the data did not allow the experiment
         return None
     table = results.read_metrics(folder / results.METRICS_FILE)
-    predictions = folder / "predictions.h5"
-    if not predictions.is_file():  # the data did not allow the experiment
-        return None
+    # What mfbench's own metrics do not judge, and why.
+    absent = table[(table["metric"] == "mae") & (table["n"] == 0)].set_index(["level", "part", "quantity"])["remark"]
     rows = []
     for one in _judged(read_arrays(predictions, Predictions)):
-        quantity = one.place["quantity"]
-        predicted, reference = (values[one.labelled].numpy() for values in (one.predicted, one.reference))
-        for metric in own:
-            if quantity in metric.quantities:
-                value = metric(quantity, predicted, reference) if len(predicted) else math.nan
-                rows.append(one.row(metric.name, value, metric.unit))
+        remark = absent.get((one.place["level"], one.place["part"], one.place["quantity"]))
+        rows += [one.measured(metric, remark) for metric in own if one.place["quantity"] in metric.quantities]
     if not rows:
         return None
     same = [name for name in results.COLUMNS if name not in rows[0]]
+    found = results.conform(pd.DataFrame(rows).assign(**table.iloc[0][same]))
     file = folder / results.EXTRA / results.METRICS_FILE
+    if file.is_file():  # metrics that are not known here stay as they were
+        old = results.read_metrics(file)
+        found = results.conform(pd.concat([old[~old["metric"].isin([metric.name for metric in own])], found]))
     with results.replacing(file) as temporary:
-        results.conform(pd.DataFrame(rows).assign(**table.iloc[0][same])).to_parquet(temporary, index=False)
+        found.to_parquet(temporary, index=False)
     return file
 
 

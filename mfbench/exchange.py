@@ -463,7 +463,7 @@ def evaluate(
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         },
     )
-    with results.replacing(folder / "predictions.h5") as temporary:
+    with results.replacing(folder / evaluation.PREDICTIONS_FILE) as temporary:
         save_arrays(temporary, predictions)
     table = table.assign(
         run=folder.name,
@@ -584,7 +584,13 @@ def _predicted(
     if forces and none == len(frames):
         return None
     if bad:
-        hint = f"; no frame has the key {key!r}" if none == len(frames) else ""
+        option = "--forces-key" if forces else "--energy-key"
+        there = ", ".join(sorted({*frames[0].info, *frames[0].arrays} - {"numbers", "positions"}))
+        hint = (
+            f"; no frame has the key {key!r}: name it with {option}; the first has {there}"
+            if none == len(frames)
+            else ""
+        )
         raise UserError(f"{len(bad):,} structures without finite {kind} {key!r}: {_some(structures, bad)}{hint}")
     return found
 

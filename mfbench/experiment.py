@@ -23,7 +23,7 @@ from mfbench.batch import DeviceStructures, Source
 from mfbench.cases import Case, CaseData, Overlap, case
 from mfbench.datasets import DataRequest
 from mfbench.errors import LabelsMissing, UserError
-from mfbench.evaluation import evaluate, measure, roles
+from mfbench.evaluation import NO_ENERGIES, PREDICTIONS_FILE, evaluate, measure, roles
 from mfbench.labels import Labels, with_labels
 from mfbench.levels import level as level_of
 from mfbench.manifest import Dataset, LevelName, Manifest, Record, identity, manifest
@@ -69,7 +69,10 @@ class Experiment(Record):
     @field_validator("arm_options")
     @classmethod
     def _complete_options(cls, options: dict[str, Any], info: Any) -> dict[str, Any]:
-        return arms.arm(info.data["arm"]).options.model_validate(options).model_dump()
+        known = arms.arm(info.data["arm"]).options
+        if strange := [name for name in options if name not in known.model_fields]:
+            raise ValueError(f"expected options among {', '.join(known.model_fields) or 'none'}, got {strange[0]!r}")
+        return known.model_validate(options).model_dump()
 
     @property
     def rules(self) -> CaseData:
@@ -94,25 +97,38 @@ class Experiment(Record):
         return case(self.case_file or self.case)
 
     @property
-    def recipe(self) -> str:
-        """The preset's name, with whatever differs from it: runs of different recipes are never pooled."""
-        own = experiment(
+    def _plain(self) -> "Experiment":
+        """The same arm of the same preset, with nothing that differs from it."""
+        return experiment(
             self.case_file or self.case, self.arm, data=self.data, backbone_name=self.backbone, preset_name=self.preset
         )
-        changes: dict[str, Any] = {}
+
+    @property
+    def recipe(self) -> str:
+        """The preset's name, with whatever differs from it: runs of different recipes are never compared."""
+        own, changes = self._plain, dict[str, Any]()
         for mine, preset_own in (
             (self.network, own.network),
             (self.optimisation.model_dump(), own.optimisation.model_dump()),
-            (self.arm_options, own.arm_options),
-            (self.labels.model_dump(), own.labels.model_dump()),
             *(
                 ({name: getattr(self, name)}, {name: getattr(own, name)})
-                for name in ("dtype", "exceed_max_train", "overlap", "further")
+                for name in ("dtype", "exceed_max_train", "overlap", "split_seed")
             ),
         ):
             changes |= {key: value for key, value in mine.items() if value != preset_own[key]}
         differing = ", ".join(f"{key}={value}" for key, value in changes.items())
         return f"{self.preset} ({differing})" if changes else self.preset
+
+    @property
+    def variant(self) -> str:
+        """The arm's name, with the labels, further levels and options that differ: what stands beside other arms."""
+        own = self._plain
+        said = self.labels.words
+        if self.further != own.further:
+            levels = [name if n is None else f"{n} of {name}" for name, n in self.further.items()]
+            said += [f"further levels: {', '.join(levels) or 'none'}"]
+        said += [f"{key}={value}" for key, value in self.arm_options.items() if value != own.arm_options[key]]
+        return f"{self.arm} ({'; '.join(said)})" if said else self.arm
 
     def deciding(self) -> dict[str, Any]:
         """What decides the numbers: settings that differ from their defaults, data hashes, split rules."""
@@ -122,6 +138,7 @@ class Experiment(Record):
         apart = {"network", "preset", "case_file", "arm_options"}
         arm = arms.arm(self.arm)
         options = arm.options.model_validate(self.arm_options).model_dump(exclude_defaults=True)
+        readers = {one.name: one.version for one in declared if one.version}
         versions = {name: one for name, one in (("arm", arm.version), ("backbone", kind.version)) if one}
         return {
             "format": results.FORMAT_VERSION,
@@ -129,6 +146,7 @@ class Experiment(Record):
             "network": kind.settings.model_validate(self.network).model_dump(exclude_defaults=True),
             **({"arm_options": options} if options else {}),
             **({"versions": versions} if versions else {}),
+            **({"readers": readers} if readers else {}),
             "levels": levels,
             "split": {
                 **rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes", "title", "further"}),
@@ -211,10 +229,10 @@ def experiment(
         raise UserError(f"further: expected levels between {bottom} and {top}, got {', '.join(outside)}")
     if not chosen.uses_low and chosen.uses_high:
         settings["n_low"], settings["further"] = None, {}
-    labels = Labels.model_validate(settings.get("labels") or {})
+    settings["labels"] = labels = _labels(settings.get("labels") or {}, chosen)
     if labels.high_forces is not None and not chosen.takes_high_forces:
         raise UserError(
-            f"labels: arm {chosen.name} never trains on high-level forces, got high_forces={labels.high_forces}; "
+            f"labels: arm {chosen.name} takes no choice of high-level forces, got high_forces={labels.high_forces}; "
             "take SF-EF or MF"
         )
     if settings.get("threads") is None:
@@ -238,9 +256,22 @@ def experiment(
             **settings,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {first['msg']}; got {first['input']!r:.80}") from error
+        raise _refused(error) from error
+
+
+def _labels(given: Any, arm: arms.Arm) -> Labels:
+    """The choice of labels without what the arm has no use for: runs that train alike have one name."""
+    try:
+        labels = Labels.model_validate(given)
+    except ValidationError as error:
+        raise _refused(error, "labels.") from error
+    return labels.that_matter(low=arm.uses_low, high=arm.uses_high or arm.high_forces > 0)
+
+
+def _refused(error: ValidationError, at: str = "") -> UserError:
+    first = error.errors()[0]
+    where = at + ".".join(str(part) for part in first["loc"])
+    return UserError(f"{where}: {first['msg']}; got {first['input']!r:.80}")
 
 
 def register(*things: arms.Arm | backbones.BackboneKind | Case | Dataset | Manifest | metrics.Metric) -> None:
@@ -405,6 +436,7 @@ def run(
     Raises:
         UserError: the experiment cannot be run as asked (LabelsMissing: the labels do not exist).
     """
+    metrics.known()  # one that cannot be used is told of before hours of work
     folder = runs / settings.name
     if results.is_finished(folder):
         finished = results.read_metrics(folder / results.METRICS_FILE)
@@ -436,7 +468,7 @@ def run(
         with lock:
             states.append(fit(stage, data, settings.seed, checkpoint, checkpoint_seconds, progress))
     predictions = predict(potential, data, prepared, settings.seed)
-    with results.replacing(folder / "predictions.h5") as temporary:
+    with results.replacing(folder / PREDICTIONS_FILE) as temporary:
         save_arrays(temporary, predictions)
     _write_split(folder / "split.npz", prepared)
     history = pd.concat([pd.DataFrame(s.history).assign(stage=k) for k, s in enumerate(states)])
@@ -463,7 +495,7 @@ def run(
             "n_parameters": sum(p.numel() for p in potential.parameters()),
         },
     )
-    table = evaluate(predictions).assign(
+    table = _with_zero(evaluate(predictions), stages).assign(
         **_identity(settings, structures_used(prepared.low, stages), _n_high(settings, prepared, stages)),
         steps=steps,
         steps_shared=sum(s.step for s, stage in zip(states, stages) if stage.shared),
@@ -476,6 +508,15 @@ def run(
         (folder / f"checkpoint-{number}.safetensors").unlink(missing_ok=True)
     measure(folder)
     return folder
+
+
+def _with_zero(table: pd.DataFrame, stages: list[Stage]) -> pd.DataFrame:
+    """The rows, total energies of levels whose energies no stage learns from being n = 0: they have no zero."""
+    learned = {term.level for stage in stages for source in stage.train for term in source.terms if term.energy}
+    gone = table["quantity"].isin(["energy", "energy_per_atom"]) & (table["n"] > 0) & ~table["level"].isin(learned)
+    return table.assign(
+        value=table["value"].mask(gone), n=table["n"].mask(gone, 0), remark=table["remark"].mask(gone, NO_ENERGIES)
+    )
 
 
 def stage_name(stage: Stage, structures: Structures, settings: Experiment, device: str, threads: int) -> str:
@@ -524,7 +565,13 @@ def _n_high(settings: Experiment, prepared: Prepared, stages: list[Stage]) -> in
 
 
 def _identity(settings: Experiment, n_low: int, n_high: int) -> dict[str, Any]:
-    own = {"run": settings.name, "preset": settings.recipe, "n_low": n_low, "n_high": n_high}
+    own = {
+        "run": settings.name,
+        "arm": settings.variant,
+        "preset": settings.recipe,
+        "n_low": n_low,
+        "n_high": n_high,
+    }
     return {**{key: getattr(settings, key) for key in results.EXPERIMENT if key not in own}, **own}
 
 

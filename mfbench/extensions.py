@@ -59,8 +59,7 @@ def origin(kind: Kind, name: str) -> str | None:
     """Where what is known by the name comes from, for the record; None where mfbench knows it by itself, or not."""
     if name in _own[kind]:
         thing = _own[kind][name]
-        own = thing if isinstance(thing, type) or hasattr(thing, "__qualname__") else type(thing)
-        return f"{own.__module__}.{own.__qualname__}"
+        return f"{type(thing).__module__}.{type(thing).__qualname__}, an object of this process"
     return next((_whose(point) for point in _offered(kind) if point.name == name), None)
 
 

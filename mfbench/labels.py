@@ -1,7 +1,7 @@
 """Which of the labels that are there may be trained on: the axis of the study's title."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,10 +21,25 @@ class Labels(Record):
 
     low_energies: bool = True  # of every level below the high one
     low_forces: bool = True
-    high_forces: Annotated[float, Field(ge=0, le=1)] | None = None  # fraction of structures; None: the arm's own
-    noise: dict[Kind, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict
-    )  # standard deviation, eV, eV/Angstrom
+    # Fraction of the high-level structures; None: the arm's own.
+    high_forces: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    # Standard deviation, eV or eV/Angstrom; low: of every level below the high one.
+    noise: dict[Kind, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+
+    @property
+    def words(self) -> list[str]:
+        """What differs from all labels as they are, for people."""
+        said = [f"no low {kind}" for kind in ("energies", "forces") if not getattr(self, f"low_{kind}")]
+        said += [f"{self.high_forces:.0%} of high forces"] if self.high_forces is not None else []
+        units = {"energy": "eV", "force": "eV/Å"}
+        return said + [f"noise of {x:.3g} {units[kind.split()[1]]} on {kind}" for kind, x in self.noise.items()]
+
+    def that_matter(self, low: bool, high: bool) -> "Labels":
+        """The same for whoever learns from labels below the high level (``low``) or at it (``high``), or not."""
+        used = {"low": low, "high": high}
+        kept: dict[str, Any] = {"noise": {kind: x for kind, x in self.noise.items() if used[kind.split()[0]] and x}}
+        kept |= {} if low else {"low_energies": True, "low_forces": True}
+        return self.model_copy(update=kept)
 
 
 def with_labels(
@@ -41,32 +56,31 @@ def with_labels(
     if not (labels.low_energies or labels.low_forces):
         raise UserError("labels: expected low-level energies, low-level forces or both, got neither")
     high_column = structures.level_index(high)
+    below = [structures.level_index(name) for name in (low, *selection.further)]
+    energy_mask, force_mask = structures.energy_mask.copy(), structures.force_mask.copy()
+    energy_mask[:, below] &= labels.low_energies
+    force_mask[:, below] &= labels.low_forces
     fraction = 1.0 if labels.high_forces is None else labels.high_forces
-    force_mask = structures.force_mask
-    if fraction < 1:
-        force_mask = force_mask.copy()
-        for indices in (selection.train_high, selection.validation_high):
-            # A prefix of one order: what has forces at a small fraction has them at a larger one.
-            force_mask[indices[round(fraction * len(indices)) :], high_column] = False
-    energies, forces = structures.energies, structures.forces
-    used = {
-        "low": np.union1d(selection.train_low, selection.validation_low),
-        "high": np.concatenate([selection.train_high, selection.validation_oracle, selection.oracle]),
-    }
+    for indices in (selection.train_high, selection.validation_high):
+        # A prefix of one order: what has forces at a small fraction has them at a larger one.
+        force_mask[indices[round(fraction * len(indices)) :], high_column] = False
+    at_high = np.concatenate([selection.train_high, selection.validation_oracle, selection.oracle])
+    at_low = np.union1d(selection.train_low, selection.validation_low)
+    # Structures whose labels are disturbed, at each level that a kind of noise is of.
+    used: dict[str, list[tuple[int, Indices]]] = {"low": [(below[0], at_low)], "high": [(high_column, at_high)]}
+    for column, name in zip(below[1:], selection.further):
+        used["low"].append((column, np.union1d(selection.further[name], selection.validation_further[name])))
+    energies, forces = structures.energies.copy(), structures.forces
     for kind, size in labels.noise.items():
         role, what = kind.split()
-        column, rng = (
-            structures.level_index(low if role == "low" else high),
-            np.random.default_rng([seed, _STREAM[kind]]),
-        )
-        indices = np.unique(used[role])
-        if what == "energy":
-            noise = rng.normal(0, size, len(structures))
-            energies = energies.copy()
-            energies[indices, column] += noise[indices]
-        else:
-            forces = _with_noisy_forces(structures, forces, column, indices, size, rng)
-    return replace(structures, force_mask=force_mask, energies=energies, forces=forces)
+        for place, (column, chosen) in enumerate(used[role]):
+            rng = np.random.default_rng([seed, _STREAM[kind], *([place] if place else [])])
+            indices = np.unique(chosen)
+            if what == "energy":
+                energies[indices, column] += rng.normal(0, size, len(structures))[indices]
+            else:
+                forces = _with_noisy_forces(structures, forces, column, indices, size, rng)
+    return replace(structures, energy_mask=energy_mask, force_mask=force_mask, energies=energies, forces=forces)
 
 
 def _with_noisy_forces(

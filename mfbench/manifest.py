@@ -178,6 +178,7 @@ class Manifest(Record):
     length_unit: Annotated[str, _has_dimension("length")] = "Angstrom"
     molecule_key: str | None = Field(None, description="extxyz, ase, hdf5: key that names a structure's molecule")
     set_key: str | None = Field(None, description="extxyz, ase, hdf5: key that names a structure's set, e.g. split")
+    version: str = Field("", description="of a reader of one's own: changed with what it reads, as old runs differ")
     shipped: bool = False
     files: tuple[DataFile, ...] = Field(min_length=1)
     labels: tuple[Labels, ...] = Field(min_length=1)
@@ -244,6 +245,7 @@ class _Dumper(yaml.SafeDumper):
 def identity(declared: Manifest) -> str:
     """Hash of all that decides which numbers a dataset holds: files, hashes, keys, units, names of sets."""
     content = declared.model_dump(mode="json", include={"format", "length_unit", "molecule_key", "set_key"})
+    content |= {"version": declared.version} if declared.version else {}
     content["labels"] = [one.model_dump(mode="json", include={"level", "energy", "forces"}) for one in declared.labels]
     content["files"] = [file.model_dump(mode="json", exclude={"urls"}) for file in declared.files]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -53,6 +53,9 @@ def centred(error: Tensor, group: Tensor, mask: Tensor) -> Tensor:
     return error - (total / count.clamp_min(1))[group]
 
 
+_TAKEN = (*METRICS, "value")  # names of metrics that mfbench itself uses
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number of one's own that judges predictions, beside ``results.METRICS``.
@@ -82,18 +85,23 @@ def metric_names() -> tuple[str, ...]:
     return extensions.names("metrics")
 
 
+def known() -> list[Metric]:
+    """All of them; raises UserError where one is no metric."""
+    return [metric(name) for name in metric_names()]
+
+
 def metric(given: str | Metric) -> Metric:
     """The metric of one's own that is called so (see ``extensions``); an object is added.
 
     Raises:
         UserError: there is none, or it names a quantity that does not exist.
     """
-    if isinstance(given, Metric):
-        extensions.add("metrics", given.name, given, (*METRICS, "value"))
     found = given if isinstance(given, Metric) else extensions.find("metrics", given)
     name = given.name if isinstance(given, Metric) else given
-    if not isinstance(found, Metric) or found.name != name or name in METRICS:
+    if not isinstance(found, Metric) or found.name != name:
         raise extensions.wrong("metrics", name, "a Metric of that name", found)
     if strange := [one for one in found.quantities if one not in QUANTITIES]:
         raise extensions.wrong("metrics", name, f"quantities among {', '.join(QUANTITIES)}", strange[0])
+    if isinstance(given, Metric) or name in _TAKEN:
+        extensions.add("metrics", name, found, _TAKEN)
     return found

@@ -231,12 +231,15 @@ def _flat(structures: Structures | Iterable[Atoms], elements: tuple[int, ...]) -
 
 
 def _device(name: str) -> torch.device:
+    unknown_device = UserError(
+        f"unknown device {name!r}: expected cpu, cuda or cuda:K (several runs, for a committee, go in one list)"
+    )
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"unknown device {name!r}: expected cpu, cuda or cuda:K") from error
+        raise unknown_device from error
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"unknown device {name!r}: expected cpu, cuda or cuda:K")
+        raise unknown_device
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device {name!r}: torch sees {torch.cuda.device_count()} GPUs here; use cpu")
     return device

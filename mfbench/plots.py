@@ -60,17 +60,28 @@ HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures 
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
 
+def base_arm(arm: str) -> str:
+    """The arm without what makes it a variant: ``MF`` of ``MF (no low forces)``."""
+    return arm.partition(" (")[0]
+
+
 def arm_style(arm: str) -> ArmStyle:
     """The arm's style; an arm from another package gets one that depends on nothing but its name."""
+    base = base_arm(arm)
     if arm in ARMS:
         return ARMS[arm]
+    if base in ARMS:  # one of its variants: its colour, with another marker
+        others = [marker for marker in ("circle", "square", "triangle", "diamond") if marker != ARMS[base].marker]
+        variant = arm.removeprefix(base).strip(" ()")
+        marker = others[zlib.crc32(arm.encode()) % len(others)]
+        return ArmStyle(ARMS[base].color, marker, f"{ARMS[base].trained_on}; {variant}")
     return ArmStyle(_OTHER_COLORS[zlib.crc32(arm.encode()) % len(_OTHER_COLORS)], "diamond", "")
 
 
 def arm_order(arms: Iterable[str]) -> list[str]:
-    """The distinct arms in the order of ``ARMS``, then others by name."""
+    """The distinct arms in the order of ``ARMS``, each followed by its variants, then others by name."""
     known = list(ARMS)
-    return sorted(set(arms), key=lambda arm: (known.index(arm) if arm in ARMS else len(known), arm))
+    return sorted(set(arms), key=lambda arm: (known.index(base_arm(arm)) if base_arm(arm) in ARMS else len(known), arm))
 
 
 # Choosing rows
@@ -414,7 +425,7 @@ def learning_curve(
     if system not in UNIT_SYSTEMS:
         raise unknown("unit system", system, UNIT_SYSTEMS)
     rows = shown(curve_rows(table, case, quantity, metric, part), system)
-    rows = rows.assign(n_high=rows["n_high"].where(~rows["arm"].isin(HORIZONTAL), 0))
+    rows = rows.assign(n_high=rows["n_high"].where(~rows["arm"].map(base_arm).isin(HORIZONTAL), 0))
     name = f"{QUANTITIES[quantity].label} {METRIC_LABELS.get(metric, metric)}"
     unit = pretty_unit(rows["unit"].iloc[0] if len(rows) else QUANTITIES[quantity].shown[system])
     title = case if part == "test" else f"{case}, {part} molecules"

@@ -39,6 +39,9 @@ _DEMO = Preset(
             "SF-EF": 8e-3,
             "SF-low": 3.2e-2,
             "zero-shot": 3.2e-2,
+            "embedding": 1.6e-2,
+            "transfer": 5e-4,
+            "delta": 2e-3,
             "oracle": _MANY,
         }
     },

@@ -480,7 +480,7 @@ def arm_html(arm: str) -> str:
     """The arm's name beside its marker."""
     style = arm_style(arm)
     shape = _SHAPES[style.marker]
-    if arm in plots.HORIZONTAL:  # a dashed line in the plots
+    if plots.base_arm(arm) in plots.HORIZONTAL:  # a dashed line in the plots
         shape = '<path d="M0 5.8h5.6v2.6H0zM8.4 5.8H14v2.6H8.4z"/>'
     icon = f'<svg width="14" height="14" fill="{style.color}" aria-hidden="true">{shape}</svg>'
     return f'<span class="arm">{icon}{escape(arm)}</span>'

@@ -329,9 +329,14 @@ def check_case(given: str | Path | Case, data_folder: Path | None = None) -> Non
             tried += 1
             split, chosen, geometry = prepared.split, prepared.selection, prepared.structures.geometry
             judged = geometry[np.concatenate([split.test, split.unseen])]
-            used = geometry[np.concatenate([chosen.train_low, chosen.train_high, chosen.validation_high])]
+            train = [chosen.train_low, chosen.train_high, chosen.oracle, *chosen.further.values()]
+            validation = [chosen.validation_low, chosen.validation_high, chosen.validation_oracle]
+            validation += chosen.validation_further.values()
+            used, trained = geometry[np.concatenate(train + validation)], geometry[np.concatenate(train)]
             assert len(judged), f"{case.name}, {name}: expected structures to judge on, found none"
             assert not np.isin(used, judged).any(), f"{case.name}, {name}: a geometry that is judged on is trained on"
+            validated = np.isin(geometry[np.concatenate(validation)], trained)
+            assert not validated.any(), f"{case.name}, {name}: a geometry that is validated on is trained on"
             if smaller is not None:
                 assert np.isin(smaller, chosen.train_high).all(), f"{case.name}, {name}: sizes are not nested"
             smaller = chosen.train_high

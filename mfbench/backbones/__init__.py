@@ -114,7 +114,7 @@ BACKBONES = (
 
 def backbone_names() -> tuple[str, ...]:
     """Names of the backbones that exist, one's own and those of installed packages included."""
-    return (*(b.name for b in BACKBONES), *extensions.names("backbones"))
+    return tuple(dict.fromkeys([*(b.name for b in BACKBONES), *extensions.names("backbones")]))
 
 
 def backbone(given: str | BackboneKind) -> BackboneKind:
