@@ -94,10 +94,10 @@ def test_objects_are_taken_for_names(example: SimpleNamespace, tmp_path: Path) -
     assert set(own["unit"]) == {"fraction"}
     added = results.read_json(folder / results.PROVENANCE_FILE)["added"]
     assert added == {
-        "arms: refined": "mfbench_example.arm.Refined",
-        "backbones: distances": "mfbench.backbones.BackboneKind",
-        "cases: my hydrides": "mfbench.cases.Case",
-        "datasets: hydrides": "mfbench.manifest.Dataset",
+        "arms: refined": "mfbench_example.arm.Refined, an object of this process",
+        "backbones: distances": "mfbench.backbones.BackboneKind, an object of this process",
+        "cases: my hydrides": "mfbench.cases.Case, an object of this process",
+        "datasets: hydrides": "mfbench.manifest.Dataset, an object of this process",
     }
     model = mfbench.load(folder)
     assert model.levels == ("wb97x/6-31g*", "wb97x/def2-tzvpp")
@@ -272,17 +272,33 @@ def test_a_metric_below_zero_has_a_linear_axis(finished: Path) -> None:
     assert plots.hv.Store.lookup_options("bokeh", curve, "plot").kwargs["logy"] is False
 
 
-def test_a_failing_metric_loses_no_run(tmp_path: Path) -> None:
+def test_a_failing_metric_is_no_number_and_harms_no_other(finished: Path) -> None:
     def broken(predicted: np.ndarray, reference: np.ndarray) -> float:
         raise ZeroDivisionError("nothing there")
 
-    mfbench.register(Metric("broken", broken))
-    settings = experiment("ani1ccx", "MF", n_high=50, optimisation={"steps": 5, "validations": 1})
-    with pytest.raises(UserError, match="metric 'broken' of energy: ZeroDivisionError: nothing there"):
-        run(settings, tmp_path)
-    assert results.is_finished(tmp_path / settings.name)
+    mfbench.register(Metric("broken", broken), Metric("worst", lambda p, r: np.abs(p - r).max()))
+    table = again(finished)
+    rows = table[(table["metric"] == "broken") & (table["quantity"] == "energy")]
+    assert (rows["n"] == 0).all()
+    assert rows["value"].isna().all()
+    assert rows["remark"].str.startswith("metric 'broken' of energy: ZeroDivisionError: nothing there").all()
+    assert (table.loc[(table["metric"] == "worst") & (table["quantity"] == "energy"), "n"] > 0).all()
+
+
+def test_metrics_of_other_processes_stay(finished: Path) -> None:
+    mfbench.register(Metric("one", lambda p, r: 1.0))
+    again(finished)
     extensions._own["metrics"].clear()
-    run(settings, tmp_path)
+    mfbench.register(Metric("two", lambda p, r: 2.0))
+    table = again(finished)
+    assert {"one", "two"} <= set(table["metric"])
+    assert table.groupby("metric").size().nunique() == 1  # each once
+
+
+def test_a_refused_metric_is_not_known(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected quantities"):
+        mfbench.register(Metric("x", lambda p, r: 0.0, ("dipole",)))
+    assert metrics.known() == []
 
 
 # Installed

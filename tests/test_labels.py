@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mfbench import results
+from mfbench import plots, report, results, testing
+from mfbench.arms import ARMS, Arm, Problem
+from mfbench.backbones import BACKBONES, Network
 from mfbench.batch import Term
+from mfbench.cli import main
 from mfbench.errors import LabelsMissing, UserError
 from mfbench.experiment import Experiment, Prepared, build, experiment, prepare, run
 from mfbench.labels import Labels
@@ -16,7 +19,8 @@ KCAL = 0.0433641
 
 
 def of(arm: str = "MF", case: str = "ani1x-tz", **settings: Any) -> Experiment:
-    return experiment(case, arm, optimisation={"steps": 4, "validations": 2}, threads=1, **settings)
+    settings.setdefault("optimisation", {"steps": 4, "validations": 2})
+    return experiment(case, arm, threads=1, **settings)
 
 
 def terms(settings: Experiment) -> set[Term]:
@@ -61,7 +65,7 @@ def test_mf_plus_takes_no_low_level_energy_that_is_left_out() -> None:
 
 
 def test_arms_of_energies_alone_refuse_forces() -> None:
-    with pytest.raises(UserError, match="SF-E never trains on high-level forces"):
+    with pytest.raises(UserError, match="SF-E takes no choice of high-level forces"):
         of("SF-E", labels={"high_forces": 0.5})
     assert of("SF-EF", labels={"high_forces": 0.0}).high_forces == 0.0
 
@@ -105,7 +109,7 @@ def test_overlap_of_high_and_low_geometries(case: str) -> None:
     assert fractions["nested"] == (1.0 if case == "ani1x-tz" else pytest.approx(1.0, abs=0.2))
 
 
-def test_every_choice_has_its_own_name_and_is_never_pooled() -> None:
+def test_every_choice_has_its_own_name_and_is_an_arm_of_its_own() -> None:
     choices: list[dict[str, Any]] = [
         {},
         {"labels": {"low_forces": False}},
@@ -117,7 +121,20 @@ def test_every_choice_has_its_own_name_and_is_never_pooled() -> None:
     ]
     made = [of(**choice) for choice in choices]
     assert len({one.name for one in made}) == len(made)
-    assert len({one.recipe for one in made}) == len(made)
+    assert len({(one.variant, one.recipe) for one in made}) == len(made)
+    assert [one.variant for one in made] == [
+        "MF",
+        "MF (no low forces)",
+        "MF (no low energies)",
+        "MF (50% of high forces)",
+        "MF (noise of 0.1 eV on low energy)",
+        "MF",
+        "MF (further levels: mp2/cc-pvdz)",
+    ]
+    # Of one section, beside plain SF-E; another overlap is another split for every arm.
+    assert [one.recipe == made[0].recipe for one in made] == [True] * 5 + [False, True]
+    assert of("transfer", arm_options={"freeze": "backbone"}).variant == "transfer (freeze=backbone)"
+    assert of(split_seed=1).recipe == "demo (steps=4, validations=2, split_seed=1)"
     assert of(labels=Labels()).name == of().name
 
 
@@ -165,3 +182,113 @@ def test_a_shared_stage_is_trained_once(runs: Path) -> None:
     assert trained.count("shared") == 7  # other labels: another stage
     run(of("MF+", n_high=50, network={"cutoff": 4.5}), runs, progress=watch)
     assert trained.count("shared") == 9  # another network, though its weights look alike
+
+
+def test_what_an_arm_has_no_use_for_makes_no_other_run() -> None:
+    low = {"low_forces": False, "noise": {"low force": 0.1}}
+    assert of("SF-E", labels=low).name == of("SF-E").name
+    assert of("SF-low", labels={"noise": {"high energy": 0.1}}).name == of("SF-low").name
+    assert of("oracle", labels={"noise": {"high energy": 0.1}}).name != of("oracle").name
+    for arm in ("oracle", "SF-low", "zero-shot"):
+        with pytest.raises(UserError, match=f"{arm} takes no choice of high-level forces"):
+            of(arm, labels={"high_forces": 0.5})
+
+
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm.uses_low], ids=lambda arm: arm.name)
+@pytest.mark.parametrize("labels", [{"low_energies": False}, {"low_forces": False}], ids=["no energies", "no forces"])
+def test_masks_hold_at_every_level_below_the_high_one(arm: Arm, labels: dict[str, bool]) -> None:
+    """On four levels: what is masked is named by no term, and changes nothing when it is spoiled."""
+    settings = of(arm.name, case="ladder", labels=labels, optimisation={"steps": 12})
+    prepared = prepare(settings)
+    below = [prepared.training.level_index(name) for name in prepared.levels[:-1]]
+    mask = prepared.training.energy_mask if "low_energies" in labels else prepared.training.force_mask
+    assert not mask[:, below].any()
+    assert prepared.structures.energy_mask[:, below].all()  # what is judged on stays
+    problem = Problem(
+        prepared.training, prepared.low, prepared.high, prepared.selection, settings.optimisation, **labels
+    )
+    kind = BACKBONES[0]
+    network = Network(kind, (1, 6, 7, 8), kind.settings.model_validate({"n_features": 6, "n_interactions": 1}))
+    testing.check_arm(arm, problem, network)
+    _, stages = build(settings, prepared)
+    for stage in stages:
+        for term in (term for source in (*stage.train, *stage.validation) for term in source.terms):
+            if term.level != prepared.high:
+                assert not (term.energy if "low_energies" in labels else term.forces)
+            assert term.minus is None or "low_energies" not in labels
+
+
+def test_noise_reaches_every_level_below_the_high_one() -> None:
+    prepared = prepare(of(case="ladder", n_high=50, labels={"noise": {"low force": 1.0, "low energy": 1.0}}))
+    change = prepared.training.forces - prepared.structures.forces
+    draws = []
+    for name in prepared.levels[:-1]:
+        column = prepared.structures.level_index(name)
+        chosen = prepared.selection.train_low if name == prepared.low else prepared.selection.further[name]
+        atoms = prepared.structures.atoms_of(chosen)
+        assert 0.95 < change[column, atoms].std() < 1.05
+        draws.append((prepared.training.energies - prepared.structures.energies)[chosen[:20], column])
+    assert len({tuple(draw) for draw in draws}) == 3
+    assert not change[prepared.structures.level_index(prepared.high)].any()
+
+
+def test_total_energies_without_a_zero_are_not_reported(runs: Path) -> None:
+    folder = run(of(n_high=50, labels={"low_energies": False}), runs)
+    table = results.read_run(folder)
+    low = table[(table["role"] == "low") & (table["part"] == "test")].set_index(["quantity", "metric"])
+    for quantity in ("energy", "energy_per_atom"):
+        row = low.loc[(quantity, "mae")]
+        assert row["n"] == 0
+        assert np.isnan(row["value"])
+        assert "no zero" in row["remark"]
+    assert low.loc[("energy_relative", "mae"), "n"] > 0
+    assert (table[table["role"] == "high"].query("metric == 'mae'")["n"] > 0).all()
+    assert set(table["arm"]) == {"MF (no low energies)"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"high_forces": 1.5}, "labels.high_forces: Input should be less than or equal to 1; got 1.5"),
+        ({"high_forces": float("nan")}, "labels.high_forces: "),
+        ({"noise": {"low forces": 1}}, "labels.noise.low forces.*'low energy', 'low force'"),
+        ({"noise": {"low force": -1}}, "labels.noise.low force: Input should be greater than or equal to 0"),
+        ({"noise": {"low force": float("inf")}}, "labels.noise.low force: Input should be a finite number"),
+        (3, "labels.: Input should be a valid dictionary"),
+    ],
+)
+def test_a_choice_of_labels_that_cannot_be_is_refused(labels: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        of(labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--noise", "low-force=-1"], "--noise: expected a number from 0 on after low-force=, got '-1'"),
+        (["--noise", "low-force=x"], "got 'x'"),
+        (["--noise", "low-forces=1"], "labels.noise.low forces"),
+        (["--high-forces", "1.5"], "labels.high_forces"),
+        (["--arm-option", "foo=1"], "expected options among none, got 'foo'"),
+    ],
+)
+def test_it_is_refused_on_the_command_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "rmd17-cc", "--arm", "MF", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_variants_are_compared_with_plain_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = ["compare", "ani1x-tz", "--n-high", "50", "--steps", "2", "--arms"]
+    assert main([*chosen, "SF-E", "SF-EF", "MF"]) == 0
+    assert main([*chosen, "SF-E", "SF-EF", "MF", "--no-low-forces"]) == 0
+    table = results.load_runs(Path("runs"))
+    assert set(table["arm"]) == {"SF-E", "SF-EF", "MF", "MF (no low forces)"}
+    assert len(report.sections(table)) == 1
+    assert set(report.gap_table(table, "ani1x-tz")["arm"]) == {"MF", "MF (no low forces)"}
+    assert plots.arm_order(table["arm"]) == ["SF-E", "MF", "MF (no low forces)", "SF-EF"]
+    variant, plain = plots.arm_style("MF (no low forces)"), plots.arm_style("MF")
+    assert variant.color == plain.color
+    assert variant.marker != plain.marker
+    assert "no low forces" in report.errors_html(table, "ani1x-tz")
+    plots.learning_curve(table, "ani1x-tz", "energy")

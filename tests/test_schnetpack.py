@@ -176,19 +176,22 @@ def test_atoms_on_the_axes(name: str) -> None:
 
 @pytest.mark.parametrize("kind", BACKBONES, ids=lambda kind: kind.name)
 def test_level_is_an_input(kind: Any) -> None:
-    """Features depend on a structure's own level from the start, and a gradient reaches its vector alone."""
+    """Levels begin alike; then features depend on a structure's own level, and a gradient reaches its vector alone."""
     made = block(9, 4)
     net = network(kind.name, 3).double()
+    (vectors,) = (p for key, p in net.named_parameters() if p.shape[0] == 3 and "vectors" in key)
 
     def features(*level: int) -> torch.Tensor:
         return torch.cat(net(replace(made, level=torch.tensor(level))), -1)
 
+    assert torch.equal(features(0, 0), features(0, 2))
+    with torch.no_grad():
+        vectors.normal_(generator=torch.Generator().manual_seed(0))
     both_low, mixed = features(0, 0), features(0, 2)
     torch.testing.assert_close(mixed[0], both_low[0], rtol=0, atol=1e-12)
     real = made.numbers[1] > 0
     assert ((mixed[1] - both_low[1])[real].abs().amax(1) > 1e-3).all()  # every atom
     mixed[made.numbers > 0].square().sum().backward()
-    (vectors,) = (p for key, p in net.named_parameters() if p.shape[0] == 3 and "vectors" in key)
     assert vectors.grad is not None
     assert (vectors.grad.abs().sum(1) > 0).tolist() == [True, False, True]
 
