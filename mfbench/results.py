@@ -38,7 +38,7 @@ COLUMNS: dict[str, str] = {
     "run": "str",  # name of the run folder
     "case": "str",
     "data": "str",  # variant of the case's data, e.g. "mini"
-    "arm": "str",
+    "arm": "str",  # with the labels and options that make a variant of it, e.g. "MF (no low forces)"
     "backbone": "str",
     "preset": "str",  # with whatever differs from it, e.g. "demo (steps=60)"
     "n_low": "int64",  # low-level structures trained on

@@ -100,6 +100,35 @@ def test_figures_are_those_measured() -> None:
         assert shown == ["–" if value is None else f"{value:.2f}" for value in values]
 
 
+def test_figures_of_mf_plus_are_those_measured() -> None:
+    found = {}
+    for name, label in (("ani1x-tz", "`ani1x-tz`"), ("ani1ccx", "`ani1ccx`"), ("ethanol", "ethanol")):
+        (file,) = (ROOT / "benchmarks" / "results").glob(f"mf-plus-{name}-cpu-*.json")
+        for row in json.loads(file.read_text())["medians"]:
+            if row["part"] == "test":
+                found[label, str(row["n_high"]), row["quantity"]] = row
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines()]
+    rows = [row for row in rows if len(row) == 11 and row[2] in ("energy", "force")]
+    assert len(rows) == 18
+    keys = ("SF-E", "MF", "SF-EF", "MF+", "oracle", "MF+/MF", "MF+ gap closed", "MF+ oracle ratio")
+    for case, n_high, quantity, *shown in rows:
+        got = found[case, n_high, quantity]
+        assert shown == ["–" if got[key] is None else f"{got[key]:.2f}" for key in keys]
+
+
+def test_figures_of_methanol_are_those_measured() -> None:
+    (file,) = (ROOT / "benchmarks" / "results").glob("methanol-cpu-*.json")
+    rows = {(row["arm"], row["level"]): row for row in json.loads(file.read_text())["rows"]}
+    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines()]
+    shown = [row for row in shown if len(row) == 6 and (row[0], row[1].strip("`")) in rows]
+    assert len(shown) == len(rows)
+    for arm, level, *figures in shown:
+        row = rows[arm, level.strip("`")]
+        mae = "–" if row["frequency_mae"] is None else f"{row['frequency_mae']:.0f}"
+        drift, bond = f"{row['drift_meV_atom_ps']:.3f}", f"{row['largest_change_of_a_bond_Angstrom']:.2f}"
+        assert figures == [mae, drift, f"{row['mean_temperature_K']:.0f}", bond]
+
+
 def test_figures_of_the_scale_are_those_measured() -> None:
     (file,) = (ROOT / "benchmarks" / "results").glob("ani1x-scale-cpu-*.json")
     report = json.loads(file.read_text())

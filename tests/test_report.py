@@ -257,3 +257,18 @@ def test_page_of_one_experiment_can_be_written_fast(tmp_path):
     assert time.perf_counter() - start < 5
     assert "no MF and SF-E of one size and seed here" in seen
     assert "No arm beside SF-E and SF-EF yet." in seen
+
+
+def test_what_ships_is_what_it_says():
+    """Every arm at three sizes with five paired seeds; the demo's three cases."""
+    arms = report.reference_table("arms")
+    counted = arms[arms["n"] > 0].groupby(["arm", "n_high"])["seed"].nunique()
+    assert (counted == 5).all()
+    horizontal = {(arm, n) for arm, n in counted.index if arm in plots.HORIZONTAL}
+    assert set(counted.index) - horizontal == {
+        (arm, n) for arm in plots.ARMS if arm not in plots.HORIZONTAL for n in (25, 50, 100)
+    }
+    assert {arm for arm, _ in horizontal} == set(plots.HORIZONTAL)
+    assert plots.cases(report.reference_table()) == ["ani1x-tz", "ani1ccx", "rmd17-cc"]
+    with pytest.raises(UserError, match="unknown reference result 'arm'"):
+        report.reference_table("arm")
