@@ -77,7 +77,7 @@ def demo(
     system: str = "kcal/mol",
     data_folder: Path | None = None,
 ) -> pd.DataFrame:
-    """Run what is not finished yet, in order, and rewrite the report after each experiment.
+    """Run what is not finished yet, in order, and rewrite the report after each experiment that was run.
 
     Args:
         watch: shows one experiment's progress: called with its place ("[3/21]") and settings.
@@ -92,6 +92,7 @@ def demo(
     table, origins = results.empty_table(), []
     for number, settings in enumerate(experiments, 1):
         place = f"[{number}/{len(experiments)}]"
+        finished_before = results.is_finished(runs / settings.name)
         try:
             with watch(place, settings) as progress:
                 folder = run(settings, runs, device, data_folder, progress)
@@ -101,7 +102,8 @@ def demo(
         table = results.conform(pd.concat([table, rows]) if len(table) else rows)
         say(f"{place} {headline(rows, system)}")
         origins += [file for file in [folder / results.PROVENANCE_FILE] if file.is_file()]
-        publish(table, report, origins, system)
+        if not finished_before or number == len(experiments):  # a page takes a second
+            publish(table, report, origins, system)
     say(f"{len(experiments)} experiments in {(time.monotonic() - began) / 60:.1f} min")
     return table
 

@@ -269,6 +269,6 @@ def test_what_ships_is_what_it_says():
         (arm, n) for arm in plots.ARMS if arm not in plots.HORIZONTAL for n in (25, 50, 100)
     }
     assert {arm for arm, _ in horizontal} == set(plots.HORIZONTAL)
-    assert plots.cases(report.reference_table()) == ["ani1x-tz", "ani1ccx", "rmd17-cc"]
+    assert set(plots.cases(report.reference_table())) == {"ani1x-tz", "ani1ccx", "rmd17-cc"}
     with pytest.raises(UserError, match="unknown reference result 'arm'"):
         report.reference_table("arm")
