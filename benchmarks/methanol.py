@@ -51,11 +51,12 @@ def relaxed(atoms: Atoms) -> int:
 def dynamics(atoms: Atoms, picoseconds: float) -> dict[str, Any]:
     """Velocity Verlet at constant energy from velocities of 300 K: drift, temperature, bonds, time a step."""
     rng = np.random.default_rng(0)
-    # From rest in a minimum, half of the kinetic energy goes into the bonds.
-    width = np.sqrt(atoms.get_masses() * units.kB * 2 * TEMPERATURE)
-    atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * width[:, None])
+    atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * np.sqrt(atoms.get_masses())[:, None])
     Stationary(atoms)
     ZeroRotation(atoms)
+    # From a minimum, half of the kinetic energy goes into the bonds.
+    wanted = 0.5 * units.kB * 2 * TEMPERATURE * (3 * len(atoms) - 6)
+    atoms.set_momenta(atoms.get_momenta() * np.sqrt(wanted / atoms.get_kinetic_energy()))
     neighbours = build_neighbor_list(atoms, natural_cutoffs(atoms, mult=1.25), self_interaction=False)
     pairs = np.argwhere(np.triu(neighbours.get_connectivity_matrix().toarray()))
     length = [atoms.get_distance(i, j) for i, j in pairs]
