@@ -127,6 +127,9 @@ def test_figures_of_methanol_are_those_measured() -> None:
         mae = "–" if row["frequency_mae"] is None else f"{row['frequency_mae']:.0f}"
         drift, bond = f"{row['drift_meV_atom_ps']:.3f}", f"{row['largest_change_of_a_bond_Angstrom']:.2f}"
         assert figures == [mae, drift, f"{row['mean_temperature_K']:.0f}", bond]
+    lowest, *_, highest = rows["SF-E", "ccsd/cc-pvdz"]["frequencies"]
+    assert f"({-lowest:.0f} 1/cm)" in README
+    assert f"up to {highest:,.0f} 1/cm" in README
 
 
 def test_figures_of_the_scale_are_those_measured() -> None:
