@@ -74,8 +74,8 @@ def validation_error(
     potential, stages = build(settings, prepared)
     device = DeviceStructures(prepared.training, torch.device("cpu"))
     for stage in stages:
-        name = stage_name(stage, prepared.training, settings, "cpu", 1)
-        fit(stage, device, seed, stages_folder / f"{name}.safetensors" if stage.shared else None)
+        kept = stages_folder / f"{stage_name(stage, prepared.training, settings, 'cpu', 1)}.safetensors"
+        fit(stage, device, seed, kept if stage.shared else None)
     chosen, split = prepared.selection, prepared.split
     pool = chosen.validation_oracle if arm == "oracle" else np.union1d(chosen.validation_oracle, split.oracle_pool)
     unused = np.setdiff1d(pool, np.concatenate([chosen.train_high, chosen.validation_high]))
