@@ -55,6 +55,8 @@ def with_labels(
     """
     if not (labels.low_energies or labels.low_forces):
         raise UserError("labels: expected low-level energies, low-level forces or both, got neither")
+    if labels == Labels():  # all as they are: nothing is copied
+        return structures
     high_column = structures.level_index(high)
     below = [structures.level_index(name) for name in (low, *selection.further)]
     energy_mask, force_mask = structures.energy_mask.copy(), structures.force_mask.copy()

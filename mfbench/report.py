@@ -505,18 +505,9 @@ def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str 
         f'<thead><tr><th colspan="3"></th>{groups}{counted}<th></th></tr>'
         f"<tr>{sizes}{names}<th>energies</th><th>forces</th><th>Seeds</th></tr></thead>"
     )
-    numbers = zip(*(column_texts(found[c.key]) for c in columns))
-    blocks: dict[int, list[str]] = {}
-    for line, texts in zip(found.to_dict("records"), numbers):
-        cells = "".join(map(_cell, texts))
-        blocks.setdefault(line["n_high"], []).append(
-            f'<tr><td>{line["n_high"]:,}</td><td class="left">{arm_html(line["arm"])}</td>'
-            f"<td>{line['n_low']:,}</td>{cells}"
-            f"<td>{line['n energies']}</td><td>{line['n forces']}</td><td>{line['seeds']}</td></tr>"
-        )
-    bodies = "".join(f'<tbody class="block">{"".join(lines)}</tbody>' for lines in blocks.values())
-    table_html = f'<div class="scroll"><table>{head}{bodies}</table></div>'
-    return table_html + _notes(remarks(table, case, part))
+    texts = [[f"{n:,}" for n in found["n_low"]], *(column_texts(found[c.key]) for c in columns)]
+    counts = (found[name] for name in ("n energies", "n forces", "seeds"))
+    return _rows_html(head, found, zip(*texts, *counts)) + _notes(remarks(table, case, part))
 
 
 def spread_html(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> str:
@@ -529,17 +520,21 @@ def spread_html(table: pd.DataFrame, case: str, part: str = "test", system: str 
         f'<span class="unit">{pretty_unit(QUANTITIES[name].shown[system])}</span></th>'
         for name in GAP_QUANTITIES
     )
-    texts = zip(*(spread_texts(spread, name) for name in GAP_QUANTITIES))
+    head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
+    texts = zip(*(spread_texts(spread, name) for name in GAP_QUANTITIES), spread["seeds"].astype(str))
+    return f"<h4>{SPREAD}</h4>{_rows_html(head, spread, texts)}"
+
+
+def _rows_html(head: str, rows: pd.DataFrame, texts: Iterable[Sequence[str]]) -> str:
+    """A table with a row an arm, those of one n_high in a block: size, arm, and the texts of its other cells."""
     blocks: dict[int, list[str]] = {}
-    for line, each in zip(spread.to_dict("records"), texts):
+    for n_high, arm, each in zip(rows["n_high"], rows["arm"], texts):
         cells = "".join(map(_cell, each))
-        blocks.setdefault(line["n_high"], []).append(
-            f'<tr><td>{line["n_high"]:,}</td><td class="left">{arm_html(line["arm"])}</td>{cells}'
-            f"<td>{line['seeds']}</td></tr>"
+        blocks.setdefault(n_high, []).append(
+            f'<tr><td>{n_high:,}</td><td class="left">{arm_html(arm)}</td>{cells}</tr>'
         )
     bodies = "".join(f'<tbody class="block">{"".join(lines)}</tbody>' for lines in blocks.values())
-    head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
-    return f'<h4>{SPREAD}</h4><div class="scroll"><table>{head}{bodies}</table></div>'
+    return f'<div class="scroll"><table>{head}{bodies}</table></div>'
 
 
 def _cell(text: str) -> str:

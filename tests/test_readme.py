@@ -114,6 +114,17 @@ def test_figures_of_mf_plus_are_those_measured() -> None:
     for case, n_high, quantity, *shown in rows:
         got = found[case, n_high, quantity]
         assert shown == ["–" if got[key] is None else f"{got[key]:.2f}" for key in keys]
+    at_100 = [row for (_, n, quantity), row in found.items() if n == "100" and quantity in ("energy", "force")]
+    ratios = [row["MF+ oracle ratio"] for row in at_100 if row["oracle"] is not None]
+    assert f"{100 * (min(ratios) - 1):.0f} to {100 * (max(ratios) - 1):.0f} % from the oracle" in README
+    unseen = [
+        row["MF+/MF"]
+        for name in ("ani1x-tz", "ani1ccx")
+        for file in (ROOT / "benchmarks" / "results").glob(f"mf-plus-{name}-cpu-*.json")
+        for row in json.loads(file.read_text())["medians"]
+        if row["part"] == "unseen" and row["quantity"] == "energy"
+    ]
+    assert f"({min(unseen):.2f} to {max(unseen):.2f} times" in README
 
 
 def test_figures_of_methanol_are_those_measured() -> None:
