@@ -805,10 +805,12 @@ def test_control_c_at_any_moment(server: Server, folder: Path, at: int) -> None:
 
 
 CHILD = """
+import signal
 import sys
 from pathlib import Path
 from mfbench.download import Options, fetch
 from mfbench.manifest import DataFile
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 file = DataFile.model_validate_json(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
