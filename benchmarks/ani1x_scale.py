@@ -281,7 +281,7 @@ Timed = Callable[[], Done]  # a step: imports and looks first, untimed, and retu
 
 def generate(out: str, fraction: float) -> Timed:
     """Write the twin."""
-    from mfbench.datasets.checks import isolated_atoms
+    from mfbench.data.checks import isolated_atoms
 
     atoms = isolated_atoms()
 
@@ -370,7 +370,7 @@ def _declared(raw: Path) -> Any:
 
     The counts of labels are the release's for a file as large as the release, else not known.
     """
-    from mfbench.manifest import DataFile, manifest
+    from mfbench.data.manifest import DataFile, manifest
 
     release = manifest("ani1x")
     shapes = _shapes(raw)
@@ -388,7 +388,7 @@ def _declared(raw: Path) -> Any:
 
 def convert(raw: str, out: str) -> Timed:
     """mfbench's conversion: index of recurring geometries and checks included."""
-    from mfbench import datasets
+    from mfbench.data import datasets
 
     declared, size = _declared(Path(raw)), _needed_bytes(raw)
     last: dict[str, float] = {}
@@ -409,11 +409,12 @@ def convert(raw: str, out: str) -> Timed:
 
 def load(converted: str, levels: list[str], labelled: str | None = None) -> Timed:
     """mfbench's loading of two levels to memory, of all structures or of those with an energy at a level."""
-    from mfbench import store
-    from mfbench.manifest import LabelKind
+    from mfbench.data import store
+    from mfbench.data.manifest import LabelKind
+    from mfbench.data.subset import Subset
 
     kinds = (LabelKind(level=labelled, label="energy"),) if labelled else ()
-    subset = store.Subset(labelled=kinds) if kinds else None
+    subset = Subset(labelled=kinds) if kinds else None
 
     def timed() -> Done:
         loaded = store.read(Path(converted), tuple(levels), subset)
@@ -429,8 +430,8 @@ def load_device(converted: str, levels: list[str]) -> Timed:
     """mfbench's loading of two levels straight to torch tensors on the CPU."""
     import torch
 
-    from mfbench.batch import DeviceStructures
-    from mfbench.store import Reader
+    from mfbench.data.store import Reader
+    from mfbench.learning.device import DeviceStructures
 
     def timed() -> Done:
         with Reader(Path(converted), tuple(levels)) as reader:
@@ -443,10 +444,10 @@ def load_device(converted: str, levels: list[str]) -> Timed:
 
 def read_directly(raw: str) -> Timed:
     """mfbench's reading of the raw file, all levels, without a converted file, as it does with small ones."""
-    from mfbench import datasets
+    from mfbench.data.reading import read
 
     declared, size = _declared(Path(raw)), _needed_bytes(raw)
-    return lambda: Done(len(datasets.read(declared, [Path(raw)])), size)
+    return lambda: Done(len(read(declared, [Path(raw)])), size)
 
 
 def _arrays_of(file: h5py.File, levels: list[str]) -> list[h5py.Dataset]:
@@ -582,7 +583,7 @@ def describe() -> dict[str, Any]:
     """Versions and machine; in a process of its own, so that this one does not carry torch."""
     import torch
 
-    from mfbench import provenance
+    from mfbench.study import provenance
 
     return provenance.describe(torch.device("cpu"), torch.get_num_threads())
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from mfbench import units
-from mfbench.demo import CASES
-from mfbench.experiment import experiment, prepare
+from mfbench.study.experiment import experiment
+from mfbench.study.grid import CASES
+from mfbench.study.prepare import prepare
 
 KCAL = 1 / units.internal("kcal/mol")
 

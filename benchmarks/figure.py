@@ -14,7 +14,8 @@ from bokeh.layouts import gridplot
 from bokeh.resources import INLINE
 from playwright.sync_api import sync_playwright
 
-from mfbench import plots, report
+from mfbench.results.reference import reference_table
+from mfbench.show import plots
 
 CASES = ("ani1x-tz", "ani1ccx", "rmd17-cc")
 
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/demo.png"))
     args = parser.parse_args()
     hv.extension("bokeh")
-    table = report.reference_table()
+    table = reference_table()
     rows = [[hv.render(plots.learning_curve(table, case, q)) for case in CASES] for q in ("energy", "force")]
     page = file_html(gridplot(rows, toolbar_location=None, sizing_mode="stretch_width"), INLINE)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

@@ -24,11 +24,14 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from mfbench import provenance
-from mfbench.batch import DeviceStructures
 from mfbench.errors import LabelsMissing
-from mfbench.experiment import build, experiment, prepare, stage_name
-from mfbench.training import fit
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.threads import use_threads
+from mfbench.learning.training import fit
+from mfbench.study import provenance
+from mfbench.study.experiment import experiment
+from mfbench.study.prepare import build, prepare
+from mfbench.study.run import stage_name
 
 CASES = ("ani1x-tz", "ani1ccx", "rmd17-cc")
 ARMS = ("SF-E", "MF", "SF-EF", "SF-low", "embedding", "transfer", "delta")
@@ -41,7 +44,7 @@ def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str,
     settings = experiment(
         case, arm, seed=seed, threads=1, network=network, optimisation={**optimisation, "learning_rate": rate}
     )
-    provenance.use_threads(1)
+    use_threads(1)
     prepared = prepare(settings)
     row = {"case": case, "arm": arm, "learning_rate": rate, "seed": seed}
     try:

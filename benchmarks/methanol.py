@@ -25,10 +25,14 @@ from ase.vibrations import Vibrations
 from tqdm import tqdm
 
 import mfbench
-from mfbench import provenance, resources, results
-from mfbench.datasets import load
-from mfbench.experiment import experiment, run
-from mfbench.progress import bar
+from mfbench import resources
+from mfbench.data.datasets import load
+from mfbench.results.folder import read_run
+from mfbench.results.schema import shown
+from mfbench.study import provenance
+from mfbench.study.experiment import experiment
+from mfbench.study.progress import bar
+from mfbench.study.run import run
 
 CASE, N_HIGH = "rmd17-cc", 150
 TIME_STEP, TEMPERATURE = 0.5, 300  # fs, K
@@ -114,7 +118,7 @@ def main() -> None:
             own = reference(level)
             row["frequency_mae"] = float(np.abs(np.subtract(row["frequencies"], own)).mean()) if own else None
             row |= dynamics(atoms, args.picoseconds)
-            table = results.shown(results.read_run(folder))
+            table = shown(read_run(folder))
             errors = table[(table["level"] == level) & (table["part"] == "test") & (table["metric"] == "mae")]
             row |= {f"{name}_mae": float(v) for name, v in errors.set_index("quantity")["value"].items()}
             rows.append(row)

@@ -21,10 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mfbench import provenance, results
-from mfbench.demo import comparison
 from mfbench.errors import LabelsMissing
-from mfbench.experiment import Experiment, run
+from mfbench.results.folder import METRICS_FILE, read_metrics
+from mfbench.results.schema import shown
+from mfbench.study import provenance
+from mfbench.study.experiment import Experiment
+from mfbench.study.grid import comparison
+from mfbench.study.run import run
 
 CASES = ("ani1x-tz", "ani1ccx")
 ARMS = ("SF-E", "MF", "SF-EF", "MF+", "oracle")
@@ -43,7 +46,7 @@ def one(task: tuple[Experiment, Path, Path | None]) -> tuple[str, Path | None]:
 
 def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One row for each case, size, part and quantity: medians over the seeds, which are paired before."""
-    rows = results.shown(table[(table["role"] == "high") & (table["metric"] == "mae") & (table["n"] > 0)])
+    rows = shown(table[(table["role"] == "high") & (table["metric"] == "mae") & (table["n"] > 0)])
     found = []
     for (case, part, quantity), group in rows.groupby(["case", "part", "quantity"]):
         if quantity not in QUANTITIES:
@@ -91,7 +94,7 @@ def main() -> None:
         for done, (line, folder) in enumerate(pool.imap_unordered(one, tasks), 1):
             print(f"[{done}/{len(tasks)}] {line}", flush=True)
             folders += [folder] if folder else []
-    table = pd.concat([results.read_metrics(folder / results.METRICS_FILE) for folder in sorted(folders)])
+    table = pd.concat([read_metrics(folder / METRICS_FILE) for folder in sorted(folders)])
     rows = summary(table)
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     if args.out:

@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from mfbench import provenance
-from mfbench.batch import DeviceStructures, Source, Term
-from mfbench.experiment import build, experiment, prepare, stage_name
-from mfbench.loss import level_sums
-from mfbench.training import fit
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.loss import level_sums
+from mfbench.learning.sources import Source, Term
+from mfbench.learning.threads import use_threads
+from mfbench.learning.training import fit
+from mfbench.study import provenance
+from mfbench.study.experiment import experiment
+from mfbench.study.prepare import build, prepare
+from mfbench.study.run import stage_name
 
 CASES = {
     "methanol": ("rmd17-cc", "mini"),
@@ -69,7 +73,7 @@ def validation_error(
             optimisation=budget,
             arm_options={"low_learning_rate": rate, **options},
         )
-    provenance.use_threads(1)
+    use_threads(1)
     prepared = prepare(settings, None if data == "mini" else folder)
     potential, stages = build(settings, prepared)
     device = DeviceStructures(prepared.training, torch.device("cpu"))

@@ -22,10 +22,14 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mfbench import provenance, results
-from mfbench.cases import case
+from mfbench.data.cases import case
 from mfbench.errors import LabelsMissing
-from mfbench.experiment import experiment, run
+from mfbench.results.folder import METRICS_FILE, read_metrics
+from mfbench.results.rows import gap_closed
+from mfbench.results.schema import shown
+from mfbench.study import provenance
+from mfbench.study.experiment import experiment
+from mfbench.study.run import run
 
 CASES = ("ani1x-tz", "ani1ccx", "rmd17-cc")
 ARMS = ("SF-E", "MF", "SF-EF")
@@ -66,8 +70,8 @@ def main() -> None:
         for done, (line, folder) in enumerate(pool.imap_unordered(one, tasks), 1):
             print(f"[{done}/{len(tasks)}] {line}", flush=True)
             folders += [folder] if folder else []
-    table = pd.concat([results.read_metrics(folder / results.METRICS_FILE) for folder in sorted(folders)])
-    gaps = results.gap_closed(results.shown(table))
+    table = pd.concat([read_metrics(folder / METRICS_FILE) for folder in sorted(folders)])
+    gaps = gap_closed(shown(table))
     keys = ["case", "n_high", "part", "quantity", "metric"]
     columns = ["SF-E", "MF", "SF-EF", "ratio", "gap_closed"]
     medians = gaps.groupby(keys)[columns].median().reset_index()

@@ -29,9 +29,9 @@ import yaml
 from numpy.typing import NDArray
 
 from mfbench import resources, units
-from mfbench.datasets.checks import isolated_atoms
-from mfbench.manifest import sha256
-from mfbench.structures import numbers_of
+from mfbench.data.checks import isolated_atoms
+from mfbench.elements import numbers_of
+from mfbench.files import sha256
 
 FORMULAS = {
     "aspirin": "C9H8O4",
@@ -144,7 +144,7 @@ def publish(folder: Path, port: int, fraction: float, frames: int, raw: Path | N
 def command(folder: Path, arguments: list[str]) -> dict[str, Any]:
     """Run ``mfbench`` in a process of its own, on the twins; time, peak memory and what it said."""
     code = (
-        "import sys; from pathlib import Path; from mfbench import resources; from mfbench.cli import main; "
+        "import sys; from pathlib import Path; from mfbench import resources; from mfbench.cli.main import main; "
         f"resources.manifests = lambda: Path({str(folder / 'manifests')!r}); sys.exit(main(sys.argv[1:]))"
     )
     environment = {**os.environ, "MFBENCH_DATA": str(folder / "cache")}

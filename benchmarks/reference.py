@@ -10,9 +10,12 @@ import argparse
 import json
 from pathlib import Path
 
-from mfbench import report, resources, results
-from mfbench.demo import comparison, plan
-from mfbench.experiment import Experiment
+from mfbench import resources
+from mfbench.files import replacing, write_json
+from mfbench.results.folder import METRICS_FILE, PROVENANCE_FILE, load_runs
+from mfbench.results.reference import REFERENCES
+from mfbench.study.experiment import Experiment
+from mfbench.study.grid import comparison, plan
 
 
 def experiments(name: str) -> list[Experiment]:
@@ -22,15 +25,15 @@ def experiments(name: str) -> list[Experiment]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=report.REFERENCES)
+    parser.add_argument("name", choices=REFERENCES)
     parser.add_argument("--runs", type=Path, required=True)
     args = parser.parse_args()
     names = {settings.name for settings in experiments(args.name)}
-    table = results.load_runs(args.runs)
+    table = load_runs(args.runs)
     table = table[table["run"].isin(names)]
     if missing := names - set(table["run"]):
         parser.error(f"{args.runs}: not all that {args.name} is, missing {sorted(missing)}")
-    files = [file for name in sorted(names) if (file := args.runs / name / results.PROVENANCE_FILE).is_file()]
+    files = [file for name in sorted(names) if (file := args.runs / name / PROVENANCE_FILE).is_file()]
     found = [json.loads(file.read_text()) for file in files]
     for key in ("commit", "device", "versions", "threads"):
         if len({json.dumps(one[key], sort_keys=True) for one in found}) != 1:
@@ -40,8 +43,8 @@ def main() -> None:
     last = max(found, key=lambda one: one["finished"])
     kept = {key: last[key] for key in ("commit", "device", "platform", "threads", "cores", "versions", "finished")}
     out = resources.references() / args.name
-    results.write_json(out / results.PROVENANCE_FILE, kept)
-    with results.replacing(out / results.METRICS_FILE) as temporary:
+    write_json(out / PROVENANCE_FILE, kept)
+    with replacing(out / METRICS_FILE) as temporary:
         table.to_parquet(temporary, index=False)
     print(f"{len(names)} runs of commit {kept['commit'][:10]} written to {out}")
 

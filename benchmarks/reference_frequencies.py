@@ -38,7 +38,8 @@ from numpy.typing import NDArray
 from pyscf import dft, gto
 from tqdm.auto import tqdm
 
-from mfbench import resources, results
+from mfbench import resources
+from mfbench.files import read_json, replacing
 from mfbench.units import BOHR, HARTREE, internal
 
 Array = NDArray[np.float64]
@@ -225,7 +226,7 @@ def write(path: Path, made_with: dict[str, str], rows: list[dict[str, Any]]) -> 
     """By temp file and rename, a row a line."""
     head = json.dumps({"made_with": made_with, "masses": MASSES, "units": UNITS}, indent=1).removesuffix("\n}")
     body = ",\n".join(f"  {json.dumps(row)}" for row in rows)
-    with results.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(f'{head},\n "rows": [\n{body}\n ]\n}}\n', encoding="utf-8")
 
 
@@ -239,7 +240,7 @@ def main() -> None:
     made_with = {"pyscf": pyscf.__version__, "ase": ase.__version__, "method": METHOD}
     rows: list[dict[str, Any]] = []
     if args.out.exists():
-        held = results.read_json(args.out)
+        held = read_json(args.out)
         if held["made_with"] != made_with:
             parser.error(f"{args.out}: made with {held['made_with']}, not with {made_with}: write to another file")
         rows = held["rows"]

@@ -11,14 +11,24 @@ import pandas as pd
 import panel as pn
 import param
 
-from mfbench import plots, report, resources, results
+from mfbench import resources
 from mfbench.errors import UserError
+from mfbench.results.folder import METRICS_FILE, load_runs
+from mfbench.results.reference import REFERENCES, reference_table
+from mfbench.results.rows import cases as cases_of
+from mfbench.results.rows import settings_of, with_settings
+from mfbench.results.schema import CONVENTION, METRICS, QUANTITIES, UNIT_SYSTEMS, empty_table, metrics_of
+from mfbench.show import plots
+from mfbench.show.html import STYLE, card_html, errors_html, gaps_html, spread_html
+from mfbench.show.styles import INK
+from mfbench.show.tables import gap_table
+from mfbench.show.words import GAP_CONVENTION, INFERRED, levels_label, metric_labels, seeds_text
 
 TITLE = "mfbench: errors and learning curves"
 ALL = "all cases"
 PART_CHOICES = {"New geometries (test)": "test", "New molecules (unseen)": "unseen"}
-ACCENT = plots.INK
-CODE_STYLE = f"code {{ color: {plots.INK} !important; background: #eef1f4; padding: 2px 6px; border-radius: 4px }}"
+ACCENT = INK
+CODE_STYLE = f"code {{ color: {INK} !important; background: #eef1f4; padding: 2px 6px; border-radius: 4px }}"
 HELP_STYLE = {"font-size": "17px", "line-height": "1.6", "padding": "12px 8px"}
 
 pn.extension()
@@ -31,8 +41,8 @@ def runs_folder() -> str:
 
 def references() -> dict[str, str]:
     """This project's own results that ship with this copy, by what they are: names of ``report.REFERENCES``."""
-    there = [name for name in report.REFERENCES if (resources.references() / name / results.METRICS_FILE).is_file()]
-    return {f"Shipped: {report.REFERENCES[name]}": name for name in there}
+    there = [name for name in REFERENCES if (resources.references() / name / METRICS_FILE).is_file()]
+    return {f"Shipped: {REFERENCES[name]}": name for name in there}
 
 
 class Overview(pn.viewable.Viewer):
@@ -46,16 +56,16 @@ class Overview(pn.viewable.Viewer):
     part: Any = param.Selector(default="test", objects=PART_CHOICES, label="Judged on")
     metric: Any = param.Selector(
         default="mae",
-        objects=plots.metric_labels(results.METRICS),
+        objects=metric_labels(METRICS),
         label="Metric of the curves",
     )
     energy: Any = param.Selector(
         default="energy",
-        objects={q.label: name for name, q in results.QUANTITIES.items() if name != "force"},
+        objects={q.label: name for name, q in QUANTITIES.items() if name != "force"},
         label="Energy of the curves",
     )
-    system: Any = param.Selector(default="kcal/mol", objects=list(results.UNIT_SYSTEMS), label="Unit of energy")
-    table = param.DataFrame(default=results.empty_table(), precedence=-1)
+    system: Any = param.Selector(default="kcal/mol", objects=list(UNIT_SYSTEMS), label="Unit of energy")
+    table = param.DataFrame(default=empty_table(), precedence=-1)
     problem = param.String(precedence=-1, doc="What went wrong while reading, for people.")
 
     def __init__(self, **params: Any) -> None:
@@ -68,17 +78,14 @@ class Overview(pn.viewable.Viewer):
     @param.depends("source", "folder", "reload", watch=True)
     def _read(self) -> None:
         """Read the table again; what was chosen stays chosen where it still exists."""
-        table, problem = results.empty_table(), ""
+        table, problem = empty_table(), ""
         try:
-            if self.source == "runs":
-                table = results.load_runs(Path(self.folder).expanduser())
-            else:
-                table = report.reference_table(self.source)
+            table = load_runs(Path(self.folder).expanduser()) if self.source == "runs" else reference_table(self.source)
         except (UserError, OSError) as error:
             problem = str(error)
-        self._offer("case", [ALL, *plots.cases(table)])
-        self._offer("metric", plots.metric_labels(results.metrics_of(table)))
-        self._offer("settings", {" · ".join(s): s for s in plots.settings_of(table)})
+        self._offer("case", [ALL, *cases_of(table)])
+        self._offer("metric", metric_labels(metrics_of(table)))
+        self._offer("settings", {" · ".join(s): s for s in settings_of(table)})
         self.param.update(table=table, problem=problem)
 
     def _offer(self, name: str, choices: list[str] | Mapping[str, str | tuple[str, ...]]) -> None:
@@ -89,15 +96,15 @@ class Overview(pn.viewable.Viewer):
 
     def chosen_table(self) -> pd.DataFrame:
         """The rows of the chosen data, backbone and preset."""
-        return plots.with_settings(self.table, self.settings) if self.settings else self.table
+        return with_settings(self.table, self.settings) if self.settings else self.table
 
     def measured(self) -> str:
         """The metric of gaps and ratios: the one that is chosen, or the MAE where that is no error of mfbench's."""
-        return self.metric if self.metric in results.METRICS else "mae"
+        return self.metric if self.metric in METRICS else "mae"
 
     def chosen_cases(self) -> list[str]:
         """The chosen case, or all."""
-        there = plots.cases(self.chosen_table())
+        there = cases_of(self.chosen_table())
         return there if self.case == ALL else [case for case in there if case == self.case]
 
     # Views
@@ -110,17 +117,17 @@ class Overview(pn.viewable.Viewer):
     def tables(self, case: str) -> str:
         """The errors and the gap closed of a case, as HTML."""
         rows = self.chosen_table()
-        gaps = report.gap_table(rows, case, self.part, self.system, self.measured())
-        gap = report.gaps_html([(case, gaps)], self.system, self.measured())
-        spread = report.spread_html(rows, case, self.part, self.system)
-        return report.errors_html(rows, case, self.part, self.system) + spread + gap
+        gaps = gap_table(rows, case, self.part, self.system, self.measured())
+        gap = gaps_html([(case, gaps)], self.system, self.measured())
+        spread = spread_html(rows, case, self.part, self.system)
+        return errors_html(rows, case, self.part, self.system) + spread + gap
 
     def status(self) -> str:
         """One line: what is shown, and from where."""
         runs = self.table.loc[self.table["n"] > 0, "run"].nunique()
         where = f"in {self.folder}" if self.source == "runs" else "shipped with mfbench"
         devices = ", ".join(sorted(set(self.table["device"]) - {""}))
-        seeds = report.seeds_text(self.table)
+        seeds = seeds_text(self.table)
         if self.table["seed"].nunique() == 1:
             seeds += " only, so nothing is known of the spread"
         return f"{runs} finished run{'s' if runs != 1 else ''} {where}; {seeds}; {devices}."
@@ -149,18 +156,18 @@ class Overview(pn.viewable.Viewer):
         if self.table.empty:
             return pn.Column(pn.pane.Markdown(self.help(), styles=HELP_STYLE, stylesheets=[CODE_STYLE], max_width=760))
         rows, cases = self.chosen_table(), self.chosen_cases()
-        cards = "".join(report.card_html(rows, case, self.part, self.measured()) for case in cases)
+        cards = "".join(card_html(rows, case, self.part, self.measured()) for case in cases)
         views: list[pn.viewable.Viewable] = [
             _html(f'<p class="soft">{escape(self.status())}</p><div class="cards">{cards}</div>')
         ]
         for case in cases:
-            heading = f"{case}: {plots.levels_label(rows, case)}"
+            heading = f"{case}: {levels_label(rows, case)}"
             views += [
                 _html(f"<h2>{escape(heading)}</h2>"),
                 _side_by_side(self.curves(case)),
                 _html(self.tables(case)),
             ]
-        notes = f"{results.CONVENTION} {report.GAP_CONVENTION} {report.INFERRED}"
+        notes = f"{CONVENTION} {GAP_CONVENTION} {INFERRED}"
         views.append(_html(f'<p class="soft">{escape(notes)}</p>'))
         return pn.Column(*views, sizing_mode="stretch_width")
 
@@ -202,7 +209,7 @@ class Overview(pn.viewable.Viewer):
 
 
 def _html(content: str) -> pn.pane.HTML:
-    return pn.pane.HTML(f'<div class="mfb">{content}</div>', stylesheets=[report.STYLE], sizing_mode="stretch_width")
+    return pn.pane.HTML(f'<div class="mfb">{content}</div>', stylesheets=[STYLE], sizing_mode="stretch_width")
 
 
 def _side_by_side(layout: hv.Layout) -> pn.FlexBox:

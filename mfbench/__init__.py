@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mfbench.experiment import register as register
-    from mfbench.models import load as load
+    from mfbench.study.experiment import register as register
+    from mfbench.study.load import load as load
 else:
 
     def __getattr__(name):
         if name == "load":
-            from mfbench.models import load
+            from mfbench.study.load import load
 
             return load
         if name == "register":
-            from mfbench.experiment import register
+            from mfbench.study.experiment import register
 
             return register
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

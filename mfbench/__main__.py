@@ -2,6 +2,6 @@
 
 import sys
 
-from mfbench.cli import main
+from mfbench.cli.main import main
 
 sys.exit(main())

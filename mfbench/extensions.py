@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mfbench.errors import UserError
 
 Kind = Literal["arms", "backbones", "cases", "datasets", "metrics"]
+
 _ONE: dict[Kind, str] = {
     "arms": "an arm",
     "backbones": "a backbone",
@@ -19,6 +20,7 @@ _ONE: dict[Kind, str] = {
     "datasets": "a dataset",
     "metrics": "a metric",
 }
+
 _own: dict[Kind, dict[str, Any]] = {kind: {} for kind in _ONE}
 
 

@@ -23,7 +23,9 @@ class LevelOfTheory:
 
 
 _HF, _MP2 = "10.1103/RevModPhys.23.69", "10.1103/PhysRev.46.618"
+
 _CCSD_T, _DLPNO = "10.1016/S0009-2614(89)87395-6", "10.1063/1.4821834"
+
 _CATALOGUE = (
     LevelOfTheory(10, "gfn2-xtb", "GFN2-xTB", "10.1021/acs.jctc.8b01176"),
     LevelOfTheory(20, "hf/cc-pvdz", "HF/cc-pVDZ", _HF),
@@ -45,8 +47,8 @@ _CATALOGUE = (
     LevelOfTheory(80, "ccsd(t)/cc-pvtz", "CCSD(T)/cc-pVTZ", _CCSD_T),
     LevelOfTheory(90, "ccsd(t)*/cbs", "CCSD(T)*/CBS", "10.1038/s41467-019-10827-4"),
 )
-LEVELS = {level.name: level for level in _CATALOGUE}
 
+LEVELS = {level.name: level for level in _CATALOGUE}
 
 _OWN = re.compile(r"([^@\s][^@]*)@(\d+)")
 

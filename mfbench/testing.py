@@ -12,22 +12,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfbench import cases, datasets, levels, store
-from mfbench.arms import Arm, Problem
-from mfbench.backbones import Network
-from mfbench.backbones.base import Backbone
-from mfbench.batch import Block, DeviceStructures, Source, Term
-from mfbench.cases import Case
-from mfbench.datasets import checks
+from mfbench import levels
+from mfbench.data import cases, checks, datasets, store
+from mfbench.data.cases import Case
+from mfbench.data.manifest import Dataset, Manifest, manifest
+from mfbench.data.reading import read
+from mfbench.data.splits import Indices
+from mfbench.data.structures import Frames, Structures, assemble
 from mfbench.errors import UserError
-from mfbench.experiment import experiment, prepare
-from mfbench.loss import LossWeights, level_sums, total_loss
-from mfbench.manifest import Dataset, Manifest, Record, manifest
-from mfbench.metrics import Metric, metric
-from mfbench.potential import AtomicEnergies, HeadsPotential, Potential, forces
-from mfbench.splits import Indices
-from mfbench.structures import Frames, Structures, assemble
-from mfbench.training import Stage
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.loss import LossWeights, level_sums, total_loss
+from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.sources import Source, Term
+from mfbench.learning.training import Stage
+from mfbench.models.atomic import AtomicEnergies
+from mfbench.models.backbones.kinds import Network
+from mfbench.models.block import Block
+from mfbench.models.contract import Backbone, Potential, forces
+from mfbench.models.potentials import HeadsPotential
+from mfbench.records import Record
+from mfbench.results.metrics import Metric, metric
+from mfbench.study.experiment import experiment
+from mfbench.study.prepare import prepare
 
 # Atoms on a jittered grid: no two closer than a short bond, some beyond a usual cutoff.
 _SIZES = (2, 3, 5, 9, 17, 30)
@@ -295,11 +301,11 @@ def check_dataset(given: str | Manifest | Dataset, folder: Path | None = None) -
     declared = manifest(given)
     try:
         paths = datasets.raw_files(declared, folder)
-        structures = datasets.read(declared, paths)
+        structures = read(declared, paths)
         checks.require(checks.check(declared, structures))
         with tempfile.TemporaryDirectory() as scratch:
             converted = store.read(datasets.convert(declared, paths, Path(scratch) / "converted.h5"))
-        again = datasets.read(declared, paths)
+        again = read(declared, paths)
     except UserError as error:
         raise AssertionError(f"dataset {declared.name}: {error}") from error
     for name, other in (("read again", again), ("converted", converted)):

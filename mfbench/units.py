@@ -9,10 +9,14 @@ from mfbench.errors import unknown
 # Exact by the definition of the SI (2019): elementary charge in C, Avogadro constant in 1/mol;
 # the thermochemical calorie is 4.184 J by definition.
 ELEMENTARY_CHARGE = 1.602176634e-19
+
 AVOGADRO = 6.02214076e23
+
 CALORIE = 4.184
+
 # CODATA 2018 (Tiesinga et al., Rev. Mod. Phys. 93, 025010): Hartree in eV, Bohr radius in Angstrom.
 HARTREE = 27.211386245988
+
 BOHR = 0.529177210903
 
 _KJ_PER_MOL = 1e3 / (AVOGADRO * ELEMENTARY_CHARGE)
@@ -24,6 +28,7 @@ ENERGY_UNITS = {
     "kcal/mol": CALORIE * _KJ_PER_MOL,
     "kJ/mol": _KJ_PER_MOL,
 }
+
 LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR}
 
 

@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from server import Server
 
+
 # One thread a test process, set before torch is loaded: threads that spin for the cores of another process
 # slow both down many times over.
 os.environ["OMP_NUM_THREADS"] = "1"

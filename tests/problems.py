@@ -9,8 +9,8 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.splits import Selection
-from mfbench.structures import Frames, Structures, assemble
+from mfbench.data.splits import Selection
+from mfbench.data.structures import Frames, Structures, assemble
 
 LOW, HIGH = "wb97x/6-31g*", "ccsd(t)*/cbs"
 ATOMIC = {LOW: {1: -13.6, 8: -2041.3}, HIGH: {1: -13.5, 8: -2042.1}}  # eV

@@ -12,15 +12,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import ase
 import ase.io
 import h5py
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mfbench import datasets, resources, units
-from mfbench.manifest import sha256
+from mfbench import resources, units
+from mfbench.data import datasets
+from mfbench.files import sha256
 
 MINI = resources.mini_data()
 FRAMES, TRAIN, TEST = 120, 70, 30  # of each rMD17 molecule; rows of each official split

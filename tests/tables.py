@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from mfbench import results
+from mfbench.results.schema import METRICS, PARTS, QUANTITIES, conform, empty_table
 
 LEVELS = {
     "ani1x-tz": ("wb97x/6-31g*", "wb97x/def2-tzvpp"),
@@ -55,7 +55,7 @@ def results_table(
             for n_high in (0,) if arm == "SF-low" else sizes:
                 for seed in (0,) if arm == "SF-low" else seeds:
                     rows += _run(case, arm, n_high, seed, backbone)
-    return results.conform(pd.DataFrame(rows)) if rows else results.empty_table()
+    return conform(pd.DataFrame(rows)) if rows else empty_table()
 
 
 def _run(case: str, arm: str, n_high: int, seed: int, backbone: str) -> list[dict[str, object]]:
@@ -76,11 +76,11 @@ def _run(case: str, arm: str, n_high: int, seed: int, backbone: str) -> list[dic
         "structures_per_second": 3000.0,
         "device": "cpu",
     }
-    parts = ("test",) if case == "rmd17-cc" else results.PARTS
+    parts = ("test",) if case == "rmd17-cc" else PARTS
     rows = []
     for part in parts:
-        for quantity in results.QUANTITIES:
-            for metric in results.METRICS:
+        for quantity in QUANTITIES:
+            for metric in METRICS:
                 remark = ""
                 if case == "ani1ccx" and arm == "SF-EF":
                     remark = NO_FORCES

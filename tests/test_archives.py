@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from mfbench import archives
+from mfbench.data import archives
+from mfbench.data.manifest import DataFile, Member
 from mfbench.errors import DataCorrupt, UserError
-from mfbench.manifest import DataFile, Member
 
 TARS = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
 KINDS = [".zip", *TARS]

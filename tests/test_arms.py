@@ -8,29 +8,32 @@ import problems
 import pytest
 import torch
 
-from mfbench import arms, testing
-from mfbench.arms import Problem
-from mfbench.backbones import BACKBONES, Network
-from mfbench.backbones.hipnn_ts import HipnnTsSettings
-from mfbench.batch import DeviceStructures, Source, Term
-from mfbench.difference import LinearPotential, LinearSettings, ridge
+from mfbench import testing
+from mfbench.data.structures import Structures
 from mfbench.errors import UserError
-from mfbench.loss import LabelWeights, LossWeights, level_sums, term_names, total_loss
-from mfbench.potential import AtomicEnergies, Potential
-from mfbench.structures import Structures
-from mfbench.training import Optimisation, Stage, fit
+from mfbench.learning import arms
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.loss import LabelWeights, LossWeights, level_sums, term_names, total_loss
+from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.sources import Source, Term
+from mfbench.learning.training import Optimisation, Stage, fit
+from mfbench.models.atomic import AtomicEnergies
+from mfbench.models.backbones.hipnn_ts import HipnnTsSettings
+from mfbench.models.backbones.kinds import BACKBONES, Network
+from mfbench.models.contract import Potential
+from mfbench.models.linear import LinearPotential, LinearSettings, ridge
 
 NETWORK = Network(BACKBONES[0], (1, 8), HipnnTsSettings(n_features=10, n_sensitivities=6, n_atom_layers=1))
 
 
-def problem_of(arm: arms.Arm, structures: Structures | None = None, n_train: int = 20, **optimisation: Any) -> Problem:
+def problem_of(arm: Arm, structures: Structures | None = None, n_train: int = 20, **optimisation: Any) -> Problem:
     structures = structures or problems.two_levels()
     chosen = problems.selection(structures, n_train=n_train)
     o = Optimisation(**{"steps": 400, "learning_rate": 8e-3, **optimisation})
     return Problem(structures, problems.LOW, problems.HIGH, chosen, o, high_forces=arm.high_forces)
 
 
-def built(arm: arms.Arm, problem: Problem, **options: Any) -> tuple[Potential, list[Stage], DeviceStructures]:
+def built(arm: Arm, problem: Problem, **options: Any) -> tuple[Potential, list[Stage], DeviceStructures]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         potential, stages = arm.build(problem, NETWORK, arm.options.model_validate(options))
@@ -61,7 +64,7 @@ BOUNDS = {
 
 
 @pytest.mark.parametrize("arm", [arm for arm in arms.ARMS if arm.name != "SF-low"], ids=lambda arm: arm.name)
-def test_the_known_answer_is_learned(arm: arms.Arm) -> None:
+def test_the_known_answer_is_learned(arm: Arm) -> None:
     potential, stages, data = built(arm, problem_of(arm))
     before = errors(built(arms.SFE(), problem_of(arms.SFE()))[0], data)
     for stage in stages:
@@ -97,7 +100,7 @@ def three_levels() -> Structures:
 
 
 @pytest.mark.parametrize("arm", [arm for arm in arms.ARMS if arm.uses_low and arm.uses_high], ids=lambda arm: arm.name)
-def test_every_multi_fidelity_arm_takes_further_levels(arm: arms.Arm) -> None:
+def test_every_multi_fidelity_arm_takes_further_levels(arm: Arm) -> None:
     structures = three_levels()
     problem = problem_of(arm, steps=12)
     chosen = problem.selection

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from mfbench import testing
-from mfbench.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
-from mfbench.batch import DeviceStructures, Source, Term, arrange, draw
-from mfbench.loss import LossWeights, level_sums, total_loss
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.loss import LossWeights, level_sums, total_loss
+from mfbench.learning.sources import Source, Term, arrange, draw
+from mfbench.models.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
 
 CPU = torch.device("cpu")
 

@@ -12,9 +12,11 @@ from ase.optimize import BFGS
 from ase.units import fs
 
 import mfbench
-from mfbench.calculator import MFBenchCalculator, Predictor
 from mfbench.errors import UserError
-from mfbench.experiment import experiment, prepare, run
+from mfbench.study.calculator import MFBenchCalculator, Predictor
+from mfbench.study.experiment import experiment
+from mfbench.study.prepare import prepare
+from mfbench.study.run import run
 
 LOW, HIGH = "pbe/def2-svp", "ccsd/cc-pvdz"
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from test_datasets import declare, label, md17_cc, rmd17_split
 
-from mfbench import datasets, store
-from mfbench.datasets import checks
-from mfbench.datasets.checks import Finding, check
+from mfbench.data import checks, datasets, store
+from mfbench.data.checks import Finding, check
+from mfbench.data.manifest import Manifest, manifest
+from mfbench.data.reading import read
+from mfbench.data.structures import Structures, join
+from mfbench.data.subset import pick
 from mfbench.errors import DataCorrupt
-from mfbench.manifest import Manifest, manifest
-from mfbench.structures import Structures
 
 SHIPPED = ("mini-ani1x", "mini-rmd17-methanol", "mini-md17cc-methanol")
 DFT, TZ, CC = "wb97x/6-31g*", "wb97x/def2-tzvpp", "ccsd(t)*/cbs"
@@ -106,7 +107,7 @@ def test_the_published_ani1x_sample_passes(shared_real: Path) -> None:
     for labels in content["labels"]:
         labels["n_energy"] = labels["n_forces"] = None
     declared = Manifest.model_validate(content)
-    findings = check(declared, datasets.read(declared, [path]))
+    findings = check(declared, read(declared, [path]))
     assert not failed(findings)
     assert len([one for one in findings if one.check.startswith("has energy") and one.ok]) == 4
     assert len([one for one in findings if one.check.startswith("energies, ") and one.ok]) == 12
@@ -194,7 +195,7 @@ def level_without_labels(s: Structures) -> Structures:
 
 def twice_with_another_energy(s: Structures) -> Structures:
     twin = s[np.array([700])]
-    both = datasets.join([s, replace(twin, energies=twin.energies + 0.01)])
+    both = join([s, replace(twin, energies=twin.energies + 0.01)])
     return replace(both, geometry=np.append(np.arange(len(s)), 700))
 
 
@@ -281,7 +282,7 @@ def test_a_probe_of_one_energy(ani: Structures) -> None:
 
 def own_level(ani: Structures, unit: float) -> tuple[Manifest, Structures]:
     """DFT energies as those of a level of one's own, whose free atoms nobody knows."""
-    one = store.pick(ani, "x", (DFT,), None)
+    one = pick(ani, "x", (DFT,), None)
     content = manifest("mini-ani1x").model_dump()
     content["labels"] = [{**content["labels"][1], "level": "mine@45"}]
     return Manifest.model_validate(content), replace(one, levels=("mine@45",), energies=one.energies * unit)
@@ -384,7 +385,7 @@ def test_an_unknown_element_spoils_its_own_structure_only(ani: Structures) -> No
 
 def test_copies_are_counted_and_tell_nothing_about_slopes(ani: Structures) -> None:
     declared = manifest("mini-ani1x").model_copy(update={"n_structures": None})
-    thrice = replace(datasets.join([ani] * 3), geometry=np.tile(np.arange(len(ani)), 3))
+    thrice = replace(join([ani] * 3), geometry=np.tile(np.arange(len(ani)), 3))
     findings = check(declared, thrice)
     assert the(findings, "geometries that recur").found == "864 geometries more than once in a file, 0 in several files"
     assert the(findings, "labels of geometries that recur in a file").ok

@@ -16,9 +16,10 @@ import torch
 import yaml
 from conftest import RUN_FILES
 
-from mfbench import results
-from mfbench.cli import main
+from mfbench.cli.main import main
 from mfbench.errors import UserError
+from mfbench.results.folder import load_runs
+from mfbench.results.schema import CONVENTION
 
 MINI_CC = "--data mini: PBE/def2-SVP (E+F) -> CCSD/cc-pVDZ (E), disjoint geometries; n_high 50 and 150"
 RUN = ["run", "rmd17-cc", "--arm", "MF", "--n-high", "50", "--steps", "4", "--device", "cpu", "--runs", "tmp"]
@@ -204,7 +205,7 @@ def test_an_error_of_several_lines_is_told_in_one(monkeypatch: pytest.MonkeyPatc
     def fail(*_: object, **__: object) -> None:
         raise UserError("expected this,\n  got\tthat")
 
-    monkeypatch.setattr("mfbench.cases.case", fail)
+    monkeypatch.setattr("mfbench.data.cases.case", fail)
     assert main(["cases"]) == 2
     assert capsys.readouterr().err == "mfbench: error: expected this, got that\n"
 
@@ -279,7 +280,7 @@ def test_run_prints_errors_and_leaves_a_run_folder(tmp_path: Path, capsys: Captu
             assert got == pytest.approx(expected, rel=6e-3), (level, quantity)
     assert printed["pbe/def2-svp", "energy"][6] == "300"
     assert printed["pbe/def2-svp", "force component"][6] == "5,400"
-    assert results.CONVENTION in captured.out
+    assert CONVENTION in captured.out
     assert "n_high = 50, n_low = 650, seed 0, split seed 0" in captured.out
     assert re.search(r"4 steps in [\d.]+ s, [\d,]+ structures/s on ", captured.out)
     assert "E(ccsd/cc-pvdz)=" in captured.err  # the bar tells the current errors
@@ -294,7 +295,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, monkeypatch: pytest
     def no_training(*_: object, **__: object) -> None:
         raise AssertionError("a finished run was trained again")
 
-    monkeypatch.setattr("mfbench.experiment.fit", no_training)
+    monkeypatch.setattr("mfbench.study.run.fit", no_training)
     assert main(RUN) == 0
     assert capsys.readouterr().out == first
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == before
@@ -338,13 +339,13 @@ def test_stopped_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mfbench.experiment.predict", stop)  # all trained, nothing written yet
+        patch.setattr("mfbench.study.run.predict", stop)  # all trained, nothing written yet
         assert main(RUN) == 130
     last = on_screen(capsys.readouterr().err)[-1]
     assert last == "mfbench: stopped. What was finished is kept; the same command goes on where this one was."
-    assert results.load_runs(tmp_path / "tmp").empty
+    assert load_runs(tmp_path / "tmp").empty
     assert main(RUN) == 0
-    assert not results.load_runs(tmp_path / "tmp").empty
+    assert not load_runs(tmp_path / "tmp").empty
 
 
 def test_a_case_of_ones_own_runs(tmp_path: Path) -> None:
@@ -363,7 +364,7 @@ def test_runs_is_a_file(tmp_path: Path, capsys: Capture) -> None:
 def test_demo_and_report(tmp_path: Path, capsys: Capture) -> None:
     assert main(["demo", "--steps", "2", "--cases", "rmd17-cc", "--device", "cpu"]) == 0
     captured = capsys.readouterr()
-    table = results.load_runs(tmp_path / "runs")
+    table = load_runs(tmp_path / "runs")
     assert table["run"].nunique() == 7
     made = table.groupby("arm")["n_high"].unique().map(lambda sizes: sorted(sizes.tolist())).to_dict()
     assert made == {"MF": [50, 150], "SF-E": [50, 150], "SF-EF": [50, 150], "SF-low": [0]}
@@ -397,15 +398,15 @@ def test_demo_shows_what_cannot_be_trained(tmp_path: Path, capsys: Capture) -> N
     """SF-EF where there are no forces to train on: rows with n = 0 and the reason, no gap in the table."""
     from contextlib import nullcontext
 
-    from mfbench.demo import demo
-    from mfbench.experiment import experiment
-    from mfbench.training import silent
+    from mfbench.learning.training import silent
+    from mfbench.study.experiment import experiment
+    from mfbench.study.grid import demo
 
     said: list[str] = []
     table = demo(
         [experiment("ani1ccx", "SF-EF", n_high=50)],
         tmp_path / "runs",
-        tmp_path / "report.html",
+        lambda table, origins: None,
         "cpu",
         lambda place, settings: nullcontext(silent),
         said.append,

@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from mfbench import arms, testing
-from mfbench.arms import Problem
-from mfbench.backbones import BACKBONES, BackboneKind, Network
-from mfbench.backbones.base import Backbone
-from mfbench.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
-from mfbench.batch import Block, Source, Term
+from mfbench import testing
+from mfbench.data.structures import PER_STRUCTURE
 from mfbench.errors import LabelsMissing
-from mfbench.potential import Potential
-from mfbench.structures import PER_STRUCTURE
-from mfbench.training import Optimisation, Stage
+from mfbench.learning import arms
+from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.sources import Source, Term
+from mfbench.learning.training import Optimisation, Stage
+from mfbench.models.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
+from mfbench.models.backbones.kinds import BACKBONES, BackboneKind, Network
+from mfbench.models.block import Block
+from mfbench.models.contract import Backbone, Potential
 
 ELEMENTS = (1, 6, 7, 8)
 SMALL: dict[str, dict[str, Any]] = {
@@ -62,7 +63,7 @@ def test_backbone_contract_of_lower_tensors(l_max: int) -> None:
 
 
 @pytest.mark.parametrize("arm", arms.ARMS, ids=lambda arm: arm.name)
-def test_arm_contract(arm: arms.Arm, kind: BackboneKind) -> None:
+def test_arm_contract(arm: Arm, kind: BackboneKind) -> None:
     share = {"high_forces": arm.high_forces}
     testing.check_arm(arm, problem(share), network(kind))
 
@@ -72,7 +73,7 @@ def test_pooled_arm_contract() -> None:
 
 
 @pytest.mark.parametrize("arm", [arms.SFE(), arms.MF(), arms.SFLow()], ids=lambda arm: arm.name)
-def test_unlabelled_structures_change_no_loss(arm: arms.Arm) -> None:
+def test_unlabelled_structures_change_no_loss(arm: Arm) -> None:
     """Structures without the labels a source names, put into it, leave its loss as it was."""
     full = problem()
     bare = replace(
@@ -102,14 +103,14 @@ def test_missing_labels_are_named() -> None:
 
 
 @pytest.mark.parametrize("arm", [arm for arm in arms.ARMS if not arm.high_forces], ids=lambda arm: arm.name)
-def test_no_high_level_force_not_even_to_validate(arm: arms.Arm) -> None:
+def test_no_high_level_force_not_even_to_validate(arm: Arm) -> None:
     _, stages = arm.build(problem(), network(), arm.options())
     terms = [t for stage in stages for source in (*stage.train, *stage.validation) for t in source.terms]
     assert ({term.level for term in terms} >= {problems.HIGH}) == (arm.name != "SF-low")
     assert not [term for term in terms if term.level == problems.HIGH and term.forces]
 
 
-class Leaking(arms.Arm):
+class Leaking(Arm):
     """Trains on validation structures."""
 
     name, uses_low, uses_high = "leaking", False, True

@@ -15,7 +15,10 @@ import holoviews as hv
 import pytest
 from tables import NO_FORCES, error, results_table
 
-from mfbench import report, resources, results
+from mfbench import resources
+from mfbench.results.folder import EXTRA, METRICS_FILE, write_metrics
+from mfbench.show.page import write_html
+from mfbench.show.words import SPREAD
 
 pn = pytest.importorskip("panel", reason="panel is not installed")
 
@@ -32,7 +35,7 @@ def load_page():
 
 def write_runs(folder: Path, table) -> Path:
     for run, rows in table.groupby("run"):
-        results.write_metrics(folder / run, rows)
+        write_metrics(folder / run, rows)
     return folder
 
 
@@ -90,7 +93,7 @@ def test_a_metric_of_ones_own_can_be_chosen(overview, tmp_path):
     write_runs(tmp_path, table)
     own = table[(table["metric"] == "mae") & (table["n"] > 0)].assign(metric="hit rate", unit="fraction", value=0.5)
     for run, rows in own.groupby("run"):
-        results.write_metrics(tmp_path / run / results.EXTRA, rows)
+        write_metrics(tmp_path / run / EXTRA, rows)
     page = overview.Overview(folder=str(tmp_path))
     widgets = {w.name: w for w in page.controls().select(pn.widgets.Widget)}
     assert list(widgets["Metric of the curves"].options) == ["MAE", "RMSE", "hit rate"]
@@ -134,21 +137,21 @@ def test_without_runs_the_page_says_what_to_do(overview, tmp_path, monkeypatch):
 
 
 def test_the_shipped_reference_can_be_shown(overview, tmp_path, monkeypatch):
-    results.write_metrics(tmp_path / "arms", results_table(cases=["ani1x-tz"], seeds=(0, 1)))
+    write_metrics(tmp_path / "arms", results_table(cases=["ani1x-tz"], seeds=(0, 1)))
     monkeypatch.setattr(resources, "references", lambda: tmp_path)
     page = overview.Overview(folder=str(tmp_path / "none"))
     assert "*Shipped*" in page.help()
     widgets = {w.name: w for w in page.controls().select(pn.widgets.Widget)}
     assert list(widgets["Results"].options) == ["Run folders", "Shipped: all arms on ani1x-tz, five paired seeds"]
     page.source = "arms"
-    assert report.SPREAD in html_of(page.main())
+    assert SPREAD in html_of(page.main())
     assert page.chosen_cases() == ["ani1x-tz"]
     assert "shipped with mfbench" in html_of(page.main())
 
 
 def test_a_broken_run_is_named(overview, tmp_path):
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / results.METRICS_FILE).write_text("not Parquet")
+    (tmp_path / "broken" / METRICS_FILE).write_text("not Parquet")
     page = overview.Overview(folder=str(tmp_path))
     assert "broken" in page.help()
     assert "cannot be read" in page.main().select(pn.pane.Markdown)[0].object
@@ -261,7 +264,7 @@ def test_page_in_a_browser(tab, server):
 @pytest.mark.browser
 def test_report_in_a_browser_without_a_network(tab, tmp_path):
     path = tmp_path / "report.html"
-    report.write_html(results_table(seeds=(0, 1, 2)), path, {"device": "test"})
+    write_html(results_table(seeds=(0, 1, 2)), path, {"device": "test"})
     tab.context.set_offline(True)
     tab.goto(path.as_uri())
     tab.wait_for_function(f"() => ({INK})() == 10")

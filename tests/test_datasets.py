@@ -18,12 +18,16 @@ from conftest import ROOT
 from numpy.typing import NDArray
 from problems import same_structures
 
-from mfbench import resources, store
-from mfbench.datasets import DataMissing, base, convert, joined, load, load_joined, read
-from mfbench.datasets.checks import check_physics
+from mfbench import resources
+from mfbench.data import store
+from mfbench.data.checks import check_physics
+from mfbench.data.datasets import DataMissing, convert, joined, load, load_joined
+from mfbench.data.manifest import Citation, DataFile, Manifest, manifest
+from mfbench.data.readers import base
+from mfbench.data.reading import read
+from mfbench.data.structures import Structures
 from mfbench.errors import DataCorrupt
-from mfbench.manifest import Citation, DataFile, Manifest, manifest, sha256
-from mfbench.structures import Structures
+from mfbench.files import sha256
 
 MINI = resources.mini_data()
 # ASE's constants are of another CODATA year than mfbench's: equal to some 1e-8.

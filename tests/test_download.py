@@ -21,25 +21,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from server import (
-    Answer,
-    Server,
-    challenge,
-    other,
-    page,
-    redirect,
-    reset,
-    serve,
-    stall,
-    status,
-    trickle,
-    truncate,
-)
+from server import Answer, Server, challenge, other, page, redirect, reset, serve, stall, status, trickle, truncate
 
-from mfbench import __version__, download
-from mfbench.download import Options, Transfer, direct, fetch
+from mfbench.data import download
+from mfbench.data.download import Options, Transfer, direct, fetch
+from mfbench.data.manifest import DataFile, Member
 from mfbench.errors import DataCorrupt, UserError
-from mfbench.manifest import DataFile, Member
+from mfbench.version import __version__
 
 CONTENT = random.Random(0).randbytes(200_000)
 OTHER = random.Random(1).randbytes(200_000)
@@ -808,8 +796,8 @@ CHILD = """
 import signal
 import sys
 from pathlib import Path
-from mfbench.download import Options, fetch
-from mfbench.manifest import DataFile
+from mfbench.data.download import Options, fetch
+from mfbench.data.manifest import DataFile
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 file = DataFile.model_validate_json(sys.argv[1])
 print("ready", flush=True)

@@ -16,16 +16,25 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from mfbench import exchange, experiment, plots, report, results, units
-from mfbench.arms import ARMS
-from mfbench.batch import Source, Term
-from mfbench.cli import main
+from mfbench import units
+from mfbench.cli.main import main
+from mfbench.data.structures import Structures
 from mfbench.errors import LabelsMissing, UserError
-from mfbench.exchange import FORMATS, evaluate, export, slugs, split_hash, visible
-from mfbench.experiment import Experiment, Prepared, build, prepare
-from mfbench.predictions import Predictions
-from mfbench.structures import Structures, read_arrays
-from mfbench.training import Optimisation, Stage
+from mfbench.files import read_json
+from mfbench.learning.arms import ARMS
+from mfbench.learning.sources import Source, Term
+from mfbench.learning.training import Optimisation, Stage
+from mfbench.results.folder import METRICS_FILE, load_runs, read_metrics
+from mfbench.results.predictions import Predictions, read_arrays
+from mfbench.results.rows import curve_rows
+from mfbench.show.tables import error_table, gap_table, sections
+from mfbench.study import experiment
+from mfbench.study import export as exchange
+from mfbench.study.experiment import Experiment
+from mfbench.study.export import FORMATS, PARTS, _frame, export, slugs, split_hash, visible
+from mfbench.study.external import NOT_PREDICTED, evaluate
+from mfbench.study.prepare import Prepared, build, prepare
+from mfbench.study.run import run
 
 # (structure, level) -> value: every label in a set of frames.
 Found = tuple[dict[tuple[int, str], float], dict[tuple[int, str], np.ndarray]]
@@ -41,7 +50,7 @@ def frames(path: Path) -> list[Atoms]:
 
 def labels_in(path: Path) -> Found:
     """All labels of an export in the plain format."""
-    about = results.read_json(path.with_name(f"{path.name}.json"))
+    about = read_json(path.with_name(f"{path.name}.json"))
     energies, forces = {}, {}
     for frame in frames(path):
         known = {"mfbench_structure", "mfbench_geometry", "mfbench_molecule", "mfbench_part", "mfbench_split"}
@@ -124,7 +133,7 @@ def test_the_exported_labels_are_those_the_arm_may_see(case: str, arm: str, tmp_
             assert str(frame.info["mfbench_molecule"]) == s.molecules[s.molecule[k]]
             assert np.array_equal(frame.positions, s.positions[s.offsets[k] : s.offsets[k + 1]])
             assert np.array_equal(frame.numbers, s.numbers[s.offsets[k] : s.offsets[k + 1]])
-        about = results.read_json(tmp_path / f"{part}.extxyz.json")
+        about = read_json(tmp_path / f"{part}.extxyz.json")
         assert about["frames"] == len(found)
         for level, one in about["levels"].items():
             assert one["energies"] == sum(name == level for _, name in energies)
@@ -153,7 +162,7 @@ def test_spoiled_labels_never_appear(arm: str, tmp_path: Path, monkeypatch: pyte
     forces = s.forces.copy()
     forces[np.repeat(force, s.n_atoms, axis=0).T] = 4321.25
     spoiled = replace(prepared, training=replace(s, energies=np.where(energy, 98765.5, s.energies), forces=forces))
-    files = [tmp_path / f"{part}.extxyz" for part in exchange.PARTS]
+    files = [tmp_path / f"{part}.extxyz" for part in PARTS]
     for file in files:
         if file.stem == "valid" and not len(visible(s, stages, "valid").indices):
             file.write_text("")
@@ -199,7 +208,7 @@ def test_masks_and_noise_are_those_of_the_experiment(tmp_path: Path) -> None:
     assert [energies[k, prepared.high] for k in train.tolist()] == s.energies[train, column].tolist()
     noise = s.energies[train, column] - prepared.structures.energies[train, column]
     assert 0.05 < noise.std() < 0.2
-    about = results.read_json(tmp_path / "train.extxyz.json")
+    about = read_json(tmp_path / "train.extxyz.json")
     assert about["levels"][prepared.low]["energy_key"] is None
     assert about["labels"]["noise"] == {"high energy": 0.1}
     assert "--noise high-energy=2.30" in about["command"]
@@ -225,7 +234,7 @@ def test_atomic_energies_are_those_the_arm_starts_from(tmp_path: Path) -> None:
     prepared = prepare(chosen)
     potential, _ = build(chosen, prepared)
     export(chosen, "valid", tmp_path / "valid.extxyz", "mace")  # of the training labels, whatever the part
-    about = results.read_json(tmp_path / "valid.extxyz.json")
+    about = read_json(tmp_path / "valid.extxyz.json")
     table = potential.atomic.table.numpy()  # type: ignore[union-attr, operator]
     for level, one in about["levels"].items():
         column = prepared.structures.level_index(level)
@@ -259,7 +268,7 @@ def test_mace_has_a_frame_and_a_file_a_level(tmp_path: Path) -> None:
     path = tmp_path / "train.extxyz"
     low, high = (tmp_path / f"train.{names[name]}.extxyz" for name in (prepared.low, prepared.high))
     assert set(export(chosen, "train", path, "mace")) == {path, low, high, tmp_path / "train.extxyz.json"}
-    about = results.read_json(tmp_path / "train.extxyz.json")
+    about = read_json(tmp_path / "train.extxyz.json")
     assert [len(frames(file)) for file in (low, high)] == [
         len(prepared.selection.train_low),
         len(prepared.selection.train_high),
@@ -286,7 +295,7 @@ def test_formats_without_masks_have_every_key_in_every_frame(format_name: str, t
     prepared = prepare(chosen)
     path = tmp_path / "train.extxyz"
     export(chosen, "train", path, format_name)
-    about = results.read_json(tmp_path / "train.extxyz.json")
+    about = read_json(tmp_path / "train.extxyz.json")
     low, high = (about["levels"][name] for name in (prepared.low, prepared.high))
     assert high["forces_key"] is None
     counts = np.zeros(3, int)
@@ -306,7 +315,7 @@ def test_hippynn_reads_its_export(tmp_path: Path) -> None:
     database = pytest.importorskip("hippynn.interfaces.ase_interface").AseDatabase
     chosen = settings("rmd17-cc", "MF")
     export(chosen, "train", tmp_path / "train.extxyz", "hippynn")
-    about = results.read_json(tmp_path / "train.extxyz.json")
+    about = read_json(tmp_path / "train.extxyz.json")
     wanted = [one[key] for one in about["levels"].values() for key in ("energy_key", "forces_key") if one[key]]
     read = database(f"{tmp_path}/", "train.extxyz", ["numbers", "positions"], wanted, seed=0, quiet=True)
     for one in about["levels"].values():
@@ -337,7 +346,7 @@ def reference(s: Structures, level: str) -> Fill:
 def judge(chosen: Experiment, path: Path, runs: Path, name: str = "Other", **more: Any) -> pd.DataFrame:
     high = chosen.levels[-1]
     keys = {"energy_keys": {high: "energy"}, "forces_keys": {high: "forces"}, **more}
-    return results.read_metrics(evaluate(chosen, name, path, runs, **keys) / results.METRICS_FILE)
+    return read_metrics(evaluate(chosen, name, path, runs, **keys) / METRICS_FILE)
 
 
 @pytest.mark.parametrize(("case", "unit"), [("rmd17-cc", "eV"), ("ani1ccx", "Ha"), ("ani1x-tz", "kcal/mol")])
@@ -356,7 +365,7 @@ def test_perfect_predictions_have_no_error(case: str, unit: str, tmp_path: Path,
     assert (high["value"] < 2e-7).all()  # ase.io.write keeps 8 decimals
     low = table[table["role"] == "low"]
     assert (low["n"] == 0).all()
-    assert set(low["remark"]) == {exchange.NOT_PREDICTED}
+    assert set(low["remark"]) == {NOT_PREDICTED}
     assert set(table["backbone"]) == set(table["preset"]) == {"external"}
     assert set(table["arm"]) == {"Other"}
     assert (table[["steps", "steps_shared", "seconds"]] == 0).all(axis=None)
@@ -365,8 +374,8 @@ def test_perfect_predictions_have_no_error(case: str, unit: str, tmp_path: Path,
 @pytest.mark.parametrize("arm", ["MF", "SF-EF"])
 def test_a_run_judged_as_another_code_has_its_own_numbers(arm: str, tmp_path: Path, runs: Path) -> None:
     chosen = settings("rmd17-cc", arm, optimisation={"steps": 4, "validations": 1})
-    folder = experiment.run(chosen, runs)
-    own, made = results.read_metrics(folder / results.METRICS_FILE), read_arrays(folder / "predictions.h5", Predictions)
+    folder = run(chosen, runs)
+    own, made = read_metrics(folder / METRICS_FILE), read_arrays(folder / "predictions.h5", Predictions)
     export(chosen, "test", path := tmp_path / "test.extxyz")
     texts = []
     for row, frame in enumerate(frames(path)):
@@ -376,7 +385,7 @@ def test_a_run_judged_as_another_code_has_its_own_numbers(arm: str, tmp_path: Pa
         for column, kind in enumerate(("low", "high")):
             info[f"{kind}_energy"] = float(made.energy_predicted[row, column])
             arrays[f"{kind}_forces"] = made.force_predicted[atoms, column]
-        texts.append(exchange._frame(frame.numbers, frame.positions, info, arrays))
+        texts.append(_frame(frame.numbers, frame.positions, info, arrays))
     path.write_text("".join(texts))
     levels = dict(zip(("low", "high"), chosen.levels))
     if arm == "SF-EF":
@@ -400,7 +409,7 @@ def test_energies_alone_are_enough(tmp_path: Path, runs: Path) -> None:
     table = judge(chosen, tmp_path / "p.extxyz", runs, energy_keys={high: "mine"})
     rows = table[table["role"] == "high"].set_index("quantity")
     assert (rows.loc["force", "n"] == 0).all()
-    assert set(rows.loc["force", "remark"]) == {exchange.NOT_PREDICTED}
+    assert set(rows.loc["force", "remark"]) == {NOT_PREDICTED}
     assert (rows.drop("force")["n"] > 0).all()
 
 
@@ -533,7 +542,7 @@ def test_the_recorded_command_holds_the_choice_of_labels(tmp_path: Path, monkeyp
     assert main(["export", "rmd17-cc", "--arm", "MF", "--part", "train", "--out", "train.extxyz"]) == 0
     assert Path("train.extxyz").read_bytes() != content
     assert main(["export", "rmd17-cc", "--arm", "MF", *labels, "--part", "train", "--out", "train.extxyz"]) == 0
-    again = shlex.split(results.read_json(Path("train.extxyz.json"))["command"])
+    again = shlex.split(read_json(Path("train.extxyz.json"))["command"])
     assert main(again[1:]) == 0
     assert Path("train.extxyz").read_bytes() == content
 
@@ -546,7 +555,7 @@ def test_another_code_from_the_command_line_to_the_report(
     for part in ("train", "test"):
         assert main(["export", *choice, "--part", part, "--out", f"{part}.extxyz"]) == 0
         assert f"Written: {part}.extxyz\nWritten: {part}.extxyz.json" in capsys.readouterr().out
-        again = results.read_json(Path(f"{part}.extxyz.json"))["command"].split()
+        again = read_json(Path(f"{part}.extxyz.json"))["command"].split()
         content = Path(f"{part}.extxyz").read_bytes()
         assert main(again[1:]) == 0
         assert Path(f"{part}.extxyz").read_bytes() == content
@@ -559,23 +568,23 @@ def test_another_code_from_the_command_line_to_the_report(
     out = capsys.readouterr().out
     assert "ani1x-tz (mini), Linear, external: n_high = 50" in out
     assert "Predicted by another code." in out
-    assert exchange.NOT_PREDICTED in out
+    assert NOT_PREDICTED in out
     assert main([*judged, "--name", "Linear"]) == 0  # replaced, not doubled
     run = ["run", "ani1x-tz", "--n-high", "50", "--steps", "2", "--device", "cpu"]
     for arm in ("SF-E", "SF-EF"):
         assert main([*run, "--arm", arm]) == 0
-    table = results.load_runs(Path("runs"))
+    table = load_runs(Path("runs"))
     assert table["run"].nunique() == 3
-    (section,) = report.sections(table)
+    (section,) = sections(table)
     assert section[1][1] == "hipnn-ts"
-    errors = report.error_table(table, "ani1x-tz")
+    errors = error_table(table, "ani1x-tz")
     assert set(errors["arm"]) == {"SF-E", "SF-EF", "Linear"}
     # Atomic energies alone, and a network of two steps on top of the same ones: errors of one size.
     linear, network = (errors.set_index("arm").loc[arm, "energy mae"] for arm in ("Linear", "SF-E"))
     assert 0 < linear < 10 * network
-    rows = plots.curve_rows(table, "ani1x-tz", "energy")
+    rows = curve_rows(table, "ani1x-tz", "energy")
     assert set(rows["arm"]) == {"SF-E", "SF-EF", "Linear"}
-    assert set(report.gap_table(table, "ani1x-tz")["arm"]) == {"Linear"}
+    assert set(gap_table(table, "ani1x-tz")["arm"]) == {"Linear"}
     assert main(["report"]) == 0
     assert "Linear" in capsys.readouterr().out
 

@@ -14,14 +14,20 @@ import torch
 from conftest import ROOT, RUN_FILES
 from safetensors.torch import load_file
 
-from mfbench import arms, results
-from mfbench.batch import DeviceStructures
-from mfbench.cases import case_names
+from mfbench.data.cases import case_names
 from mfbench.errors import LabelsMissing, UserError
-from mfbench.experiment import Experiment, build, experiment, predict, prepare, record_absent, run, structures_used
-from mfbench.predictions import Predictions
-from mfbench.structures import read_arrays
-from mfbench.training import FitState, Stage
+from mfbench.files import read_json
+from mfbench.learning import arms
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.training import FitState, Stage
+from mfbench.results import schema
+from mfbench.results.folder import METRICS_FILE, STAGES, is_finished, load_runs, read_metrics
+from mfbench.results.predictions import Predictions, read_arrays
+from mfbench.results.rows import gap_closed
+from mfbench.study.evaluation import predict
+from mfbench.study.experiment import Experiment, experiment
+from mfbench.study.prepare import build, prepare
+from mfbench.study.run import record_absent, run, structures_used
 
 TIMES = ["run", "seconds", "structures_per_second"]
 
@@ -32,7 +38,7 @@ def short(case: str = "rmd17-cc", arm: str = "MF", **settings: Any) -> Experimen
 
 
 def metrics(folder: Path) -> pd.DataFrame:
-    return results.read_metrics(folder / results.METRICS_FILE)
+    return read_metrics(folder / METRICS_FILE)
 
 
 @pytest.mark.parametrize("arm", [arm.name for arm in arms.ARMS])
@@ -44,7 +50,7 @@ def test_every_arm_on_every_case(case: str, arm: str, runs: Path) -> None:
     if case in ("ani1ccx", "ladder") and arm in ("SF-EF", "oracle"):
         with pytest.raises(LabelsMissing, match=r"no forces at ccsd\(t\)\*/cbs to train on"):
             run(settings, runs)
-        assert not [path for path in runs.iterdir() if path.name != results.STAGES]
+        assert not [path for path in runs.iterdir() if path.name != STAGES]
         table = metrics(record_absent(settings, runs, "no forces"))
         assert (table["n"] == 0).all()
         assert table["value"].isna().all()
@@ -129,8 +135,8 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(at: int, tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         run(short(), tmp_path / "stopped", progress=stop, checkpoint_seconds=0.0)
     (folder,) = (tmp_path / "stopped").iterdir()
-    assert not results.is_finished(folder)
-    assert results.load_runs(tmp_path / "stopped").empty
+    assert not is_finished(folder)
+    assert load_runs(tmp_path / "stopped").empty
     again = metrics(run(short(), tmp_path / "stopped"))
     pd.testing.assert_frame_equal(whole.drop(columns=TIMES), again.drop(columns=TIMES), check_exact=True)
 
@@ -143,10 +149,10 @@ def test_a_crash_while_writing_loses_nothing(lost: str, runs: Path, monkeypatch:
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"mfbench.{'results' if lost == 'write_metrics' else 'experiment'}.{lost}", crash)
+        patch.setattr(f"mfbench.study.run.{lost}", crash)
         with pytest.raises(OSError, match="disk full"):
             run(short(), runs, checkpoint_seconds=0.0)
-    assert results.load_runs(runs).empty
+    assert load_runs(runs).empty
     assert {path.name for path in run(short(), runs).iterdir()} == RUN_FILES
 
 
@@ -184,7 +190,7 @@ def test_runs_of_other_settings_are_never_pooled(runs: Path) -> None:
     for steps in (4, 6):
         for arm in ("SF-E", "MF"):
             run(short(arm=arm, optimisation={"steps": steps}), runs)
-    gaps = results.gap_closed(results.load_runs(runs))
+    gaps = gap_closed(load_runs(runs))
     assert set(gaps["preset"]) == {f"demo (steps={steps}, validations=3)" for steps in (4, 6)}
     assert gaps.groupby(["quantity", "metric"]).size().eq(2).all()
 
@@ -199,9 +205,10 @@ def test_a_damaged_checkpoint_is_named(runs: Path) -> None:
 
 def test_the_label_declarations_decide_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit or key corrected in a manifest makes other runs of the same settings."""
-    from mfbench import experiment as module
+    from mfbench.data.manifest import manifest
+    from mfbench.study import experiment as module
 
-    before, whole = short().name, module.manifest
+    before, whole = short().name, manifest
 
     def corrected(name: str) -> Any:
         found = whole(name)
@@ -225,7 +232,7 @@ def test_a_case_of_ones_own_has_its_own_hash(tmp_path: Path) -> None:
 def test_settings_and_provenance_are_complete(runs: Path) -> None:
     settings = short("ani1x-tz", seed=2)
     folder = run(settings, runs)
-    assert Experiment.model_validate(results.read_json(folder / "settings.json")) == settings
+    assert Experiment.model_validate(read_json(folder / "settings.json")) == settings
     saved = json.loads((folder / "provenance.json").read_text())
     assert saved["versions"]["torch"] == version("torch")
     assert saved["threads"] == 1
@@ -256,7 +263,7 @@ def test_metrics_are_those_of_the_predictions(runs: Path) -> None:
             if chosen.any():
                 relative[chosen] -= error[chosen].mean()
     force = (p.force_predicted.astype(float) - p.force_reference)[:, 1] * kcal
-    shown = results.shown(table[(table["role"] == "high")]).set_index(["part", "quantity", "metric"])["value"]
+    shown = schema.shown(table[(table["role"] == "high")]).set_index(["part", "quantity", "metric"])["value"]
     for part, chosen in (("test", ~p.unseen), ("unseen", p.unseen)):
         expected = {
             "energy": error[chosen],

@@ -18,13 +18,24 @@ import pytest
 import torch
 
 import mfbench
-from mfbench import arms, backbones, cases, datasets, extensions, metrics, plots, report, results, testing
-from mfbench.backbones import Network
+from mfbench import extensions, testing
+from mfbench.data import cases, datasets
+from mfbench.data.manifest import Dataset, Manifest, manifest, manifest_names
 from mfbench.errors import UserError
-from mfbench.experiment import experiment, run
-from mfbench.manifest import Dataset, Manifest, manifest, manifest_names
-from mfbench.metrics import Metric
-from mfbench.training import Optimisation
+from mfbench.files import read_json
+from mfbench.learning import arms
+from mfbench.learning.problem import Problem
+from mfbench.learning.training import Optimisation
+from mfbench.models.backbones.kinds import BACKBONES, Network, backbone
+from mfbench.results import metrics, schema
+from mfbench.results.folder import EXTRA, METRICS_FILE, PROVENANCE_FILE, load_runs, read_run
+from mfbench.results.metrics import Metric
+from mfbench.results.schema import metrics_of
+from mfbench.show import plots
+from mfbench.show.html import errors_html
+from mfbench.show.text import run_text, text_table
+from mfbench.study.experiment import experiment
+from mfbench.study.run import run
 
 PACKAGE = Path(__file__).parent / "example_package"
 
@@ -58,18 +69,16 @@ def test_the_example_keeps_the_contracts(example: SimpleNamespace) -> None:
         torch.manual_seed(0)
         testing.check_backbone(network.build())
     structures = problems.two_levels()
-    problem = arms.Problem(
-        structures, problems.LOW, problems.HIGH, problems.selection(structures), Optimisation(steps=10)
-    )
+    problem = Problem(structures, problems.LOW, problems.HIGH, problems.selection(structures), Optimisation(steps=10))
     testing.check_arm(example.arm.Refined(), problem, network)
-    testing.check_arm(example.arm.Refined(), problem, Network(backbones.BACKBONES[0], (1, 6, 7, 8), _small()))
+    testing.check_arm(example.arm.Refined(), problem, Network(BACKBONES[0], (1, 6, 7, 8), _small()))
     testing.check_dataset(example.dataset.HYDRIDES)
     testing.check_case(example.case)
     testing.check_metric(example.metric.WITHIN)
 
 
 def _small() -> Any:
-    return backbones.BACKBONES[0].settings.model_validate({"n_features": 12, "n_sensitivities": 7})
+    return BACKBONES[0].settings.model_validate({"n_features": 12, "n_sensitivities": 7})
 
 
 def test_objects_are_taken_for_names(example: SimpleNamespace, tmp_path: Path) -> None:
@@ -88,16 +97,16 @@ def test_objects_are_taken_for_names(example: SimpleNamespace, tmp_path: Path) -
     assert settings.case_file is None
     assert settings.network["n_features"] == 4
     folder = run(settings, tmp_path)
-    table = results.read_run(folder)
+    table = read_run(folder)
     own = table[table["metric"] == "within 1 kcal/mol"]
     assert set(own["quantity"]) == {"energy", "energy_relative"}
     assert set(own["unit"]) == {"fraction"}
-    added = results.read_json(folder / results.PROVENANCE_FILE)["added"]
+    added = read_json(folder / PROVENANCE_FILE)["added"]
     assert added == {
         "arms: refined": "mfbench_example.arm.Refined, an object of this process",
-        "backbones: distances": "mfbench.backbones.BackboneKind, an object of this process",
-        "cases: my hydrides": "mfbench.cases.Case, an object of this process",
-        "datasets: hydrides": "mfbench.manifest.Dataset, an object of this process",
+        "backbones: distances": "mfbench.models.backbones.kinds.BackboneKind, an object of this process",
+        "cases: my hydrides": "mfbench.data.cases.Case, an object of this process",
+        "datasets: hydrides": "mfbench.data.manifest.Dataset, an object of this process",
     }
     model = mfbench.load(folder)
     assert model.levels == ("wb97x/6-31g*", "wb97x/def2-tzvpp")
@@ -140,11 +149,11 @@ def test_a_version_makes_other_runs(example: SimpleNamespace) -> None:
     ("thing", "message"),
     [
         (lambda: arms.MF(), None),  # mfbench's own are what they are
-        (lambda: backbones.BACKBONES[0], None),
+        (lambda: BACKBONES[0], None),
         (lambda: cases.case("ladder"), None),
         (lambda: manifest("mini-ani1x"), None),
         (lambda: type("X", (arms.MF.__base__,), {"name": "MF", "build": lambda *a: None})(), "an arm .* got 'MF'"),
-        (lambda: replace(backbones.BACKBONES[0], version="mine"), "a backbone .* got 'hipnn-ts'"),
+        (lambda: replace(BACKBONES[0], version="mine"), "a backbone .* got 'hipnn-ts'"),
         (lambda: cases.case("ladder").model_copy(update={"basis": "x"}), "a case .* got 'ladder'"),
         (lambda: manifest("mini-ani1x").model_copy(update={"title": "x"}), "a dataset .* got 'mini-ani1x'"),
         (lambda: Metric("rmse", lambda p, r: 0.0), "a metric .* got 'rmse'"),
@@ -205,17 +214,17 @@ def finished(tmp_path: Path) -> Path:
     """A finished run, judged by mfbench's own metrics alone."""
     settings = experiment("ani1ccx", "MF", n_high=50, optimisation={"steps": 5, "validations": 1})
     folder = run(settings, tmp_path)
-    assert not (folder / results.EXTRA).exists()
+    assert not (folder / EXTRA).exists()
     return folder
 
 
 def again(folder: Path) -> pd.DataFrame:
     """The run asked for once more: it is finished, and judged by metrics that came later."""
-    before = (folder / results.METRICS_FILE).read_bytes()
+    before = (folder / METRICS_FILE).read_bytes()
     settings = experiment("ani1ccx", "MF", n_high=50, optimisation={"steps": 5, "validations": 1})
     assert run(settings, folder.parent) == folder
-    assert (folder / results.METRICS_FILE).read_bytes() == before
-    return results.load_runs(folder.parent)
+    assert (folder / METRICS_FILE).read_bytes() == before
+    return load_runs(folder.parent)
 
 
 def test_a_metric_judges_finished_runs(finished: Path) -> None:
@@ -234,7 +243,7 @@ def test_a_metric_judges_finished_runs(finished: Path) -> None:
     # Forces at the high level are there for the test part alone: elsewhere the metric has n = 0 and says why.
     gone = angles[(angles["role"] == "high") & (angles["n"] == 0)]
     assert gone["remark"].str.contains("no force labels").all()
-    shown = results.shown(table)
+    shown = schema.shown(table)
     assert set(shown.loc[shown["metric"] == "angle", "unit"]) == {"degrees"}
     pair = shown[(shown["quantity"] == "energy") & (shown["n"] > 0)].pivot(
         index=["level", "part"], columns="metric", values="value"
@@ -252,13 +261,13 @@ def test_metrics_are_shown_without_who_made_them(finished: Path) -> None:
     mfbench.register(Metric("worst", lambda p, r: np.abs(p - r).max()), Metric("angle", _angle, ("force",), "degrees"))
     again(finished)
     extensions._own["metrics"].clear()
-    table = results.load_runs(finished.parent)
-    assert results.metrics_of(table) == ["mae", "rmse", "worst", "angle"]
-    text = report.text_table(table)
+    table = load_runs(finished.parent)
+    assert metrics_of(table) == ["mae", "rmse", "worst", "angle"]
+    text = text_table(table)
     assert "degrees" in text
     assert "worst" in text
-    assert "angle (degrees)" in report.run_text(results.read_run(finished))
-    html = report.errors_html(table, "ani1ccx")
+    assert "angle (degrees)" in run_text(read_run(finished))
+    html = errors_html(table, "ani1ccx")
     assert "degrees" in html
     assert html.count("<th>worst</th>") == 4
     assert plots.learning_curve(table, "ani1ccx", "energy", "worst").get_dimension("value").label == "Energy worst"
@@ -316,7 +325,7 @@ def test_what_is_offered_must_be_what_it_says(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "offering", module)
     kinds = ("arms", "backbones", "cases", "datasets", "metrics")
     offer(monkeypatch, *((kind, "mine", "offering:NUMBER") for kind in kinds))
-    finders = dict(zip(kinds, (arms.arm, backbones.backbone, cases.case, manifest, metrics.metric)))
+    finders = dict(zip(kinds, (arms.arm, backbone, cases.case, manifest, metrics.metric)))
     for kind, find in finders.items():
         with pytest.raises(UserError, match=r"called 'mine': expected .* got 1"):
             find("mine")
@@ -369,7 +378,7 @@ def test_installed_it_is_known_everywhere(site: Path, tmp_path: Path) -> None:
     assert "within 1 kcal/mol" in said
     assert "within 1 kcal/mol" in page.read_text()
     (folder,) = runs.glob("*-refined-*")
-    added = results.read_json(folder / results.PROVENANCE_FILE)["added"]
+    added = read_json(folder / PROVENANCE_FILE)["added"]
     assert added["arms: refined"] == "mfbench-example 0.1.0"
     assert set(added) == {"arms: refined", "backbones: distances", "cases: hydrides", "datasets: hydrides"}
     (tmp_path / "water.xyz").write_text("3\n\nO 0 0 0.12\nH 0 0.76 -0.48\nH 0 -0.76 -0.48\n")

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mfbench import datasets, results, store
-from mfbench.batch import DeviceStructures, Source, Term
-from mfbench.experiment import experiment, run
-from mfbench.manifest import manifest
-from mfbench.predictions import Predictions
-from mfbench.structures import read_arrays
+from mfbench.data import datasets, store
+from mfbench.data.manifest import manifest
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.sources import Source, Term
+from mfbench.results.folder import is_finished
+from mfbench.results.predictions import Predictions, read_arrays
+from mfbench.study.experiment import experiment
+from mfbench.study.run import run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 
@@ -25,7 +27,7 @@ def test_training_agrees_with_the_cpu(arm: str, backbone: str, tmp_path: Path) -
     predicted = {}
     for device in ("cpu", "cuda"):
         folder = run(settings, tmp_path / device, device)
-        assert results.is_finished(folder)
+        assert is_finished(folder)
         predicted[device] = read_arrays(folder / "predictions.h5", Predictions)
     for name in ("energy_predicted", "force_predicted"):
         np.testing.assert_allclose(getattr(predicted["cuda"], name), getattr(predicted["cpu"], name), atol=1e-5)

@@ -5,17 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hippynn.layers.indexers import OneHotSpecies, PaddingIndexer
+from hippynn.layers.pairs.open import OpenPairIndexer
+from hippynn.layers.targets import HEnergy
 from torch import Tensor, nn
 
-from mfbench.backbones.hipnn_ts import HipnnTs, HipnnTsSettings, Interaction, Residual
-from mfbench.batch import Block
-from mfbench.potential import AtomicEnergies, HeadsPotential
+from mfbench.models.atomic import AtomicEnergies
+from mfbench.models.backbones.hipnn_ts import HipnnTs, HipnnTsSettings, Interaction, Residual
+from mfbench.models.block import Block
+from mfbench.models.potentials import HeadsPotential
 from mfbench.testing import block_of, energies_and_forces, random_structures
 
 networks = pytest.importorskip("hippynn.networks.hipnn", reason="hippynn is not installed (extra dev)")
-from hippynn.layers.indexers import OneHotSpecies, PaddingIndexer  # noqa: E402
-from hippynn.layers.pairs.open import OpenPairIndexer  # noqa: E402
-from hippynn.layers.targets import HEnergy  # noqa: E402
 
 ELEMENTS = (1, 6, 7, 8)
 

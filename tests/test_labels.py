@@ -6,14 +6,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mfbench import plots, report, results, testing
-from mfbench.arms import ARMS, Arm, Problem
-from mfbench.backbones import BACKBONES, Network
-from mfbench.batch import Term
-from mfbench.cli import main
+from mfbench import testing
+from mfbench.cli.main import main
+from mfbench.data.labels import Labels
 from mfbench.errors import LabelsMissing, UserError
-from mfbench.experiment import Experiment, Prepared, build, experiment, prepare, run
-from mfbench.labels import Labels
+from mfbench.learning.arms import ARMS
+from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.sources import Term
+from mfbench.models.backbones.kinds import BACKBONES, Network
+from mfbench.results.folder import METRICS_FILE, load_runs, read_metrics, read_run
+from mfbench.show import plots
+from mfbench.show.html import errors_html
+from mfbench.show.styles import arm_order, arm_style
+from mfbench.show.tables import gap_table, sections
+from mfbench.study.experiment import Experiment, experiment
+from mfbench.study.prepare import Prepared, build, prepare
+from mfbench.study.run import run
 
 KCAL = 0.0433641
 
@@ -147,7 +155,7 @@ def test_levels_between_the_two(runs: Path) -> None:
         "wb97x/6-31g*": 240,
         "wb97x/def2-tzvpp": 120,
     }
-    table = results.read_metrics(run(settings, runs) / results.METRICS_FILE)
+    table = read_metrics(run(settings, runs) / METRICS_FILE)
     assert dict(zip(table["level"], table["role"])) == dict(zip(settings.levels, ("low", "further", "further", "high")))
     assert (table["head"] == table["level"]).all()
     with pytest.raises(LabelsMissing, match=r"expected 1 to \d+ of the \d+ low-level structures, got 4000"):
@@ -173,10 +181,10 @@ def test_a_shared_stage_is_trained_once(runs: Path) -> None:
     assert trained.count("shared") == 5
     alone = run(of("MF+", n_high=150), runs / "alone")
     for folder in (first, again):
-        table = results.read_metrics(folder / results.METRICS_FILE)
+        table = read_metrics(folder / METRICS_FILE)
         assert set(table["steps_shared"]) == {4}
         assert set(table["n_low"]) == {490}  # the low-level set is the same at every size
-    one, other = (results.read_metrics(folder / results.METRICS_FILE) for folder in (again, alone))
+    one, other = (read_metrics(folder / METRICS_FILE) for folder in (again, alone))
     assert np.array_equal(one["value"], other["value"], equal_nan=True)
     run(of("MF+", n_high=50, labels={"noise": {"low force": 0.1}}), runs, progress=watch)
     assert trained.count("shared") == 7  # other labels: another stage
@@ -234,7 +242,7 @@ def test_noise_reaches_every_level_below_the_high_one() -> None:
 
 def test_total_energies_without_a_zero_are_not_reported(runs: Path) -> None:
     folder = run(of(n_high=50, labels={"low_energies": False}), runs)
-    table = results.read_run(folder)
+    table = read_run(folder)
     low = table[(table["role"] == "low") & (table["part"] == "test")].set_index(["quantity", "metric"])
     for quantity in ("energy", "energy_per_atom"):
         row = low.loc[(quantity, "mae")]
@@ -282,13 +290,13 @@ def test_variants_are_compared_with_plain_arms(tmp_path: Path, monkeypatch: pyte
     chosen = ["compare", "ani1x-tz", "--n-high", "50", "--steps", "2", "--arms"]
     assert main([*chosen, "SF-E", "SF-EF", "MF"]) == 0
     assert main([*chosen, "SF-E", "SF-EF", "MF", "--no-low-forces"]) == 0
-    table = results.load_runs(Path("runs"))
+    table = load_runs(Path("runs"))
     assert set(table["arm"]) == {"SF-E", "SF-EF", "MF", "MF (no low forces)"}
-    assert len(report.sections(table)) == 1
-    assert set(report.gap_table(table, "ani1x-tz")["arm"]) == {"MF", "MF (no low forces)"}
-    assert plots.arm_order(table["arm"]) == ["SF-E", "MF", "MF (no low forces)", "SF-EF"]
-    variant, plain = plots.arm_style("MF (no low forces)"), plots.arm_style("MF")
+    assert len(sections(table)) == 1
+    assert set(gap_table(table, "ani1x-tz")["arm"]) == {"MF", "MF (no low forces)"}
+    assert arm_order(table["arm"]) == ["SF-E", "MF", "MF (no low forces)", "SF-EF"]
+    variant, plain = arm_style("MF (no low forces)"), arm_style("MF")
     assert variant.color == plain.color
     assert variant.marker != plain.marker
-    assert "no low forces" in report.errors_html(table, "ani1x-tz")
+    assert "no low forces" in errors_html(table, "ani1x-tz")
     plots.learning_curve(table, "ani1x-tz", "energy")

@@ -1,4 +1,4 @@
-"""Arrows point one way: a module imports only from layers strictly below its own (DESIGN, "Layers")."""
+"""Arrows point one way: a folder imports only from the layers below its own (docs/design.md, "Layers")."""
 
 import ast
 from collections.abc import Iterator
@@ -9,69 +9,24 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "mfbench"
 
-# The design's layers, low to high. Where modules of one layer build on each other, a letter orders them
-# within it: "0b" is below "0c". A subpackage is one unit; its modules may import one another.
+# The layers, low to high; ``base`` is what stands in mfbench itself. Modules of one folder may import one another, as
+# long as there is no circle.
 LAYERS = {
-    "mfbench": "0a",  # the package itself, mfbench/__init__.py
-    "errors": "0a",
-    "units": "0b",
-    "resources": "0b",
-    "machine": "0b",
-    "cache": "0b",
-    "presets": "0b",
-    "extensions": "0b",
-    "levels": "0c",
-    "results": "0c",
-    "manifest": "1",
-    "structures": "1",
-    "plots": "1",
-    "provenance": "1",
-    "archives": "2a",
-    "download": "2b",
-    "cases": "2c",
-    "geometries": "2a",
-    "store": "2b",
-    "predictions": "2a",
-    "batch": "2c",
-    "splits": "2d",
-    "labels": "2e",
-    "difference": "3a",
-    "potential": "2d",
-    "datasets": "3a",
-    "backbones": "3a",
-    "metrics": "3a",
-    "evaluation": "3b",
-    "loss": "3b",
-    "training": "4",
-    "arms": "5",
-    "experiment": "6",
-    "progress": "7a",
-    "physics": "7c",
-    "data_commands": "7b",
-    "report": "7a",
-    "testing": "7a",
-    "exchange": "7a",
-    "calculator": "7a",
-    "models": "7b",
-    "demo": "7b",
-    "cli": "8a",
-    "__main__": "8b",
+    "base": 0,
+    "results": 1,
+    "data": 2,
+    "models": 3,
+    "show": 3,  # beside models: files are the joints between what trains and what shows
+    "learning": 4,
+    "study": 5,
+    "physics": 6,
+    "cli": 7,
 }
-# These may load torch when they are imported. All others may not, nor may what they import in turn: data,
-# files, whatever shows results, and the command line until it knows that it trains.
-TRAINS = {
-    "provenance",
-    "batch",
-    "potential",
-    "backbones",
-    "metrics",
-    "evaluation",
-    "loss",
-    "training",
-    "arms",
-    "experiment",
-}
-TRAINS |= {"difference", "testing", "demo", "exchange", "models"}
+APART = {("show", "study"), ("study", "show"), ("learning", "show"), ("physics", "show")}  # no arrow, either way
+DOORS = {"mfbench", "mfbench.__main__", "mfbench.testing"}  # outside the order: they hand on what is below
+# Never load torch when they are imported, nor does what they import in turn: files, data, and whatever shows results;
+# and the command line, until it knows that it trains.
+LIGHT = ("base", "results", "data", "show", "cli")
 HEAVY = ("torch", "schnetpack", "hippynn")
 
 
@@ -82,12 +37,6 @@ class Import:
     module: str
     where: str
     at_import: bool
-
-
-def unit(module: str) -> str:
-    """The part of mfbench that a dotted name lies in: ``mfbench.datasets.npz`` -> ``datasets``."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else parts[0]
 
 
 def files() -> list[Path]:
@@ -138,42 +87,63 @@ def all_imports() -> dict[str, list[Import]]:
     }
 
 
-def violations(found: dict[str, list[Import]], layers: dict[str, str]) -> list[str]:
-    """Imports from a layer that is not strictly below, as lines for people."""
+def room(module: str) -> str:
+    """The folder of mfbench that a dotted name lies in: ``mfbench.data.store`` -> ``data``."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LAYERS else "base"
+
+
+def violations(found: dict[str, list[Import]]) -> list[str]:
+    """Imports from a folder that is not below, as lines for people."""
     return [
-        f"{one.where}: {unit(module)} (layer {layers[unit(module)]}) imports {one.module} "
-        f"(layer {layers[unit(one.module)]})"
+        f"{one.where}: {here} (layer {LAYERS[here]}) imports {one.module} (layer {LAYERS[there]})"
         for module, made in found.items()
         for one in made
-        if unit(module) in layers
-        and unit(one.module) in layers
-        and one.module.split(".")[0] == "mfbench"
-        and unit(one.module) != unit(module)
-        and (module != "mfbench" or one.at_import)  # the package hands on what is asked of it, and imports it then
-        and layers[unit(one.module)] >= layers[unit(module)]
+        if module not in DOORS and one.module.split(".")[0] == "mfbench"
+        for here, there in [(room(module), room(one.module))]
+        if (here != there and (LAYERS[there] >= LAYERS[here] or (here, there) in APART))
+        or one.module in DOORS - {"mfbench"}
     ]
 
 
-def test_every_module_has_a_layer() -> None:
-    assert len(modules()) > 5
-    unplaced = sorted({unit(module) for module in modules()} - set(LAYERS))
-    assert not unplaced, f"place {unplaced} in the table LAYERS"
+def circles(found: dict[str, list[Import]]) -> list[str]:
+    """Modules that import themselves through others."""
+    done: set[str] = set()
+    bad: list[str] = []
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        if module in path:
+            bad.append(" -> ".join([*path[path.index(module) :], module]))
+        elif module not in done and module not in DOORS:
+            for one in found.get(module, ()):
+                walk(one.module, (*path, module))
+            done.add(module)
+
+    for module in found:
+        walk(module, ())
+    return bad
 
 
-def test_modules_import_only_from_lower_layers() -> None:
+def test_every_folder_has_a_layer() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/*.py")}
+    assert len(modules()) > 80
+    assert folders == set(LAYERS) - {"base"}, "place it in the table LAYERS"
+
+
+def test_folders_import_only_from_lower_layers() -> None:
     found = all_imports()
-    assert any(one.module == "mfbench.units" for one in found["mfbench.results"])
-    assert not violations(found, LAYERS)
+    assert any(one.module == "mfbench.units" for one in found["mfbench.results.schema"])
+    assert not violations(found)
+    assert not circles(found)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in TRAINS])
+@pytest.mark.parametrize("name", LIGHT)
 def test_no_torch_on_import(name: str) -> None:
-    """Follows the imports that importing the module runs; the path to torch is in the message."""
+    """Follows the imports that importing the modules of a folder runs; the path to torch is in the message."""
     found = all_imports()
-    start = [module for module in found if unit(module) == name]
-    assert start, f"no module {name}: remove it from LAYERS"
-    paths = {module: module for module in start}
-    queue = list(start)
+    queue = [module for module in found if room(module) == name and module not in DOORS]
+    assert queue
+    paths = {module: module for module in queue}
     while queue:
         module = queue.pop()
         for one in (one for one in found.get(module, ()) if one.at_import):
@@ -186,31 +156,29 @@ def test_no_torch_on_import(name: str) -> None:
 
 def test_the_walk_sees_what_it_should() -> None:
     source = """
-import mfbench.cli
+import mfbench.cli.main
 from mfbench import units, __version__
-from . import results
-from .datasets import npz
+from . import schema
+from .data.readers import npz
 def late():
-    from mfbench.training import fit
+    from mfbench.learning.training import fit
     import torch
 """
-    known = {"mfbench.units", "mfbench.results", "mfbench.datasets.npz"}
-    found = imports(source, "mfbench.levels", known)
+    known = {"mfbench.units", "mfbench.results.schema", "mfbench.data.readers.npz"}
+    found = imports(source, "mfbench.results.rows", known)
     assert [(one.module, one.at_import) for one in found] == [
-        ("mfbench.cli", True),
+        ("mfbench.cli.main", True),
         ("mfbench.units", True),
         ("mfbench", True),
-        ("mfbench.results", True),
-        ("mfbench.datasets.npz", True),
-        ("mfbench.training", False),
+        ("mfbench.results.schema", True),
+        ("mfbench.results.data.readers", True),
+        ("mfbench.learning.training", False),
         ("torch", False),
     ]
-    bad = violations({"mfbench.levels": found}, LAYERS)
-    assert [line.split(" imports ")[1].split()[0] for line in bad] == [
-        "mfbench.cli",
-        "mfbench.results",
-        "mfbench.datasets.npz",
-        "mfbench.training",
-    ]
-    inside = imports("from . import npz\nfrom ..loss import mae", "mfbench.datasets", known, package=True)
-    assert [one.module for one in inside] == ["mfbench.datasets.npz", "mfbench.loss"]
+    bad = violations({"mfbench.results.rows": found})
+    assert [line.split(" imports ")[1].split()[0] for line in bad] == ["mfbench.cli.main", "mfbench.learning.training"]
+    shows = imports("from mfbench.study.run import run", "mfbench.show.page", known)
+    assert violations({"mfbench.show.page": shows})
+    assert circles({"mfbench.a": [Import("mfbench.b", "", True)], "mfbench.b": [Import("mfbench.a", "", False)]})
+    inside = imports("from . import npz\nfrom ..loss import mae", "mfbench.data.readers", known, package=True)
+    assert [one.module for one in inside] == ["mfbench.data.readers.npz", "mfbench.data.loss"]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from mfbench.loss import KCAL, LevelSums, LossWeights, total_loss
-from mfbench.metrics import ErrorSums, centred
+from mfbench.learning.loss import KCAL, LevelSums, LossWeights, total_loss
+from mfbench.learning.sums import ErrorSums, centred
 
 
 def sums(errors: list[float], mask: list[bool] | None = None) -> ErrorSums:

@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from mfbench import levels, resources
-from mfbench.cases import Case, case, case_names
+from mfbench.data.cases import Case, case, case_names
+from mfbench.data.manifest import DataFile, Manifest, manifest, verified
 from mfbench.errors import DataCorrupt, UserError
-from mfbench.manifest import DataFile, Manifest, manifest, read_yaml, sha256, verified
+from mfbench.files import sha256
+from mfbench.records import read_yaml
 
 MANIFESTS = sorted(path.stem for path in resources.manifests().glob("*.yaml"))
 SHIPPED_CASES = ("ani1ccx", "ani1x-tz", "rmd17-cc")

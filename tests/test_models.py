@@ -19,13 +19,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import mfbench
-from mfbench import arms, resources
-from mfbench.cli import main
+from mfbench import resources
+from mfbench.cli.main import main
+from mfbench.data.structures import Structures
 from mfbench.errors import UserError
-from mfbench.experiment import experiment, prepare, record_absent, run
-from mfbench.models import Committee, Model, load, predict_file
-from mfbench.predictions import Predictions
-from mfbench.structures import Structures, read_arrays
+from mfbench.learning import arms
+from mfbench.results.predictions import Predictions, read_arrays
+from mfbench.study.experiment import experiment
+from mfbench.study.load import load
+from mfbench.study.predict_file import predict_file
+from mfbench.study.prepare import prepare
+from mfbench.study.run import record_absent, run
+from mfbench.study.trained import Committee, Model
 
 LOW, HIGH = "pbe/def2-svp", "ccsd/cc-pvdz"
 Trained = Callable[..., Path]
@@ -187,7 +192,7 @@ def test_together_as_one_by_one(trained: Trained, monkeypatch: pytest.MonkeyPatc
         alone = model.predict(atoms, high)
         np.testing.assert_allclose(together.energies[s], alone.energies[0], rtol=0, atol=1e-9)
         np.testing.assert_allclose(together.forces[together.atoms_of(s)], alone.forces, rtol=0, atol=1e-9)
-    monkeypatch.setattr("mfbench.models._MAX_PAIRS", 1)  # each in a block of its own
+    monkeypatch.setattr("mfbench.study.trained._MAX_PAIRS", 1)  # each in a block of its own
     for cut in (model.predict(mixed, high), model.predict(structures[rows], high)):
         np.testing.assert_allclose(cut.energies, together.energies, rtol=0, atol=1e-9)
         np.testing.assert_allclose(cut.forces, together.forces, rtol=0, atol=1e-9)
@@ -440,7 +445,7 @@ def labelled(some: list[Atoms], tmp_path: Path) -> Path:
 def test_a_file_keeps_all_that_it_holds(
     labelled: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mfbench.models._AT_A_TIME", 3)
+    monkeypatch.setattr("mfbench.study.predict_file._AT_A_TIME", 3)
     model, out, told = load([trained(), trained(seed=1)]), tmp_path / "new" / "out.extxyz", []
     before = labelled.read_bytes()
     assert predict_file(model, labelled, out, HIGH, lambda done, total: told.append((done, total))) == 7

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ase.db
-import ase.io
 import ase.units
 import h5py
 import numpy as np
@@ -14,10 +12,11 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from problems import same_structures
 
-from mfbench import datasets
+from mfbench.data import datasets, store
+from mfbench.data.manifest import Manifest
+from mfbench.data.reading import read
+from mfbench.data.structures import Structures
 from mfbench.errors import DataCorrupt
-from mfbench.manifest import Manifest
-from mfbench.structures import Structures
 
 LOW, HIGH = "wb97x/6-31g*", "ccsd(t)*/cbs"
 MOLECULES = ("H2O", "CH3OH", "HCN")
@@ -117,7 +116,7 @@ def test_what_was_put_in_comes_out(fmt: str, tmp_path: Path, source: Structures)
     name, write = FORMATS[fmt]
     path = tmp_path / name
     write(path, source)
-    got = datasets.read(declare(fmt, path), [path])
+    got = read(declare(fmt, path), [path])
     assert got.levels == (LOW, HIGH)
     assert [got.molecules[k] for k in got.molecule] == [source.molecules[k] for k in source.molecule]
     assert got.row.tolist() == list(range(len(source)))
@@ -138,7 +137,7 @@ def test_through_the_converted_file(fmt: str, tmp_path: Path, source: Structures
     write(tmp_path / name, source)
     declared = declare(fmt, tmp_path / name)
     converted = datasets.convert(declared, [tmp_path / name], tmp_path / "converted.h5")
-    same_structures(datasets.store.read(converted), datasets.read(declared, [tmp_path / name]))
+    same_structures(store.read(converted), read(declared, [tmp_path / name]))
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -146,7 +145,7 @@ def test_units_are_converted(fmt: str, tmp_path: Path, source: Structures) -> No
     """The same numbers, declared in kcal/mol and kcal/mol/Angstrom."""
     name, write = FORMATS[fmt]
     write(tmp_path / name, source)
-    got = datasets.read(declare(fmt, tmp_path / name, "kcal/mol"), [tmp_path / name])
+    got = read(declare(fmt, tmp_path / name, "kcal/mol"), [tmp_path / name])
     factor = ase.units.kcal / ase.units.mol
     np.testing.assert_allclose(got.energies, source.energies * factor, rtol=1e-6)
     np.testing.assert_allclose(got.forces, source.forces * factor, rtol=1e-5, atol=1e-6)
@@ -167,7 +166,7 @@ def test_labels_that_ase_takes_for_its_own(tmp_path: Path, source: Structures) -
     ]
     for fmt, name in (("extxyz", "own.extxyz"), ("ase", "own.db")):
         declared = declare(fmt, tmp_path / name, labels=labels, molecule_key=None, set_key=None)
-        got = datasets.read(declared, [tmp_path / name])
+        got = read(declared, [tmp_path / name])
         np.testing.assert_allclose(got.energies[:, 0], source.energies[:, 0], rtol=1e-12)
         np.testing.assert_allclose(got.forces[0], source.forces[0], atol=1e-6)
         assert got.molecules == ("CH4O", "CHN", "H2O")
@@ -179,7 +178,7 @@ def test_a_key_that_no_structure_has(fmt: str, tmp_path: Path, source: Structure
     write(tmp_path / name, source)
     declared = declare(fmt, tmp_path / name, labels=[{"level": LOW, "energy": {"key": "dft_enrgy", "unit": "eV"}}])
     with pytest.raises(DataCorrupt, match="dft_enrgy"):
-        datasets.read(declared, [tmp_path / name])
+        read(declared, [tmp_path / name])
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -191,7 +190,7 @@ def test_not_such_a_file(fmt: str, raw: bytes, tmp_path: Path) -> None:
         DataCorrupt,
         match=rf"{path.name}: (not a readable {fmt} file|structure 0: expected)|expected structures, found none",
     ):
-        datasets.read(declare(fmt, path), [path])
+        read(declare(fmt, path), [path])
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -202,7 +201,7 @@ def test_cut_short(fmt: str, tmp_path: Path, source: Structures) -> None:
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2 + 7])
     with pytest.raises(DataCorrupt, match=rf"{path.name}"):
-        datasets.read(declare(fmt, path), [path])
+        read(declare(fmt, path), [path])
 
 
 def rewrite(path: Path, key: str, value: Any) -> None:
@@ -230,7 +229,7 @@ def test_damaged_plain_hdf5(key: str, value: Any, message: str, tmp_path: Path, 
     write_hdf5(path, source)
     rewrite(path, key, value)
     with pytest.raises(DataCorrupt, match=message):
-        datasets.read(declare("hdf5", path), [path])
+        read(declare("hdf5", path), [path])
 
 
 def test_wrong_shape_of_one_structure(tmp_path: Path, source: Structures) -> None:
@@ -243,14 +242,14 @@ def test_wrong_shape_of_one_structure(tmp_path: Path, source: Structures) -> Non
                 data={"dft_energy": scalars["dft_energy"], "dft_forces": forces, "cc_energy": 0.0, "cc_forces": forces},
             )
     with pytest.raises(DataCorrupt, match=r"own\.db: structure 3, key 'dft_forces': expected shape="):
-        datasets.read(declare("ase", path), [path])
+        read(declare("ase", path), [path])
 
 
 def test_nothing_of_a_database_is_executed(tmp_path: Path, source: Structures) -> None:
     """A path is a file, never the address of a server or another backend."""
     for name in ("postgresql://user@host/db", "own.json"):
         with pytest.raises(DataCorrupt, match="not a readable ase file"):
-            datasets.read(declare("ase", tmp_path / "own.db"), [tmp_path / name])
+            read(declare("ase", tmp_path / "own.db"), [tmp_path / name])
     assert not list(tmp_path.iterdir())
 
 
@@ -260,18 +259,18 @@ def test_an_empty_line_between_structures(tmp_path: Path, source: Structures) ->
     write_extxyz(path, source)
     text = path.read_text()
     path.write_text(text + "\n\n")
-    assert len(datasets.read(declare("extxyz", path), [path])) == len(source)
+    assert len(read(declare("extxyz", path), [path])) == len(source)
     lines = text.splitlines(keepends=True)
     path.write_text("".join([*lines[: source.n_atoms[0] + 2], "\n", *lines[source.n_atoms[0] + 2 :]]))
     with pytest.raises(DataCorrupt, match="after structure 0, got an empty line"):
-        datasets.read(declare("extxyz", path), [path])
+        read(declare("extxyz", path), [path])
 
 
 def test_periodic_structures_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.extxyz"
     ase.io.write(path, [Atoms("H2", [[0, 0, 0], [0.74, 0, 0]], cell=[3, 3, 3], pbc=True)], format="extxyz")
     with pytest.raises(DataCorrupt, match="expected isolated molecules, got a periodic structure"):
-        datasets.read(declare("extxyz", path), [path])
+        read(declare("extxyz", path), [path])
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -280,7 +279,7 @@ def test_misspelled_keys_of_molecules_and_sets(fmt: str, key: str, tmp_path: Pat
     name, write = FORMATS[fmt]
     write(tmp_path / name, source)
     with pytest.raises(DataCorrupt, match="molekul"):
-        datasets.read(declare(fmt, tmp_path / name, **{key: "molekul"}), [tmp_path / name])
+        read(declare(fmt, tmp_path / name, **{key: "molekul"}), [tmp_path / name])
 
 
 def test_links_out_of_a_plain_hdf5_file(tmp_path: Path, source: Structures) -> None:
@@ -290,4 +289,4 @@ def test_links_out_of_a_plain_hdf5_file(tmp_path: Path, source: Structures) -> N
         file.move("dft_energy", "elsewhere")
         file["dft_energy"] = h5py.SoftLink("/elsewhere")
     with pytest.raises(DataCorrupt, match="expected it in this file"):
-        datasets.read(declare("hdf5", path), [path])
+        read(declare("hdf5", path), [path])

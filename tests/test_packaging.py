@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mfbench.version import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
 # PyPI's name -> conda-forge's, where they differ.
 CONDA_NAMES = {
@@ -78,7 +80,7 @@ def test_hatchling_of_dev_is_that_of_the_build() -> None:
 def test_citation() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     paper = citation["preferred-citation"]
-    assert citation["version"] == project()["project"]["version"]
+    assert citation["version"] == __version__
     assert citation["license"] == project()["project"]["license"]
     assert paper["authors"][0]["family-names"] == "Messerly"
     assert (paper["volume"], paper["start"], paper["year"]) == (6, "035066", 2025)
@@ -109,7 +111,7 @@ def test_import_is_light() -> None:
 
 HELP = """
 import sys
-from mfbench.cli import main
+from mfbench.cli.main import main
 sys.argv = ["mfbench", "--help"]
 try:
     code = main()
@@ -124,7 +126,7 @@ def test_help_is_quick() -> None:
     assert best_seconds(HELP) < 0.5
 
 
-@pytest.mark.parametrize("file", ["mfbench/results.py", "mfbench/plots.py", "mfbench/report.py"])
+@pytest.mark.parametrize("file", ["mfbench/results/folder.py", "mfbench/show/plots.py", "mfbench/show/page.py"])
 def test_what_shows_results_does_not_load_torch(file: str) -> None:
     assert "torch" not in loaded_by(f"import {file.removesuffix('.py').replace('/', '.')}")
 

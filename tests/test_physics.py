@@ -16,11 +16,23 @@ from ase.calculators.calculator import Calculator
 from ase.data import atomic_masses
 from ase.md.verlet import VelocityVerlet
 
-from mfbench import physics, report, results
-from mfbench.cli import main
+from mfbench.cli.main import main
 from mfbench.errors import UserError
-from mfbench.experiment import experiment, run
-from mfbench.physics import Geometry, Settings, Targets
+from mfbench.physics.check import check
+from mfbench.physics.diagnosis import diagnosis
+from mfbench.physics.dynamics import drifts, dynamics, velocities, velocity_verlet
+from mfbench.physics.frequencies import frequencies, frequencies_of, harmonic, hessian, references
+from mfbench.physics.measure import Number, Settings, Targets
+from mfbench.physics.scans import has_one_well, roughness, scan, scans
+from mfbench.physics.surface import Geometry, Surface, bonds, skeleton
+from mfbench.results import schema
+from mfbench.results.folder import METRICS_FILE, load_runs, read_metrics
+from mfbench.results.schema import EXPERIMENT, PHYSICS, conform, errors, physical
+from mfbench.show.page import write_html
+from mfbench.show.tables import error_table
+from mfbench.show.text import text_table
+from mfbench.study.experiment import experiment
+from mfbench.study.run import run
 
 DEPTH, WIDTH, LENGTH = 4.6, 1.9, 0.96  # eV, 1/Angstrom, Angstrom
 STIFF = 2 * DEPTH * WIDTH**2
@@ -31,7 +43,7 @@ EXACT = np.sqrt(STIFF / MASS) * units._hbar * 1e10 / np.sqrt(units._e * units._a
 Pair = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # distances -> energies and slopes
 
 
-def surface_of(pair: Pair, twist: float = 0.0, steps: list[int] | None = None) -> physics.Surface:
+def surface_of(pair: Pair, twist: float = 0.0, steps: list[int] | None = None) -> Surface:
     """The sum over all pairs of each structure. ``twist`` adds forces that are no gradient."""
 
     def surface(numbers: Any, positions: Any, offsets: Any) -> tuple[Any, Any]:
@@ -95,7 +107,7 @@ def aimed(*geometries: Geometry, references: Any = ()) -> Targets:
     return Targets(list(geometries), np.arange(len(geometries), dtype=float), list(references))
 
 
-def by_quantity(numbers: list[physics.Number]) -> dict[str, physics.Number]:
+def by_quantity(numbers: list[Number]) -> dict[str, Number]:
     return {f"{n.quantity} {n.metric}": n for n in numbers}
 
 
@@ -103,12 +115,12 @@ def by_quantity(numbers: list[physics.Number]) -> dict[str, physics.Number]:
 
 
 def test_bonds_and_skeletons() -> None:
-    pairs = {tuple(pair) for pair in physics.bonds(METHANOL.numbers, METHANOL.positions).tolist()}
+    pairs = {tuple(pair) for pair in bonds(METHANOL.numbers, METHANOL.positions).tolist()}
     assert pairs == {(0, 1), (0, 2), (0, 4), (0, 5), (1, 3)}
     order = np.array([3, 1, 5, 0, 2, 4])
-    same = physics.skeleton(METHANOL.numbers[order], METHANOL.positions[order])
-    assert same == physics.skeleton(METHANOL.numbers, METHANOL.positions)
-    assert same != physics.skeleton(WATER.numbers, WATER.positions)
+    same = skeleton(METHANOL.numbers[order], METHANOL.positions[order])
+    assert same == skeleton(METHANOL.numbers, METHANOL.positions)
+    assert same != skeleton(WATER.numbers, WATER.positions)
 
 
 # Dynamics
@@ -119,7 +131,7 @@ def test_velocities_have_no_net_motion_and_the_right_temperature() -> None:
     mass = atomic_masses[METHANOL.numbers][:, None]
     kinetic = []
     for _ in range(400):
-        v = physics.velocities(METHANOL, 300, rng)
+        v = velocities(METHANOL, 300, rng)
         centred = METHANOL.positions - (mass * METHANOL.positions).sum(0) / mass.sum()
         np.testing.assert_allclose((mass * v).sum(0), 0, atol=1e-10)
         np.testing.assert_allclose(np.cross(centred, mass * v).sum(0), 0, atol=1e-10)
@@ -132,7 +144,7 @@ def test_velocities_have_no_net_motion_and_the_right_temperature() -> None:
 class AsASE(Calculator):
     implemented_properties = ["energy", "forces"]  # noqa: RUF012
 
-    def __init__(self, surface: physics.Surface) -> None:
+    def __init__(self, surface: Surface) -> None:
         super().__init__()
         self.surface = surface
 
@@ -145,8 +157,8 @@ class AsASE(Calculator):
 def test_batched_velocity_verlet_is_ase_s() -> None:
     surface, geometries = surface_of(spring), [TRIANGLE, diatomic(1.0), TRIANGLE]
     rng = np.random.default_rng(1)
-    start = [physics.velocities(g, 300, rng) for g in geometries]
-    found = physics.velocity_verlet(surface, geometries, start, 50)
+    start = [velocities(g, 300, rng) for g in geometries]
+    found = velocity_verlet(surface, geometries, start, 50)
     at = 0
     for k, (geometry, velocity) in enumerate(zip(geometries, start)):
         atoms = Atoms(numbers=geometry.numbers, positions=geometry.positions, calculator=AsASE(surface))
@@ -161,10 +173,10 @@ def test_batched_velocity_verlet_is_ase_s() -> None:
 def test_energy_is_conserved_by_a_gradient_and_not_by_other_forces() -> None:
     rng = np.random.default_rng(2)
     geometries = [TRIANGLE, TRIANGLE]
-    start = [physics.velocities(g, 300, rng) for g in geometries]
+    start = [velocities(g, 300, rng) for g in geometries]
     sizes = np.array([3, 3])
-    kept = physics.drifts(physics.velocity_verlet(surface_of(morse), geometries, start, 1000), sizes)
-    lost = physics.drifts(physics.velocity_verlet(surface_of(morse, twist=0.05), geometries, start, 1000), sizes)
+    kept = drifts(velocity_verlet(surface_of(morse), geometries, start, 1000), sizes)
+    lost = drifts(velocity_verlet(surface_of(morse, twist=0.05), geometries, start, 1000), sizes)
     assert (np.abs(kept) < 0.5).all()
     assert (np.abs(lost) > 20).all()
 
@@ -179,7 +191,7 @@ def test_a_broken_bond_ends_its_trajectory_alone() -> None:
     calls: list[int] = []
     apart = np.array([[0, 0, 0], [0, 0, np.sqrt(2 * 0.4 / atomic_masses[1])]])
     start = [np.zeros((2, 3)), apart]
-    found = physics.velocity_verlet(surface_of(weak, steps=calls), [diatomic(), diatomic()], start, 60)
+    found = velocity_verlet(surface_of(weak, steps=calls), [diatomic(), diatomic()], start, 60)
     assert found.broken[0] == -1
     assert 5 < found.broken[1] < 60
     assert found.reasons == ("", "a bond broke")
@@ -187,7 +199,7 @@ def test_a_broken_bond_ends_its_trajectory_alone() -> None:
     assert np.isnan(found.energies[found.broken[1] :, 1]).all()
     assert np.isfinite(found.energies[: found.broken[1], 1]).all()
     assert calls == [2] * (found.broken[1] + 1) + [1] * (60 - found.broken[1])
-    assert np.isnan(physics.drifts(found, np.array([2, 2]))[1])  # under 50 fs
+    assert np.isnan(drifts(found, np.array([2, 2]))[1])  # under 50 fs
 
 
 def test_energies_that_are_not_finite_end_a_trajectory() -> None:
@@ -195,21 +207,21 @@ def test_energies_that_are_not_finite_end_a_trajectory() -> None:
         energy, slope = morse(distance)
         return np.where(distance > 1.05, np.nan, energy), slope
 
-    found = physics.velocity_verlet(surface_of(hole), [diatomic(0.85)], [np.zeros((2, 3))], 40)
+    found = velocity_verlet(surface_of(hole), [diatomic(0.85)], [np.zeros((2, 3))], 40)
     assert found.broken[0] > 0
     assert found.reasons == ("energy not finite",)
 
 
 def test_dynamics_rows() -> None:
     settings = Settings(trajectories=3, picoseconds=0.06)
-    numbers = by_quantity(physics.dynamics(surface_of(spring), aimed(TRIANGLE), settings))
+    numbers = by_quantity(dynamics(surface_of(spring), aimed(TRIANGLE), settings))
     assert set(numbers) == {f"nve_{what}_{t}K value" for what in ("drift", "stable") for t in (300, 500)}
     assert numbers["nve_stable_300K value"][2:] == (1.0, 3, "")
     assert numbers["nve_drift_500K value"].n == 3
-    again = by_quantity(physics.dynamics(surface_of(spring), aimed(TRIANGLE), settings))
+    again = by_quantity(dynamics(surface_of(spring), aimed(TRIANGLE), settings))
     assert again == numbers
     none = surface_of(lambda d: (np.nan * d, np.nan * d))
-    broken = by_quantity(physics.dynamics(none, aimed(WATER), settings))
+    broken = by_quantity(dynamics(none, aimed(WATER), settings))
     assert broken["nve_stable_300K value"].value == 0
     assert "energy not finite" in broken["nve_stable_300K value"].remark
     assert broken["nve_drift_300K value"].n == 0
@@ -221,7 +233,7 @@ def test_dynamics_rows() -> None:
 
 @pytest.mark.parametrize("pair", [spring, morse])
 def test_the_frequency_of_a_diatomic(pair: Pair) -> None:
-    found = physics.frequencies_of(surface_of(pair), diatomic(1.03))
+    found = frequencies_of(surface_of(pair), diatomic(1.03))
     assert len(found) == 1
     assert found == pytest.approx([EXACT], rel=2e-4)
 
@@ -229,9 +241,9 @@ def test_the_frequency_of_a_diatomic(pair: Pair) -> None:
 def test_hessian_is_predicted_in_one_batch_and_free_of_net_motion() -> None:
     calls: list[int] = []
     surface = surface_of(spring, steps=calls)
-    second = physics.hessian(surface, TRIANGLE.numbers, TRIANGLE.positions)
+    second = hessian(surface, TRIANGLE.numbers, TRIANGLE.positions)
     assert calls == [18]
-    found, modes = physics.harmonic(second, TRIANGLE.numbers, TRIANGLE.positions)
+    found, modes = harmonic(second, TRIANGLE.numbers, TRIANGLE.positions)
     # Equal masses and springs on a triangle: omega^2 = 3 k / m once, 3 k / 2 m twice.
     one = EXACT * np.sqrt(MASS / atomic_masses[8])
     assert found == pytest.approx(one * np.sqrt([1.5, 1.5, 3]), rel=1e-3)
@@ -240,29 +252,27 @@ def test_hessian_is_predicted_in_one_batch_and_free_of_net_motion() -> None:
 
 def test_frequency_rows() -> None:
     reference = (diatomic(), np.array([EXACT - 30]))
-    numbers = by_quantity(physics.frequencies(surface_of(morse), aimed(diatomic(), references=[reference]), Settings()))
+    numbers = by_quantity(frequencies(surface_of(morse), aimed(diatomic(), references=[reference]), Settings()))
     assert numbers["frequency mae"].value == pytest.approx(30, abs=1)
     assert numbers["frequency mae"].n == 1
-    foreign = physics.frequencies(surface_of(morse), aimed(WATER, references=[reference]), Settings())
+    foreign = frequencies(surface_of(morse), aimed(WATER, references=[reference]), Settings())
     assert [(n.n, n.remark) for n in foreign] == [(0, "no reference frequencies for these molecules at this level")] * 2
     repelling = surface_of(lambda d: (1 / d, -1 / d**2))
-    (mae, _) = physics.frequencies(repelling, aimed(diatomic(), references=[reference]), Settings())
+    (mae, _) = frequencies(repelling, aimed(diatomic(), references=[reference]), Settings())
     assert mae.n == 0
     assert mae.remark == "OH: the optimisation broke or made a bond"
     nothing = surface_of(lambda d: (np.nan * d, np.nan * d))
-    (mae, _) = physics.frequencies(nothing, aimed(diatomic(), references=[reference]), Settings())
+    (mae, _) = frequencies(nothing, aimed(diatomic(), references=[reference]), Settings())
     assert mae.remark == "OH: the optimisation diverged"
 
 
 def test_shipped_references() -> None:
-    found = physics.references("pbe/def2-svp")
+    found = references("pbe/def2-svp")
     if not found:
         pytest.skip("needs the shipped reference frequencies")
     geometry, values = found[0]
     assert geometry.molecule == "CH3OH"
-    assert physics.skeleton(geometry.numbers, geometry.positions) == physics.skeleton(
-        METHANOL.numbers, METHANOL.positions
-    )
+    assert skeleton(geometry.numbers, geometry.positions) == skeleton(METHANOL.numbers, METHANOL.positions)
     assert len(values) == 3 * 6 - 6
     assert 3600 < values[-1] < 4000  # the O-H stretch
 
@@ -271,7 +281,7 @@ def test_shipped_references() -> None:
 
 
 def test_scans_move_one_side_rigidly() -> None:
-    found = physics.scans(METHANOL)
+    found = scans(METHANOL)
     assert [s.label for s in found if s.kind == "bond"] == ["C0-O1", "C0-H2", "O1-H3"]
     (turn,) = (s for s in found if s.kind == "torsion")
     assert turn.label == "C0-O1"
@@ -296,16 +306,16 @@ def test_scans_move_one_side_rigidly() -> None:
 
 def test_a_linear_molecule_and_a_ring_have_no_turns() -> None:
     hcn = Geometry("HCN", np.array([1, 6, 7]), np.array([[0, 0, -1.07], [0, 0, 0], [0, 0, 1.15]]))
-    assert [s.kind for s in physics.scans(hcn)] == ["bond", "bond"]
+    assert [s.kind for s in scans(hcn)] == ["bond", "bond"]
     corners = np.radians(np.arange(3) * 120)
     ring = Geometry("C3", np.full(3, 6), 0.87 * np.stack([np.cos(corners), np.sin(corners), 0 * corners], 1))
-    assert len(physics.bonds(ring.numbers, ring.positions)) == 3
-    assert physics.scans(ring) == []
+    assert len(bonds(ring.numbers, ring.positions)) == 3
+    assert scans(ring) == []
 
 
 @pytest.mark.parametrize(("pair", "expected"), [(morse, 1.0), (wiggly, 0.0)])
 def test_one_well_of_a_morse_curve_and_more_of_a_wiggly_one(pair: Pair, expected: float) -> None:
-    numbers, curves = physics.scan(surface_of(pair), aimed(diatomic(1.0)), Settings())
+    numbers, curves = scan(surface_of(pair), aimed(diatomic(1.0)), Settings())
     found = by_quantity(numbers)
     assert found["bond_one_well value"][2:4] == (expected, 1)
     assert (found["bond_one_well value"].remark == "") == bool(expected)
@@ -318,14 +328,14 @@ def test_one_well_of_a_morse_curve_and_more_of_a_wiggly_one(pair: Pair, expected
 
 def test_wells_and_roughness_of_curves() -> None:
     x = np.linspace(-1, 1, 101)
-    assert physics.has_one_well(x**2)
-    assert not physics.has_one_well(x)  # falls throughout
-    assert not physics.has_one_well((x**2 - 0.25) ** 2)
-    assert not physics.has_one_well(np.where(x < 0.8, x**2, 1.28 - x**2))  # falls again at the end
-    assert physics.has_one_well(x**2 + 1e-5 * np.sin(100 * x))  # noise
+    assert has_one_well(x**2)
+    assert not has_one_well(x)  # falls throughout
+    assert not has_one_well((x**2 - 0.25) ** 2)
+    assert not has_one_well(np.where(x < 0.8, x**2, 1.28 - x**2))  # falls again at the end
+    assert has_one_well(x**2 + 1e-5 * np.sin(100 * x))  # noise
     turn = np.radians(np.arange(0, 360, 10))
-    assert physics.roughness(np.cos(3 * turn) + 5) == pytest.approx(0, abs=1e-12)
-    assert physics.roughness(np.cos(3 * turn) + 0.1 * np.cos(9 * turn)) == pytest.approx(0.1 / np.sqrt(2))
+    assert roughness(np.cos(3 * turn) + 5) == pytest.approx(0, abs=1e-12)
+    assert roughness(np.cos(3 * turn) + 0.1 * np.cos(9 * turn)) == pytest.approx(0.1 / np.sqrt(2))
 
 
 def test_forces_that_are_not_the_slope_show() -> None:
@@ -333,7 +343,7 @@ def test_forces_that_are_not_the_slope_show() -> None:
         energy, slope = morse(distance)
         return energy, slope + 0.1
 
-    numbers, _ = physics.scan(surface_of(false), aimed(diatomic(1.0)), Settings())
+    numbers, _ = scan(surface_of(false), aimed(diatomic(1.0)), Settings())
     # 0.1 eV/Angstrom over 0.6 Angstrom.
     assert by_quantity(numbers)["bond_inconsistency value"].value == pytest.approx(60, abs=0.1)
 
@@ -343,16 +353,16 @@ def test_forces_that_are_not_the_slope_show() -> None:
 
 def test_diagnosis() -> None:
     good = {"nve_stable_300K": (1.0, ""), "nve_drift_300K": (0.1, ""), "bond_one_well": (1.0, "")}
-    assert physics.diagnosis(0.99, 0.98, good).startswith("Nothing hidden")
-    hidden = physics.diagnosis(0.95, 0.3, good | {"nve_stable_300K": (0.2, "")})
+    assert diagnosis(0.99, 0.98, good).startswith("Nothing hidden")
+    hidden = diagnosis(0.95, 0.3, good | {"nve_stable_300K": (0.2, "")})
     assert hidden.startswith("A fair energy error hides a bad surface")
     assert "forces explain 30 %" in hidden
     assert "80 % of the trajectories at 300 K do not last" in hidden
-    assert physics.diagnosis(0.5, 0.3, good).startswith("Poor throughout")
-    failed = physics.diagnosis(0.95, np.nan, good | {"frequency": (np.nan, "OH: diverged")})
+    assert diagnosis(0.5, 0.3, good).startswith("Poor throughout")
+    failed = diagnosis(0.95, np.nan, good | {"frequency": (np.nan, "OH: diverged")})
     assert "no minimum (OH: diverged)" in failed
     assert "no reference forces" in failed
-    assert "no minimum" not in physics.diagnosis(0.95, 0.95, good | {"frequency": (np.nan, "no reference frequencies")})
+    assert "no minimum" not in diagnosis(0.95, 0.95, good | {"frequency": (np.nan, "no reference frequencies")})
 
 
 def test_settings_are_checked() -> None:
@@ -383,38 +393,38 @@ SHORT = Settings(trajectories=1, picoseconds=0.01, molecules=1)
 
 
 def test_rows_join_the_results_table(folder: Path) -> None:
-    before = results.read_metrics(folder / results.METRICS_FILE)
-    found = physics.check(folder, lambda level: surface_of(morse), settings=SHORT)
-    assert set(found["quantity"]) == set(results.PHYSICS)
-    pd.testing.assert_frame_equal(results.conform(found), found)
-    for column in (*results.EXPERIMENT, "run", "device"):
+    before = read_metrics(folder / METRICS_FILE)
+    found = check(folder, lambda level: surface_of(morse), settings=SHORT)
+    assert set(found["quantity"]) == set(PHYSICS)
+    pd.testing.assert_frame_equal(conform(found), found)
+    for column in (*EXPERIMENT, "run", "device"):
         assert found[column].nunique() == 1
         assert found[column].iloc[0] == before[column].iloc[0]
     assert set(found["part"]) == {"test"}
     assert set(found["role"]) == {"low", "high"}  # the low level has reference frequencies
     assert not found[["level", "part", "quantity", "metric"]].duplicated().any()
-    table = results.load_runs(folder.parent)
+    table = load_runs(folder.parent)
     assert len(table) == len(before) + len(found)
-    pd.testing.assert_frame_equal(results.errors(table).reset_index(drop=True), before)
-    assert len(results.physical(table)) == len(found)
+    pd.testing.assert_frame_equal(errors(table).reset_index(drop=True), before)
+    assert len(physical(table)) == len(found)
     curves = pd.read_parquet(folder / "extra" / "scans.parquet")
     assert {"molecule", "kind", "atoms", "coordinate", "energy"} <= set(curves)
     assert set(curves["kind"]) == {"bond", "torsion"}
-    shown = results.shown(table)
+    shown = schema.shown(table)
     assert shown["unit"].notna().all()
 
 
 def test_reports_show_the_checks_and_count_no_errors_from_them(folder: Path, tmp_path: Path) -> None:
-    plain = report.text_table(results.load_runs(folder.parent))
-    errors = report.error_table(results.load_runs(folder.parent), "rmd17-cc")
+    plain = text_table(load_runs(folder.parent))
+    errors = error_table(load_runs(folder.parent), "rmd17-cc")
     assert "Physical checks" not in plain
-    physics.check(folder, lambda level: surface_of(morse), settings=SHORT)
-    table = results.load_runs(folder.parent)
-    pd.testing.assert_frame_equal(report.error_table(table, "rmd17-cc"), errors)
-    text = report.text_table(table)
+    check(folder, lambda level: surface_of(morse), settings=SHORT)
+    table = load_runs(folder.parent)
+    pd.testing.assert_frame_equal(error_table(table, "rmd17-cc"), errors)
+    text = text_table(table)
     assert "Physical checks" in text
     assert "Bond scans with one well" in text
-    report.write_html(table, tmp_path / "page.html", {})
+    write_html(table, tmp_path / "page.html", {})
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "Physical checks" in page
     assert "Stable trajectories at 300 K" in page
@@ -426,10 +436,10 @@ def test_what_is_finished_is_kept_and_not_done_again(folder: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        physics.check(folder, lambda level: surface_of(morse), (), SHORT, lambda label: nullcontext(stopped))
-    assert "bond_one_well" in set(results.load_runs(folder.parent)["quantity"])
+        check(folder, lambda level: surface_of(morse), (), SHORT, lambda label: nullcontext(stopped))
+    assert "bond_one_well" in set(load_runs(folder.parent)["quantity"])
     told: list[str] = []
-    physics.check(
+    check(
         folder,
         lambda level: surface_of(morse),
         (),
@@ -439,7 +449,7 @@ def test_what_is_finished_is_kept_and_not_done_again(folder: Path) -> None:
     assert set(told) == {"dynamics"}
     told.clear()
     longer = Settings(trajectories=2, picoseconds=0.01, molecules=1)
-    again = physics.check(
+    again = check(
         folder,
         lambda level: surface_of(morse),
         (),
@@ -454,11 +464,11 @@ def test_what_is_finished_is_kept_and_not_done_again(folder: Path) -> None:
 def test_unknown_levels_molecules_and_folders(folder: Path, tmp_path: Path) -> None:
     surfaces = lambda level: surface_of(morse)  # noqa: E731
     with pytest.raises(UserError, match="unknown level of this run 'b3lyp'"):
-        physics.check(folder, surfaces, ["b3lyp"], SHORT)
+        check(folder, surfaces, ["b3lyp"], SHORT)
     with pytest.raises(UserError, match="unknown molecule of this run 'C6H6': expected one of CH4O"):
-        physics.check(folder, surfaces, (), Settings(only=("C6H6",)))
+        check(folder, surfaces, (), Settings(only=("C6H6",)))
     with pytest.raises(UserError, match="expected the folder of a finished run"):
-        physics.check(tmp_path, surfaces)
+        check(tmp_path, surfaces)
 
 
 def test_command(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,7 +479,7 @@ def test_command(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert "drift 300 K" in out
     assert f"{folder.name}, ccsd/cc-pvdz (quick check): " in out
     assert (folder / "extra" / "physics.parquet").is_file()
-    rows = results.physical(results.load_runs(Path("runs")))
+    rows = physical(load_runs(Path("runs")))
     assert rows["remark"].str.contains("quick check").all()
     assert (rows.loc[rows["quantity"] == "bond_inconsistency", "value"] < 1).all()
     assert main([*command, "--molecule", "CH4O", "--level", "pbe/def2-svp"]) == 0

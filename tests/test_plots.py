@@ -10,8 +10,12 @@ import pytest
 from bokeh.models import HoverTool, Legend, LogScale, Title
 from tables import NO_FORCES, NO_TOTAL_ENERGY, error, results_table
 
-from mfbench import plots
 from mfbench.errors import UserError
+from mfbench.results.rows import joined, settings_of, with_settings
+from mfbench.results.schema import EXTERNAL
+from mfbench.show import plots
+from mfbench.show.styles import ARMS, HORIZONTAL, arm_order, arm_style
+from mfbench.show.words import counts, integers, number
 
 KCAL = 23.0605  # kcal/mol in an eV, from a handbook
 
@@ -39,22 +43,22 @@ def footnotes(element: hv.Element) -> str:
 
 
 def test_colours_are_okabe_ito_and_no_two_arms_look_alike():
-    assert {a: plots.ARMS[a].color for a in ("SF-E", "MF", "SF-EF")} == {
+    assert {a: ARMS[a].color for a in ("SF-E", "MF", "SF-EF")} == {
         "SF-E": "#D55E00",
         "MF": "#0072B2",
         "SF-EF": "#009E73",
     }
-    assert {"MF+", "delta", "transfer", "embedding", "SF-low"} < set(plots.ARMS)
-    assert len({s.color for s in plots.ARMS.values()}) == len(plots.ARMS)
-    drawn = [s.marker for arm, s in plots.ARMS.items() if arm not in plots.HORIZONTAL]
+    assert {"MF+", "delta", "transfer", "embedding", "SF-low"} < set(ARMS)
+    assert len({s.color for s in ARMS.values()}) == len(ARMS)
+    drawn = [s.marker for arm, s in ARMS.items() if arm not in HORIZONTAL]
     assert len(set(drawn)) == len(drawn)
 
 
 def test_an_arm_from_elsewhere_has_a_style_of_its_own():
-    foreign = plots.arm_style("our-arm")
-    assert foreign == plots.arm_style("our-arm")
-    assert foreign.color not in {s.color for s in plots.ARMS.values()}
-    assert plots.arm_order(["zeta", "SF-EF", "our-arm", "MF", "SF-E"]) == [
+    foreign = arm_style("our-arm")
+    assert foreign == arm_style("our-arm")
+    assert foreign.color not in {s.color for s in ARMS.values()}
+    assert arm_order(["zeta", "SF-EF", "our-arm", "MF", "SF-E"]) == [
         "SF-E",
         "MF",
         "SF-EF",
@@ -73,15 +77,15 @@ def test_a_curve_is_the_median_over_seeds_in_the_unit_shown(arm, quantity, metri
     line, marks = labelled(curve, hv.Curve, arm), labelled(curve, hv.Scatter, arm)
     assert points(line) == pytest.approx(expected, rel=1e-4)
     assert points(marks) == pytest.approx(expected, rel=1e-4)
-    assert style(line)["color"] == style(marks)["color"] == plots.ARMS[arm].color
-    assert style(marks)["marker"] == plots.ARMS[arm].marker
+    assert style(line)["color"] == style(marks)["color"] == ARMS[arm].color
+    assert style(marks)["marker"] == ARMS[arm].marker
 
 
 def test_single_seeds_are_small_points_when_there_are_several():
     unlabelled = [e for e in plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force") if not e.label]
     assert len(unlabelled) == 3
-    assert {style(e)["color"] for e in unlabelled} == {plots.ARMS[a].color for a in ("SF-E", "MF", "SF-EF")}
-    mf = next(e for e in unlabelled if style(e)["color"] == plots.ARMS["MF"].color)
+    assert {style(e)["color"] for e in unlabelled} == {ARMS[a].color for a in ("SF-E", "MF", "SF-EF")}
+    mf = next(e for e in unlabelled if style(e)["color"] == ARMS["MF"].color)
     expected = [error("MF", "force", "mae", n, seed) * KCAL for n in (50, 150) for seed in (0, 1, 2)]
     assert sorted(mf["value"]) == pytest.approx(sorted(expected), rel=1e-4)
     assert all(e.label for e in plots.learning_curve(results_table(seeds=(0,)), "rmd17-cc", "force"))
@@ -118,7 +122,7 @@ def test_sf_low_is_a_dashed_horizontal_line_across_the_frame():
     shown = figure(curve).x_range
     assert list(line["n_high"]) == pytest.approx([shown.start, shown.end])
     assert style(line)["line_dash"] == "dashed"
-    assert style(line)["color"] == plots.ARMS["SF-low"].color
+    assert style(line)["color"] == ARMS["SF-low"].color
 
 
 def test_sf_low_has_relative_energies_but_no_total_energy():
@@ -130,7 +134,7 @@ def test_sf_low_has_relative_energies_but_no_total_energy():
 
 
 def test_a_legend_holds_every_arm_however_many():
-    arms = list(plots.ARMS)
+    arms = list(ARMS)
     one = results_table(arms=["MF"], cases=["rmd17-cc"], seeds=(0, 1, 2))
     many = pd.concat([one.assign(arm=arm, run=one["run"] + arm) for arm in arms])
     legend = figure(plots.learning_curve(many, "rmd17-cc", "force")).select_one({"type": Legend})
@@ -264,24 +268,24 @@ def test_backbones_are_never_drawn_as_one_curve():
     both = pd.concat([results_table(), results_table(backbone="painn")])
     with pytest.raises(UserError, match=r"with_settings"):
         plots.learning_curve(both, "ani1ccx", "energy")
-    assert plots.settings_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
-    one = plots.with_settings(both, ("mini", "painn", "demo"))
+    assert settings_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
+    one = with_settings(both, ("mini", "painn", "demo"))
     assert set(one["backbone"]) == {"painn"}
     plots.learning_curve(one, "ani1ccx", "energy")
 
 
 def other_code(**settings):
     """Rows of another code's predictions: SF-E's law under another name."""
-    rows = results_table(arms=["SF-E"], backbone=plots.EXTERNAL, **settings)
-    return rows.assign(arm="Other", preset=plots.EXTERNAL, steps=0, seconds=0.0, device="")
+    rows = results_table(arms=["SF-E"], backbone=EXTERNAL, **settings)
+    return rows.assign(arm="Other", preset=EXTERNAL, steps=0, seconds=0.0, device="")
 
 
 def test_another_code_stands_in_the_curves_of_every_backbone():
     both = pd.concat([results_table(), results_table(backbone="painn"), other_code()])
-    assert plots.settings_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
-    for settings in plots.settings_of(both):
-        one = plots.with_settings(both, settings)
-        assert set(one["backbone"]) == {settings[1], plots.EXTERNAL}
+    assert settings_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
+    for settings in settings_of(both):
+        one = with_settings(both, settings)
+        assert set(one["backbone"]) == {settings[1], EXTERNAL}
         curve = plots.learning_curve(one, "ani1x-tz", "energy")
         values = points(labelled(curve, hv.Curve, "Other"))
         assert values == pytest.approx({n: error("SF-E", "energy", "mae", n) * KCAL for n in (50, 150)}, rel=1e-5)
@@ -289,13 +293,13 @@ def test_another_code_stands_in_the_curves_of_every_backbone():
 
 def test_another_code_has_settings_of_its_own_where_nothing_else_is():
     alone = other_code(cases=["ani1x-tz"])
-    external = ("mini", plots.EXTERNAL, plots.EXTERNAL)
-    assert plots.settings_of(alone) == [external]
-    assert len(plots.with_settings(alone, external)) == len(alone)
-    assert plots.joined(alone) is alone
+    external = ("mini", EXTERNAL, EXTERNAL)
+    assert settings_of(alone) == [external]
+    assert len(with_settings(alone, external)) == len(alone)
+    assert joined(alone) is alone
     elsewhere = pd.concat([results_table().assign(data="full"), alone])
-    assert plots.settings_of(elsewhere) == [("full", "hipnn-ts", "demo"), external]
-    assert "Other" not in set(plots.with_settings(elsewhere, ("full", "hipnn-ts", "demo"))["arm"])
+    assert settings_of(elsewhere) == [("full", "hipnn-ts", "demo"), external]
+    assert "Other" not in set(with_settings(elsewhere, ("full", "hipnn-ts", "demo"))["arm"])
 
 
 def test_plots_leave_the_table_as_it_was():
@@ -340,17 +344,17 @@ def test_labels_that_would_touch_are_left_out():
     ],
 )
 def test_numbers_for_people(value, text):
-    assert plots.number(value) == text
+    assert number(value) == text
 
 
 def test_integers_and_counts_for_people():
-    assert plots.integers([0, 1, 2, 2]) == "0–2"
-    assert plots.integers([3, 0, 7]) == "0, 3, 7"
-    assert plots.counts([1200, 1200]) == "1,200"
-    assert plots.counts([1200, 900]) == "900–1,200"
+    assert integers([0, 1, 2, 2]) == "0–2"
+    assert integers([3, 0, 7]) == "0, 3, 7"
+    assert counts([1200, 1200]) == "1,200"
+    assert counts([1200, 900]) == "900–1,200"
 
 
 def test_showing_results_never_loads_torch():
-    code = "import sys, mfbench.plots, mfbench.report; print('torch' in sys.modules)"
+    code = "import sys, mfbench.show.plots, mfbench.show.page; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"

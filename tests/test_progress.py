@@ -5,19 +5,21 @@ from typing import Any
 
 import pytest
 
-from mfbench import progress
-from mfbench.experiment import experiment, run
+from mfbench import bars
+from mfbench.study import progress
+from mfbench.study.experiment import experiment
+from mfbench.study.run import run
 
 
 def test_each_stage_has_its_own_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    whole = progress._bar
+    whole = bars.bar
 
     def record(**options: Any) -> Any:
         made.append(whole(**options))
         return made[-1]
 
-    monkeypatch.setattr(progress, "_bar", record)
+    monkeypatch.setattr(bars, "bar", record)
     settings = experiment("rmd17-cc", "delta", optimisation={"steps": 20, "validations": 4}, threads=1)
     with progress.bar("[1/1]", settings) as show:
         run(settings, tmp_path, progress=show)

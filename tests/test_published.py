@@ -14,13 +14,15 @@ from conftest import RUN_FILES, Site
 from problems import same_structures
 from server import status
 
-from mfbench import cache, datasets, resources, store
-from mfbench.cli import main
-from mfbench.datasets import DataMissing
-from mfbench.download import Transfer
+from mfbench import resources
+from mfbench.bars import transfers
+from mfbench.cli.main import main
+from mfbench.data import cache, datasets, store
+from mfbench.data.datasets import DataMissing
+from mfbench.data.download import Transfer
+from mfbench.data.manifest import manifest
+from mfbench.data.subset import Subset
 from mfbench.errors import DataCorrupt
-from mfbench.manifest import manifest
-from mfbench.progress import transfers
 
 Capture = pytest.CaptureFixture[str]
 MOLECULES = ("ethanol", "malonaldehyde", "aspirin", "benzene", "toluene")
@@ -77,7 +79,7 @@ def test_one_molecule_cases(molecule: str, site: Site) -> None:
         low = files[split["low_pool"]]
         assert set(low) == {f"rmd17_{molecule}.npz"}
         rows = split["structure_row"][split["low_pool"]]
-    whole = datasets.load("rmd17", subset=store.Subset(molecules=(molecule,)))
+    whole = datasets.load("rmd17", subset=Subset(molecules=(molecule,)))
     assert whole.in_set("train_01")[rows].all()
     assert not whole.in_set("test_01")[rows].any()
 
@@ -143,7 +145,7 @@ def test_offline(site: Site, capsys: Capture) -> None:
 
 
 def test_large_downloads_ask(site: Site, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mfbench.data_commands.ASK_ABOVE", 1000)
+    monkeypatch.setattr("mfbench.cli.data.ASK_ABOVE", 1000)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
     line = failed(["data", "pull", "ani1x"], capsys)
     assert "Pulling ani1x downloads 416 kB to" in line
@@ -423,7 +425,7 @@ def test_a_large_dataset_is_converted_from_a_folder(site: Site, monkeypatch: pyt
     """And from then on read from what was converted, whatever the folder."""
     monkeypatch.setattr(datasets, "_SMALL", 1000)
     folder = site.files["rmd17.tar.bz2"].parent
-    loaded = datasets.load("rmd17", folder, ("pbe/def2-svp",), store.Subset(molecules=("uracil",)))
+    loaded = datasets.load("rmd17", folder, ("pbe/def2-svp",), Subset(molecules=("uracil",)))
     assert len(loaded) == published.FRAMES
     assert (site.cache / "rmd17" / "rmd17.mfbench.h5").is_file()
 

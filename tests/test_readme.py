@@ -10,7 +10,7 @@ import published
 import pytest
 from conftest import ROOT
 
-from mfbench.cli import main
+from mfbench.cli.main import main
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Set-up, which tests/test_packaging.py runs in environments of its own.

@@ -11,8 +11,16 @@ import pandas as pd
 import pytest
 from tables import NO_FORCES, error, results_table
 
-from mfbench import plots, report
 from mfbench.errors import UserError
+from mfbench.results.reference import reference_table
+from mfbench.results.rows import cases
+from mfbench.results.schema import EXTERNAL
+from mfbench.show.html import spread_html
+from mfbench.show.page import write_html
+from mfbench.show.styles import ARMS, HORIZONTAL
+from mfbench.show.tables import error_table, gap_table, sections, spread_table
+from mfbench.show.text import run_text, text_table
+from mfbench.show.words import SPREAD, gap_text
 
 KCAL = 23.0605
 GAP_ENERGY = 1 - log(0.35 / 0.28) / log(1.2 / 0.28)
@@ -52,7 +60,7 @@ class Page(HTMLParser):
 
 def written(table: pd.DataFrame, folder: Path, **options) -> str:
     path = folder / "report.html"
-    report.write_html(table, path, options.pop("provenance", {"device": "2 CPU cores"}), **options)
+    write_html(table, path, options.pop("provenance", {"device": "2 CPU cores"}), **options)
     return path.read_text(encoding="utf-8")
 
 
@@ -74,7 +82,7 @@ def row_of(text: str, *start: str) -> list[str]:
 
 
 def test_error_table_holds_medians_in_the_units_shown():
-    errors = report.error_table(results_table(seeds=(0, 1, 2)), "rmd17-cc").set_index(["n_high", "arm"])
+    errors = error_table(results_table(seeds=(0, 1, 2)), "rmd17-cc").set_index(["n_high", "arm"])
     assert list(errors.index) == [
         (0, "SF-low"), *[(n, arm) for n in (50, 150) for arm in ("SF-E", "MF", "SF-EF")]
     ]  # fmt: skip
@@ -87,36 +95,36 @@ def test_error_table_holds_medians_in_the_units_shown():
 
 
 def test_spread_is_the_mean_and_standard_deviation_over_seeds():
-    spread = report.spread_table(results_table(seeds=(0, 1, 2)), "rmd17-cc").set_index(["n_high", "arm"])
+    spread = spread_table(results_table(seeds=(0, 1, 2)), "rmd17-cc").set_index(["n_high", "arm"])
     assert list(spread.index) == [(n, arm) for n in (50, 150) for arm in ("SF-E", "MF", "SF-EF")]  # SF-low: one seed
     for quantity in ("energy", "force"):
         values = [error("MF", quantity, "mae", 50, seed) * KCAL for seed in (0, 1, 2)]
         assert spread.loc[(50, "MF"), f"{quantity} mean"] == pytest.approx(np.mean(values), rel=1e-4)
         assert spread.loc[(50, "MF"), f"{quantity} spread"] == pytest.approx(np.std(values, ddof=1), rel=1e-4)
-    text = report.text_table(results_table(seeds=(0, 1, 2)))
+    text = text_table(results_table(seeds=(0, 1, 2)))
     mean, by = (spread.loc[(50, "MF"), f"energy {what}"] for what in ("mean", "spread"))
     assert f"{mean:.3f} ± {by:.3f}" in text
-    assert report.spread_table(results_table(), "rmd17-cc").empty
-    assert report.SPREAD not in report.text_table(results_table())
-    assert report.spread_html(results_table(), "rmd17-cc") == ""
-    no_forces = report.spread_table(results_table(cases=["ani1ccx"], seeds=(0, 1)), "ani1ccx").set_index("arm")
+    assert spread_table(results_table(), "rmd17-cc").empty
+    assert SPREAD not in text_table(results_table())
+    assert spread_html(results_table(), "rmd17-cc") == ""
+    no_forces = spread_table(results_table(cases=["ani1ccx"], seeds=(0, 1)), "ani1ccx").set_index("arm")
     assert "SF-EF" not in no_forces.index  # n = 0: the table of errors says why
 
 
 def test_gap_table_pairs_seeds_and_converts_units():
-    gaps = report.gap_table(results_table(seeds=(0, 1, 2)), "ani1x-tz").set_index(["n_high", "quantity"])
+    gaps = gap_table(results_table(seeds=(0, 1, 2)), "ani1x-tz").set_index(["n_high", "quantity"])
     energy, force = gaps.loc[(50, "energy")], gaps.loc[(150, "force")]
     assert energy["gap_closed"] == pytest.approx(GAP_ENERGY)
     assert energy["ratio"] == pytest.approx(0.35 / 1.2)
     assert energy["SF-E"] == pytest.approx(error("SF-E", "energy", "mae", 50, 1) * KCAL, rel=1e-4)
     assert force["gap_closed"] == pytest.approx(GAP_FORCE)
     assert force["pairs"] == 3
-    no_reference = report.gap_table(results_table(), "ani1ccx").iloc[0]
-    assert report.gap_text(no_reference) == "no SF-EF"
+    no_reference = gap_table(results_table(), "ani1ccx").iloc[0]
+    assert gap_text(no_reference) == "no SF-EF"
 
 
 def test_text_table_has_the_numbers_and_what_is_missing():
-    text = report.text_table(results_table(cases=["ani1ccx"]))
+    text = text_table(results_table(cases=["ani1ccx"]))
     assert "ani1ccx: ωB97X/6-31G* → CCSD(T)*/CBS" in text
     assert "seed 0" in text
     mf = row_of(text, "50", "MF")
@@ -130,14 +138,14 @@ def test_text_table_has_the_numbers_and_what_is_missing():
 
 
 def test_text_table_gives_the_gap_closed():
-    text = report.text_table(results_table(cases=["rmd17-cc"]))
+    text = text_table(results_table(cases=["rmd17-cc"]))
     assert float(row_of(text, "test", "50", "energy")[-1]) == pytest.approx(GAP_ENERGY, abs=0.006)
     assert float(row_of(text, "test", "150", "force")[-1]) == pytest.approx(GAP_FORCE, abs=0.006)
     assert "Part unseen" not in text
 
 
 def test_text_table_fits_a_terminal_and_is_aligned():
-    text = report.text_table(results_table(seeds=(0, 1, 2)), "meV")
+    text = text_table(results_table(seeds=(0, 1, 2)), "meV")
     tables = [line for line in text.splitlines() if line.startswith("    ")]
     assert max(map(len, tables)) <= 110
     body = [line for line in tables if re.match(r"\s+\d+  (SF-E|MF)\s", line)]
@@ -146,7 +154,7 @@ def test_text_table_fits_a_terminal_and_is_aligned():
     assert "kcal" not in text
 
 
-@pytest.mark.parametrize("write", [report.text_table, lambda t: report.write_html(t, Path("never.html"), {})])
+@pytest.mark.parametrize("write", [text_table, lambda t: write_html(t, Path("never.html"), {})])
 def test_no_results_is_answered_with_what_to_do(write):
     with pytest.raises(UserError, match="mfbench demo"):
         write(results_table(cases=[]))
@@ -209,24 +217,24 @@ def test_two_backbones_stand_in_sections_of_their_own(tmp_path):
     seen = Page(written(both, tmp_path)).visible
     assert "rmd17-cc (mini, painn, demo)" in seen
     assert "network painn" in seen
-    assert "preset demo" in report.text_table(both)
+    assert "preset demo" in text_table(both)
 
 
 def test_another_code_stands_beside_the_arms(tmp_path):
-    other = results_table(cases=["ani1x-tz"], arms=["SF-E"], backbone=plots.EXTERNAL)
-    other = other.assign(arm="Other", preset=plots.EXTERNAL, steps=0, seconds=0.0, value=other["value"] / 2)
+    other = results_table(cases=["ani1x-tz"], arms=["SF-E"], backbone=EXTERNAL)
+    other = other.assign(arm="Other", preset=EXTERNAL, steps=0, seconds=0.0, value=other["value"] / 2)
     both = pd.concat([results_table(cases=["ani1x-tz"]), other])
-    assert report.sections(both) == [("ani1x-tz", ("mini", "hipnn-ts", "demo"))]
-    assert report.sections(other) == [("ani1x-tz", ("mini", plots.EXTERNAL, plots.EXTERNAL))]
-    gaps = report.gap_table(both, "ani1x-tz").set_index("arm")
+    assert sections(both) == [("ani1x-tz", ("mini", "hipnn-ts", "demo"))]
+    assert sections(other) == [("ani1x-tz", ("mini", EXTERNAL, EXTERNAL))]
+    gaps = gap_table(both, "ani1x-tz").set_index("arm")
     assert set(gaps.index) == {"MF", "Other"}
     assert gaps.loc["Other", "ratio"].to_numpy() == pytest.approx(0.5)
     seen = Page(written(both, tmp_path)).visible
     assert "Other" in seen
     assert "2,000 steps; 20 s a training" in seen
-    assert "Other" in report.text_table(both)
-    assert "Other" in report.text_table(other)
-    assert "Predicted by another code." in report.run_text(other[other["n_high"] == 50])
+    assert "Other" in text_table(both)
+    assert "Other" in text_table(other)
+    assert "Predicted by another code." in run_text(other[other["n_high"] == 50])
 
 
 def test_everything_is_escaped(tmp_path):
@@ -244,9 +252,9 @@ def test_page_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("the one before")
     with pytest.raises(UserError, match="unknown unit system"):
-        report.write_html(results_table(), path, {}, system="eV")
+        write_html(results_table(), path, {}, system="eV")
     assert path.read_text() == "the one before"
-    report.write_html(results_table(cases=["rmd17-cc"]), path, {}, system="meV")
+    write_html(results_table(cases=["rmd17-cc"]), path, {}, system="meV")
     assert "meV/Å" in path.read_text()
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
@@ -261,14 +269,12 @@ def test_page_of_one_experiment_can_be_written_fast(tmp_path):
 
 def test_what_ships_is_what_it_says():
     """Every arm at three sizes with five paired seeds; the demo's three cases."""
-    arms = report.reference_table("arms")
+    arms = reference_table("arms")
     counted = arms[arms["n"] > 0].groupby(["arm", "n_high"])["seed"].nunique()
     assert (counted == 5).all()
-    horizontal = {(arm, n) for arm, n in counted.index if arm in plots.HORIZONTAL}
-    assert set(counted.index) - horizontal == {
-        (arm, n) for arm in plots.ARMS if arm not in plots.HORIZONTAL for n in (25, 50, 100)
-    }
-    assert {arm for arm, _ in horizontal} == set(plots.HORIZONTAL)
-    assert set(plots.cases(report.reference_table())) == {"ani1x-tz", "ani1ccx", "rmd17-cc"}
+    horizontal = {(arm, n) for arm, n in counted.index if arm in HORIZONTAL}
+    assert set(counted.index) - horizontal == {(arm, n) for arm in ARMS if arm not in HORIZONTAL for n in (25, 50, 100)}
+    assert {arm for arm, _ in horizontal} == set(HORIZONTAL)
+    assert set(cases(reference_table())) == {"ani1x-tz", "ani1ccx", "rmd17-cc"}
     with pytest.raises(UserError, match="unknown reference result 'arm'"):
-        report.reference_table("arm")
+        reference_table("arm")

@@ -7,8 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mfbench import results
 from mfbench.errors import UserError
+from mfbench.files import read_json, replacing, write_json
+from mfbench.results.folder import METRICS_FILE, is_finished, load_runs, read_metrics, write_metrics
+from mfbench.results.rows import gap_closed
+from mfbench.results.schema import COLUMNS, conform, shown
 
 
 def row(arm: str, value: float, **other: object) -> dict[str, object]:
@@ -44,24 +47,24 @@ def row(arm: str, value: float, **other: object) -> dict[str, object]:
 
 
 def table(*rows: dict[str, object]) -> pd.DataFrame:
-    return results.conform(pd.DataFrame(list(rows)))
+    return conform(pd.DataFrame(list(rows)))
 
 
 def test_schema_round_trip(runs: Path) -> None:
     written = table(row("SF-E", 0.1), row("SF-EF", math.nan))
-    results.write_metrics(runs / "a", written)
-    read = results.load_runs(runs)
+    write_metrics(runs / "a", written)
+    read = load_runs(runs)
     pd.testing.assert_frame_equal(read, written)
-    assert list(read.columns) == list(results.COLUMNS)
+    assert list(read.columns) == list(COLUMNS)
     assert read["n"].tolist() == [50, 0]
     assert read["remark"].tolist() == ["", "no forces to train on"]
 
 
 def test_conform_orders_columns_and_sets_dtypes() -> None:
-    shuffled = pd.DataFrame([row("MF", 1)])[sorted(results.COLUMNS)]
+    shuffled = pd.DataFrame([row("MF", 1)])[sorted(COLUMNS)]
     shuffled["seed"] = shuffled["seed"].astype("int32")
-    conformed = results.conform(shuffled)
-    assert list(conformed.columns) == list(results.COLUMNS)
+    conformed = conform(shuffled)
+    assert list(conformed.columns) == list(COLUMNS)
     assert conformed["value"].dtype == "float64"
     assert conformed["seed"].dtype == "int64"
 
@@ -69,29 +72,29 @@ def test_conform_orders_columns_and_sets_dtypes() -> None:
 def test_conform_names_missing_and_extra_columns() -> None:
     frame = pd.DataFrame([row("MF", 0.1)]).drop(columns="n").assign(colour="red")
     with pytest.raises(UserError, match=r"missing=\['n'\], extra=\['colour'\]"):
-        results.conform(frame)
+        conform(frame)
 
 
 def test_a_foreign_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "other.parquet"
     pd.DataFrame({"a": [1]}).to_parquet(file)
     with pytest.raises(UserError, match=r"other\.parquet is not a results table"):
-        results.read_metrics(file)
+        read_metrics(file)
     file.write_bytes(b"not parquet")
     with pytest.raises(UserError, match=r"other\.parquet is not a results table"):
-        results.read_metrics(file)
+        read_metrics(file)
 
 
 def test_replacing_is_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "settings.json"
-    with results.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("old")
         assert not path.exists()
         assert temporary.parent == path.parent  # a rename is atomic within one file system only
     assert path.read_text() == "old"
 
     def fail() -> None:
-        with results.replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 
@@ -102,48 +105,48 @@ def test_replacing_is_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_json_round_trip_and_errors(tmp_path: Path) -> None:
-    results.write_json(tmp_path / "a.json", {"seed": 3, "arm": "MF"})
-    assert results.read_json(tmp_path / "a.json") == {"arm": "MF", "seed": 3}
+    write_json(tmp_path / "a.json", {"seed": 3, "arm": "MF"})
+    assert read_json(tmp_path / "a.json") == {"arm": "MF", "seed": 3}
     (tmp_path / "b.json").write_text("[1]")
     with pytest.raises(UserError, match="expected a JSON object, got list"):
-        results.read_json(tmp_path / "b.json")
+        read_json(tmp_path / "b.json")
     with pytest.raises(UserError, match=r"cannot read .*c\.json"):
-        results.read_json(tmp_path / "c.json")
+        read_json(tmp_path / "c.json")
 
 
 def test_unfinished_runs_are_left_out(runs: Path) -> None:
-    assert results.load_runs(runs).empty
-    assert list(results.load_runs(runs).columns) == list(results.COLUMNS)
-    results.write_metrics(runs / "finished", table(row("MF", 0.2)))
+    assert load_runs(runs).empty
+    assert list(load_runs(runs).columns) == list(COLUMNS)
+    write_metrics(runs / "finished", table(row("MF", 0.2)))
     unfinished = runs / "unfinished"
     unfinished.mkdir()
     (unfinished / "settings.json").write_text("{}")
-    (unfinished / f".{results.METRICS_FILE}.1.part").write_bytes(b"half a file")
-    assert results.is_finished(runs / "finished")
-    assert not results.is_finished(unfinished)
-    assert results.load_runs(runs)["value"].tolist() == [0.2]
+    (unfinished / f".{METRICS_FILE}.1.part").write_bytes(b"half a file")
+    assert is_finished(runs / "finished")
+    assert not is_finished(unfinished)
+    assert load_runs(runs)["value"].tolist() == [0.2]
 
 
 def test_several_folders_in_order_of_run(tmp_path: Path) -> None:
-    results.write_metrics(tmp_path / "b" / "y", table(row("MF", 2.0)))
-    results.write_metrics(tmp_path / "a" / "z", table(row("MF", 1.0)))
-    assert results.load_runs([tmp_path / "a", tmp_path / "b"])["value"].tolist() == [1.0, 2.0]
-    assert results.load_runs([tmp_path / "a", tmp_path / "absent"])["value"].tolist() == [1.0]
+    write_metrics(tmp_path / "b" / "y", table(row("MF", 2.0)))
+    write_metrics(tmp_path / "a" / "z", table(row("MF", 1.0)))
+    assert load_runs([tmp_path / "a", tmp_path / "b"])["value"].tolist() == [1.0, 2.0]
+    assert load_runs([tmp_path / "a", tmp_path / "absent"])["value"].tolist() == [1.0]
 
 
 def test_shown_units() -> None:
     rows = table(row("MF", 1.0), row("MF", 1.0, quantity="energy_per_atom"), row("MF", 1.0, quantity="force"))
-    kcal = results.shown(rows)
+    kcal = shown(rows)
     assert kcal["unit"].tolist() == ["kcal/mol", "meV/atom", "kcal/mol/Angstrom"]
     assert kcal["value"].tolist() == pytest.approx([23.0605478, 1000.0, 23.0605478])
-    mev = results.shown(rows, "meV")
+    mev = shown(rows, "meV")
     assert mev["unit"].tolist() == ["meV", "meV/atom", "meV/Angstrom"]
     assert mev["value"].tolist() == pytest.approx([1000.0] * 3)
 
 
 def test_gap_closed_by_hand() -> None:
     """From 0.8 to 0.1 are three halvings; 0.2 has two of them behind it: 2/3."""
-    gap = results.gap_closed(table(row("SF-E", 0.8), row("MF", 0.2), row("SF-EF", 0.1)))
+    gap = gap_closed(table(row("SF-E", 0.8), row("MF", 0.2), row("SF-EF", 0.1)))
     assert len(gap) == 1
     assert gap["gap_closed"].item() == pytest.approx(2 / 3)
     assert gap["ratio"].item() == pytest.approx(0.25)
@@ -152,13 +155,13 @@ def test_gap_closed_by_hand() -> None:
 
 @pytest.mark.parametrize(("mf", "expected"), [(0.8, 0.0), (0.1, 1.0), (0.05, 4 / 3), (1.6, -1 / 3)])
 def test_gap_closed_at_and_beyond_its_ends(mf: float, expected: float) -> None:
-    gap = results.gap_closed(table(row("SF-E", 0.8), row("MF", mf), row("SF-EF", 0.1)))
+    gap = gap_closed(table(row("SF-E", 0.8), row("MF", mf), row("SF-EF", 0.1)))
     assert gap["gap_closed"].item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("reference", [[], [row("SF-EF", math.nan)]], ids=["absent", "n = 0"])
 def test_gap_closed_without_sf_ef(reference: list[dict[str, object]]) -> None:
-    gap = results.gap_closed(table(row("SF-E", 0.8), row("MF", 0.2), *reference))
+    gap = gap_closed(table(row("SF-E", 0.8), row("MF", 0.2), *reference))
     assert gap["ratio"].item() == pytest.approx(0.25)
     assert math.isnan(gap["SF-EF"].item())
     assert math.isnan(gap["gap_closed"].item())
@@ -166,7 +169,7 @@ def test_gap_closed_without_sf_ef(reference: list[dict[str, object]]) -> None:
 
 @pytest.mark.parametrize("sf_ef", [0.9, 0.8])
 def test_no_gap_where_sf_ef_is_no_better_than_sf_e(sf_ef: float) -> None:
-    gap = results.gap_closed(table(row("SF-E", 0.8), row("MF", 0.2), row("SF-EF", sf_ef)))
+    gap = gap_closed(table(row("SF-E", 0.8), row("MF", 0.2), row("SF-EF", sf_ef)))
     assert math.isnan(gap["gap_closed"].item())
     assert gap["ratio"].item() == pytest.approx(0.25)
 
@@ -184,7 +187,7 @@ def test_gap_closed_pairs_seeds_sizes_and_quantities() -> None:
         row("SF-EF", 0.1, quantity="force"),  # 1/4
         row("SF-E", 0.5, n_high=50),  # MF has no run of this size: no pair
     ]
-    gap = results.gap_closed(table(*rows)).sort_values(["quantity", "seed"])
+    gap = gap_closed(table(*rows)).sort_values(["quantity", "seed"])
     assert gap["gap_closed"].tolist() == pytest.approx([0.5, 1.0, 0.25])
     assert gap["seed"].tolist() == [0, 1, 0]
 
@@ -194,9 +197,9 @@ def test_gap_closed_is_judged_at_the_high_level_by_its_own_head() -> None:
     rows = [row("SF-E", 0.8), row("MF", 0.2), row("SF-EF", 0.1), row("MF", 0.01, **low)]
     rows.append(row("MF", 0.01, head="pbe/def2-svp"))
     rows.append(row("MF", 0.01, n_low=10))  # of several low-level sizes the largest counts
-    assert results.gap_closed(table(*rows))["MF"].tolist() == [0.2]
+    assert gap_closed(table(*rows))["MF"].tolist() == [0.2]
 
 
 def test_gap_closed_of_another_arm() -> None:
-    gap = results.gap_closed(table(row("SF-E", 0.8), row("delta", 0.4), row("SF-EF", 0.1)), arm="delta")
+    gap = gap_closed(table(row("SF-E", 0.8), row("delta", 0.4), row("SF-EF", 0.1)), arm="delta")
     assert gap["gap_closed"].item() == pytest.approx(1 / 3)

@@ -18,9 +18,9 @@ from schnetpack.transform import ASENeighborList
 from torch import nn
 
 from mfbench import testing
-from mfbench.backbones import BACKBONES, Network, backbone
-from mfbench.backbones.base import Backbone
-from mfbench.batch import Block
+from mfbench.models.backbones.kinds import BACKBONES, Network, backbone
+from mfbench.models.block import Block
+from mfbench.models.contract import Backbone
 
 ELEMENTS = (1, 6, 7, 8)
 LEVELS = ("low", "high")
@@ -221,5 +221,5 @@ def test_settings_every_network_has(kind: Any) -> None:
 
 
 def test_schnetpack_is_imported_only_where_asked_for() -> None:
-    code = "import sys, mfbench.backbones; sys.exit('schnetpack' in sys.modules)"
+    code = "import sys, mfbench.models.backbones.kinds; sys.exit('schnetpack' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,13 +10,14 @@ import pytest
 from conftest import ROOT
 from numpy.typing import NDArray
 
-from mfbench.cases import Case, CaseData, case
-from mfbench.datasets import load_joined
+from mfbench.data.cases import Case, CaseData, case
+from mfbench.data.datasets import load_joined
+from mfbench.data.manifest import LabelKind
+from mfbench.data.splits import Selection, Split, make_split, refuse_leaks, select, validation_size
+from mfbench.data.structures import Frames, Structures, assemble, join
 from mfbench.errors import DataCorrupt, LabelsMissing, UserError
-from mfbench.experiment import experiment, prepare
-from mfbench.manifest import LabelKind
-from mfbench.splits import Selection, Split, make_split, refuse_leaks, select, validation_size
-from mfbench.structures import Frames, Structures, assemble, join
+from mfbench.study.experiment import experiment
+from mfbench.study.prepare import prepare
 
 CASES = ("ani1ccx", "ani1x-tz", "rmd17-cc")
 SEEDS = (0, 1, 2, 17)

@@ -12,13 +12,16 @@ import torch
 from numpy.typing import NDArray
 from problems import same_structures
 
-from mfbench import datasets, geometries, resources, store
-from mfbench.batch import DeviceStructures, Source, Term
+from mfbench import resources
+from mfbench.data import datasets, geometries, store
+from mfbench.data.geometries import geometry_ids
+from mfbench.data.manifest import Manifest, manifest
+from mfbench.data.store import Reader
+from mfbench.data.structures import Frames, Structures, assemble
+from mfbench.data.subset import Subset, pick
 from mfbench.errors import DataCorrupt, UserError
-from mfbench.geometries import geometry_ids
-from mfbench.manifest import Manifest, manifest
-from mfbench.store import Reader, Subset
-from mfbench.structures import Frames, Structures, assemble
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.sources import Source, Term
 
 LOW, TZ, CC = "wb97x/6-31g*", "wb97x/def2-tzvpp", "ccsd(t)*/cbs"
 METHANOL = ("mini-rmd17-methanol", "mini-md17cc-methanol")
@@ -105,7 +108,7 @@ def test_subsets(name: str, pieces: int, ani: Path, whole: Structures, monkeypat
     expected = whole[np.flatnonzero(mask(whole))]
     assert 0 < len(expected) < len(whole)
     same_structures(store.read(ani, subset=subset), expected)
-    same_structures(store.pick(whole, "mini-ani1x", None, subset), expected)
+    same_structures(pick(whole, "mini-ani1x", None, subset), expected)
 
 
 @pytest.mark.parametrize("levels", [(LOW, CC), (CC, LOW), (TZ,)])
@@ -117,7 +120,7 @@ def test_chosen_levels(levels: tuple[str, ...], ani: Path, whole: Structures) ->
     np.testing.assert_array_equal(got.energies, whole.energies[:, columns])
     np.testing.assert_array_equal(got.forces, whole.forces[columns])
     np.testing.assert_array_equal(got.force_mask, whole.force_mask[:, columns])
-    same_structures(got, store.pick(whole, "mini-ani1x", levels, None))
+    same_structures(got, pick(whole, "mini-ani1x", levels, None))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_subsets_that_are_not_there(
     with pytest.raises(UserError, match=message):
         store.read(ani, levels, subset)
     with pytest.raises(UserError, match=message):
-        store.pick(whole, "mini-ani1x", levels, subset)
+        pick(whole, "mini-ani1x", levels, subset)
 
 
 def test_straight_to_the_device(ani: Path, monkeypatch: pytest.MonkeyPatch) -> None:

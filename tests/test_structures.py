@@ -10,17 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from problems import same_structures
 
+from mfbench.data.geometries import geometry_ids, sorted_distances
+from mfbench.data.structures import Frames, Structures, assemble, join
+from mfbench.elements import formula
 from mfbench.errors import DataCorrupt
-from mfbench.geometries import geometry_ids, sorted_distances
-from mfbench.structures import (
-    Frames,
-    Structures,
-    assemble,
-    formula,
-    join,
-    read_arrays,
-    save_arrays,
-)
+from mfbench.results.predictions import read_arrays, save_arrays
 
 LOW, MIDDLE, HIGH = "pbe/def2-svp", "wb97x/6-31g*", "ccsd/cc-pvdz"
 NUMBERS = np.array([8, 1, 1, 6, 1])

@@ -9,20 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mfbench import arms
-from mfbench.arms import Problem
-from mfbench.backbones import BACKBONES, Network
-from mfbench.backbones.hipnn_ts import HipnnTsSettings
-from mfbench.batch import DeviceStructures, Source, Term
 from mfbench.errors import UserError
-from mfbench.loss import level_sums
-from mfbench.potential import Potential
-from mfbench.training import FitState, Optimisation, Stage, fit, learning_rate
+from mfbench.learning import arms
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.loss import level_sums
+from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.sources import Source, Term
+from mfbench.learning.training import FitState, Optimisation, Stage, fit, learning_rate
+from mfbench.models.backbones.hipnn_ts import HipnnTsSettings
+from mfbench.models.backbones.kinds import BACKBONES, Network
+from mfbench.models.contract import Potential
 
 NETWORK = HipnnTsSettings(n_features=10, n_sensitivities=6, n_atom_layers=1)
 
 
-def built(arm: arms.Arm, **optimisation: Any) -> tuple[Potential, Stage, DeviceStructures]:
+def built(arm: Arm, **optimisation: Any) -> tuple[Potential, Stage, DeviceStructures]:
     structures = problems.two_levels()
     chosen = problems.selection(structures, n_train=20)
     o = Optimisation(**optimisation)

@@ -5,12 +5,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mfbench.arms import MF, Arm, Problem
-from mfbench.backbones import Network
-from mfbench.batch import Source
-from mfbench.manifest import Record
-from mfbench.potential import Potential
-from mfbench.training import Stage
+from mfbench.learning.arms import MF
+from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.sources import Source
+from mfbench.learning.training import Stage
+from mfbench.models.backbones.kinds import Network
+from mfbench.models.contract import Potential
+from mfbench.records import Record
 
 
 class RefinedOptions(Record):

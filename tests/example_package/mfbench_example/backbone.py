@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mfbench.backbones import BackboneKind
-from mfbench.backbones.base import Backbone
-from mfbench.batch import Block
-from mfbench.manifest import Record
+from mfbench.models.backbones.kinds import BackboneKind
+from mfbench.models.block import Block
+from mfbench.models.contract import Backbone
+from mfbench.records import Record
 
 
 class DistancesSettings(Record):

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.datasets.base import labels_of, positions_of
-from mfbench.manifest import Content, Dataset, Manifest
-from mfbench.structures import Frames
+from mfbench.data.manifest import Content, Dataset, Manifest
+from mfbench.data.readers.base import labels_of, positions_of
+from mfbench.data.structures import Frames
 
 
 def read(path: Path, content: Content, manifest: Manifest) -> Iterator[Frames]:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.metrics import Metric
+from mfbench.results.metrics import Metric
 from mfbench.units import convert
 
 ACCURACY = convert(1.0, "kcal/mol", "eV")

@@ -1,0 +1,1 @@
+"""Data: manifests, files, structures, splits and labels; never torch."""

@@ -1,0 +1,163 @@
+"""Test cases: two levels of theory, the data that hold them, and how those data are split. Data, not code."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mfbench import extensions, resources
+from mfbench.data.manifest import Dataset, LabelKind, LevelName, Manifest, manifest
+from mfbench.data.subset import Subset
+from mfbench.errors import UserError, unknown
+from mfbench.records import Record, read_yaml
+
+Overlap = Literal["nested", "partly", "disjoint"]
+
+
+def _named(given: Any) -> Any:
+    """A dataset that is given as an object, by its name."""
+    return manifest(given).name if isinstance(given, Dataset | Manifest) else given
+
+
+class CaseData(Record):
+    """One variant of a case's data and the rules of its split (see ``splits``)."""
+
+    title: str = ""
+    datasets: tuple[Annotated[str, BeforeValidator(_named)], ...] = Field(
+        min_length=1, description="names, or paths of manifests beside the case's file; in Python also objects"
+    )
+    subsets: dict[str, Subset] = Field(
+        default_factory=dict, description="by dataset: what of it is used; by default all"
+    )
+    high: LevelName | None = Field(None, description="high level of this variant, where it is not the case's")
+    overlap: Overlap = Field(description="of high- and low-level geometries; partly: half of the high-level ones")
+    test: float = Field(gt=0, description="test part: fraction of each level's geometries; from 1 on their number")
+    test_files: tuple[str, ...] = ()
+    test_sets: tuple[str, ...] = Field((), description="named sets (official splits) that are the test part")
+    train_sets: tuple[str, ...] = Field((), description="named sets that may be trained on; by default all else")
+    max_test: int | None = Field(None, gt=0, description="most structures judged on, test and unseen part each")
+    validation: int = Field(50, ge=5, description="geometries of the validation pool, per level")
+    unseen_molecules: int = Field(0, ge=0, description="molecules kept out of training at every level")
+    unseen_above: int | None = Field(None, gt=0, description="molecules of more atoms are kept out of training")
+    reserve: LabelKind | None = Field(None, description="what has this label is in the test part, whatever the seed")
+    high_pool: int | None = Field(None, gt=0, description="disjoint: geometries kept for the high level")
+    max_low: int | None = Field(None, gt=0, description="most low-level structures that may be trained on")
+    further: dict[LevelName, int | None] = Field(
+        default_factory=dict, description="levels between low and high: how many low-level structures they label, too"
+    )
+    sizes: Annotated[tuple[int, ...], Field(min_length=1)] = (50, 150)
+
+    def overlapping(self, overlap: Overlap | None) -> "CaseData":
+        """The same rules with another overlap of high- and low-level geometries; None leaves them as they are."""
+        if overlap is None:
+            return self
+        return self.model_copy(update={"overlap": overlap, "high_pool": self.high_pool or max(self.sizes)})
+
+    @property
+    def published(self) -> bool:
+        """Whether some of its data do not ship."""
+        return not all(manifest(name).shipped for name in self.datasets)
+
+    @property
+    def limits(self) -> dict[str, tuple[tuple[str, ...], int]]:
+        """Datasets whose authors limit what is trained on: names of their files, and how many structures."""
+        declared = [manifest(name) for name in self.datasets]
+        return {
+            one.name: (tuple(content.name for file in one.files for content in file.contents), one.max_train)
+            for one in declared
+            if one.max_train is not None
+        }
+
+    @property
+    def most_low(self) -> int | None:
+        """Most low-level structures that may be trained on: the case's rule, or that of the data's authors."""
+        rules = [most for _, most in self.limits.values()]
+        return min(rules if self.max_low is None else [self.max_low, *rules], default=None)
+
+
+class Case(Record):
+    """A test case of the study."""
+
+    name: str
+    title: str
+    basis: str = Field(description="where the case comes from, and what is inferred")
+    low: LevelName
+    high: LevelName
+    data: dict[str, CaseData] = Field(min_length=1)
+    aliases: dict[str, str] = Field(default_factory=dict, description="further names of data variants")
+
+    @model_validator(mode="after")
+    def _named(self) -> "Case":
+        if strange := [name for name in self.aliases.values() if name not in self.data]:
+            raise ValueError(f"aliases: {strange} are not among the data {list(self.data)}")
+        return self
+
+    def high_of(self, data: str) -> str:
+        """The high level of a data variant."""
+        return self.variant(data).high or self.high
+
+    def variant_name(self, name: str) -> str:
+        """The name proper of a data variant; raises UserError where there is none of that name."""
+        proper = self.aliases.get(name, name)
+        if proper not in self.data:
+            raise unknown(f"data of case {self.name}", name, (*self.data, *self.aliases))
+        return proper
+
+    def variant(self, name: str) -> CaseData:
+        """The data variant called ``name``."""
+        return self.data[self.variant_name(name)]
+
+
+def case_names() -> tuple[str, ...]:
+    """Names of the cases that exist: shipped ones, one's own and those of installed packages."""
+    return tuple(dict.fromkeys([*_shipped(), *extensions.names("cases")]))
+
+
+def _shipped() -> tuple[str, ...]:
+    return tuple(path.stem for path in sorted(resources.cases().glob("*.yaml")))
+
+
+def case(given: str | Path | Case) -> Case:
+    """The case called so: shipped, a YAML file, or one that was added (see ``extensions``); an object is added.
+
+    Raises:
+        UserError: there is no such case, or it does not follow the schema.
+    """
+    if isinstance(given, Case):
+        if given.name in _shipped() and given == case(given.name):
+            return given
+        extensions.add("cases", given.name, given, _shipped())
+        return given
+    name, path = str(given), Path(given)
+    if path.suffix in (".yaml", ".yml"):
+        return _read(path)
+    if name in _shipped():
+        return _read(resources.cases() / f"{name}.yaml")
+    found = extensions.find("cases", name)
+    if found is None:
+        raise unknown("case", name, case_names(), ", or a YAML file of your own")
+    if isinstance(found, Path):
+        found = _read(found)
+    if not isinstance(found, Case) or found.name != name:
+        raise extensions.wrong("cases", name, "a Case of that name, or the Path of its YAML file", found)
+    return found
+
+
+def _read(path: Path) -> Case:
+    found = read_yaml(path, Case)
+    if found.name != path.stem:
+        raise UserError(f"{path}: expected name: {path.stem}, got {found.name}: file and case share a name")
+    return _beside(found, path.parent)
+
+
+def _beside(found: Case, folder: Path) -> Case:
+    """The case with the manifests that it names by path found from the folder of its file."""
+
+    def place(name: str) -> str:
+        return str(folder / name) if name.endswith((".yaml", ".yml")) else name
+
+    data = {
+        key: rules.model_copy(update={"datasets": tuple(place(name) for name in rules.datasets)})
+        for key, rules in found.data.items()
+    }
+    return found.model_copy(update={"data": data})

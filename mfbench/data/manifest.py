@@ -1,0 +1,321 @@
+"""What a dataset is: files, hashes, licence, citation, and the level and unit of every label.
+
+A manifest is data (one YAML file in ``data_manifests/``): schema-checked, unknown keys refused, no code.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from mfbench import extensions, levels, resources, units
+from mfbench.data import cache
+from mfbench.errors import DataCorrupt, UserError, unknown
+from mfbench.files import sha256
+from mfbench.records import Record, read_yaml
+
+
+def _has_dimension(expected: str) -> Any:
+    def check(unit: str) -> str:
+        if units.dimension(unit) != expected:
+            raise ValueError(f"expected a unit of {expected}, got {unit!r}, a unit of {units.dimension(unit)}")
+        return unit
+
+    return AfterValidator(check)
+
+
+def _safe_name(path: str) -> str:
+    if PurePosixPath(path).name != path or "\\" in path or path in ("", ".", ".."):
+        raise ValueError(f"expected a plain file name, got {path!r}")
+    return path
+
+
+def _safe_path(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or str(pure) != path or path == ".":
+        raise ValueError(f"expected a plain relative path, got {path!r}")
+    return path
+
+
+def _safe_url(url: str) -> str:
+    if not url.startswith(("https://", "http://", "file://")):
+        raise ValueError(f"expected an https, http or file URL, got {url!r}")
+    return url
+
+
+Keys = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+
+LevelName = Annotated[str, AfterValidator(lambda name: levels.level(name).name)]
+
+
+class Energy(Record):
+    """Where an energy is in the file. The values of several keys are added (e.g. HF + correlation)."""
+
+    key: Keys
+    unit: Annotated[str, _has_dimension("energy")]
+
+
+class Forces(Record):
+    """Where forces (minus the gradient) are in the file."""
+
+    key: Keys
+    unit: Annotated[str, _has_dimension("force")]
+
+
+class Labels(Record):
+    """The labels of one level of theory, and how many structures have them."""
+
+    level: LevelName
+    energy: Energy | None = None
+    forces: Forces | None = None
+    n_energy: int | None = Field(None, ge=0, description="null: not known beforehand, reported and not checked")
+    n_forces: int | None = Field(None, ge=0)
+
+
+class LabelKind(Record):
+    """A kind of label: energies or forces at a level."""
+
+    level: LevelName
+    label: Literal["energy", "forces"]
+
+
+class Content(Record):
+    """What a file holds, beyond what its format says."""
+
+    molecule: str | None = Field(None, description="name of its molecule, where the file itself has none")
+    set: str | None = Field(None, description="named set that its structures belong to, e.g. train")
+    levels: tuple[LevelName, ...] = Field((), description="which of the dataset's levels it holds; all by default")
+    index_of: str | None = Field(None, description="it lists the rows that make up this named set, one a line")
+    n_structures: int | None = Field(None, gt=0)
+
+
+class Member(Content):
+    """A file inside an archive. Its path is compared, never written to."""
+
+    path: Annotated[str, AfterValidator(_safe_path)]
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+
+    @property
+    def name(self) -> str:
+        """The file's own name, without folders."""
+        return PurePosixPath(self.path).name
+
+
+class DataFile(Content):
+    """One file of a dataset: plain, or an archive of which the members are read.
+
+    Where nobody published a hash of the whole (``sha256`` is absent), the members' own checks stand for it.
+    """
+
+    name: Annotated[str, AfterValidator(_safe_name)]
+    bytes: int | None = Field(None, gt=0)
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    urls: tuple[Annotated[str, AfterValidator(_safe_url)], ...] = ()
+    members: tuple[Member, ...] = ()
+
+    @model_validator(mode="after")
+    def _checkable(self) -> "DataFile":
+        if self.sha256 is None and not self.members:
+            raise ValueError(f"file {self.name}: expected a sha256, or members with checks of their own")
+        names = [member.name for member in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError(f"file {self.name}: expected members of different names, got {sorted(names)}")
+        return self
+
+    @property
+    def contents(self) -> tuple["DataFile | Member", ...]:
+        """The files that are read: its members, or itself."""
+        return self.members or (self,)
+
+
+class Probe(Record):
+    """A value that the right data have and no other: checked by ``mfbench data check``.
+
+    ``mean energy`` and ``mean absolute force`` (component) are means over a molecule's structures; ``has energy``
+    asks that one of them has this energy.
+    """
+
+    quantity: Literal["mean energy", "mean absolute force", "has energy"]
+    level: LevelName
+    molecule: str | None = None
+    value: float
+    tolerance: float = Field(gt=0)
+    unit: str
+    source: str = Field(description="where the value comes from")
+
+    @model_validator(mode="after")
+    def _right_dimension(self) -> "Probe":
+        expected = "force" if "force" in self.quantity else "energy"
+        if units.dimension(self.unit) != expected:
+            raise ValueError(f"{self.quantity}: expected a unit of {expected}, got {self.unit!r}")
+        return self
+
+
+class Citation(Record):
+    """Who made the data."""
+
+    text: str
+    doi: str | None = None
+    bibtex: str = ""
+
+
+class Manifest(Record):
+    """A dataset, declared."""
+
+    name: Annotated[str, AfterValidator(_safe_name)]
+    title: str
+    format: Literal["ani1x", "rmd17", "sgdml", "extxyz", "ase", "hdf5", "own"]  # own: see Dataset.read
+    license: str
+    doi: str | None = Field(None, description="of the data themselves")
+    citation: Citation
+    length_unit: Annotated[str, _has_dimension("length")] = "Angstrom"
+    molecule_key: str | None = Field(None, description="extxyz, ase, hdf5: key that names a structure's molecule")
+    set_key: str | None = Field(None, description="extxyz, ase, hdf5: key that names a structure's set, e.g. split")
+    version: str = Field("", description="of a reader of one's own: changed with what it reads, as old runs differ")
+    shipped: bool = False
+    files: tuple[DataFile, ...] = Field(min_length=1)
+    labels: tuple[Labels, ...] = Field(min_length=1)
+    n_structures: int | None = Field(None, gt=0, description="null: not known beforehand")
+    n_molecules: int | None = Field(None, gt=0)
+    max_train: int | None = Field(None, gt=0, description="most structures that may be trained on, by its authors")
+    probes: tuple[Probe, ...] = ()
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        names = [labels.level for labels in self.labels]
+        if len(set(names)) < len(names):
+            raise ValueError(f"labels: expected each level once, got {names}")
+        files = [file.name for file in self.files]
+        if len(set(files)) < len(files):
+            raise ValueError(f"files: expected different names, got {files}")
+        held = [level for file in self.files for content in file.contents for level in content.levels]
+        if strange := set(held) - set(names):
+            raise ValueError(f"files: {sorted(strange)} are not among the levels {names}")
+        for probe in self.probes:
+            if probe.level not in names:
+                raise ValueError(f"probes: {probe.level!r} is not among the levels {names}")
+        return self
+
+    @property
+    def bytes(self) -> int:
+        """Size of its files together, as far as it is declared."""
+        return sum(file.bytes or 0 for file in self.files)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the levels, from low to high."""
+        return tuple(sorted((labels.level for labels in self.labels), key=levels.level))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of one's own (see ``extensions``): what it is, and what is not as usual with it."""
+
+    manifest: Manifest
+    folder: Path | None = None  # of its files, where they come with it (``shipped``); else they are downloaded
+    # Yields structures.Frames of a file, for a ``format: own``: (file, what it holds, manifest).
+    read: Callable[[Path, Content, Manifest], Iterator[Any]] | None = None
+
+    @classmethod
+    def beside(cls, file: Path, read: Callable[[Path, Content, Manifest], Iterator[Any]] | None = None) -> "Dataset":
+        """The dataset that a YAML manifest declares, its files beside that; raises UserError where it is not sound."""
+        return cls(read_yaml(file, Manifest), file.parent, read)
+
+    @property
+    def name(self) -> str:
+        """The manifest's."""
+        return self.manifest.name
+
+
+def identity(declared: Manifest) -> str:
+    """Hash of all that decides which numbers a dataset holds: files, hashes, keys, units, names of sets."""
+    content = declared.model_dump(mode="json", include={"format", "length_unit", "molecule_key", "set_key"})
+    content |= {"version": declared.version} if declared.version else {}
+    content["labels"] = [one.model_dump(mode="json", include={"level", "energy", "forces"}) for one in declared.labels]
+    content["files"] = [file.model_dump(mode="json", exclude={"urls"}) for file in declared.files]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def manifest_names() -> tuple[str, ...]:
+    """Names of the datasets that are declared: shipped ones, one's own and those of packages, then imported ones."""
+    own = sorted(path.stem for root in cache.roots() for path in root.glob("*/*.yaml") if path.stem == path.parent.name)
+    return tuple(dict.fromkeys([*_shipped(), *extensions.names("datasets"), *own]))
+
+
+def _shipped() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in resources.manifests().glob("*.yaml")))
+
+
+def manifest(given: "str | Manifest | Dataset") -> Manifest:
+    """The manifest of the dataset called so: shipped, added (see ``extensions``), or imported; or a YAML file's.
+
+    An object is added.
+
+    Raises:
+        UserError: there is no such dataset, or its manifest does not follow the schema.
+    """
+    if isinstance(given, Manifest):
+        given = Dataset(given)
+    if isinstance(given, Dataset):
+        if given.name in _shipped() and given == Dataset(manifest(given.name)):
+            return given.manifest
+        extensions.add("datasets", given.name, given, _shipped())
+        return given.manifest
+    if given.endswith((".yaml", ".yml")):
+        return read_yaml(Path(given), Manifest)
+    if given in _shipped():
+        return read_yaml(resources.manifests() / f"{given}.yaml", Manifest)
+    if (own := own_dataset(given)) is not None:
+        return own.manifest
+    if PurePosixPath(given).name == given and (path := cache.find(given, f"{given}.yaml")):
+        return read_yaml(path, Manifest)
+    raise unknown("dataset", given, manifest_names())
+
+
+def own_dataset(name: str) -> Dataset | None:
+    """The dataset that was added by this name (see ``extensions``); raises UserError where it is no such thing."""
+    found = extensions.find("datasets", name)
+    if isinstance(found, Path):
+        found = Dataset.beside(found)
+    if found is not None and (not isinstance(found, Dataset) or found.name != name):
+        raise extensions.wrong("datasets", name, "a Dataset of that name, or the Path of its YAML file", found)
+    return found
+
+
+def shipped_folder(declared: Manifest) -> Path:
+    """Where the files of a dataset are that come with mfbench, or with whoever added the dataset."""
+    own = own_dataset(declared.name)
+    return own.folder if own is not None and own.folder is not None else resources.mini_data()
+
+
+def verified(file: DataFile, folder: Path) -> Path:
+    """The path of a file below ``folder`` whose length and hash are the declared ones.
+
+    Raises:
+        UserError: there is no file of that name.
+        DataCorrupt: there is one, but it is not the declared file.
+    """
+    candidates = sorted(folder.rglob(file.name)) if folder.is_dir() else []
+    if not candidates:
+        raise UserError(
+            f"no file {file.name!r} in {folder}: name the folder that holds it with --data-folder"
+            + (f", or download it from {file.urls[0]}" if file.urls else "")
+        )
+    path = candidates[0]
+    check_file(file, path)
+    return path
+
+
+def check_file(file: DataFile, path: Path) -> None:
+    """Raise DataCorrupt where a file's length or hash is not the declared one, as far as they are declared."""
+    if file.bytes is not None and path.stat().st_size != file.bytes:
+        raise DataCorrupt(
+            f"{path}: expected {file.bytes:,} bytes, got {path.stat().st_size:,}: cut short, or another file"
+        )
+    if file.sha256 is not None and (got := sha256(path)) != file.sha256:
+        raise DataCorrupt(f"{path}: expected sha256 {file.sha256}, got {got}: damaged, or another file")

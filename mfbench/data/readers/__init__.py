@@ -1,0 +1,1 @@
+"""Readers: how the files of each published format become frames, a generator a format."""

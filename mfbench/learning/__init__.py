@@ -1,0 +1,1 @@
+"""Learning: what trains a potential, on which labels."""

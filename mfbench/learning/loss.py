@@ -1,0 +1,150 @@
+"""The loss of a step: masked energy and force terms, each averaged over its labelled values only.
+
+Per level, as in the authors' script: RMSE + MAE of the molecular energy (kcal/mol), RMSE + MAE of the force
+components (kcal/mol/Angstrom) and the mean hierarchicality. Every term is formed from sums over all blocks
+before it is divided or rooted, so that the loss does not depend on how a batch is arranged.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mfbench import units
+from mfbench.learning.sources import Source
+from mfbench.learning.sums import ErrorSums
+from mfbench.models.block import Block
+from mfbench.models.contract import Potential, forces
+from mfbench.records import Record
+
+KCAL = 1 / units.internal("kcal/mol")  # kcal/mol of one eV
+
+DIFFERENCE = " - "  # in the name of a difference of two levels
+
+
+class LabelWeights(Record):
+    """Weights of one level's energies and forces."""
+
+    energy: float = 1.0
+    force: float = 1.0
+
+
+class LossWeights(Record):
+    """Weights of the terms: the same for every level, times those of ``levels`` where a level is named there."""
+
+    energy: float = 1.0
+    force: float = 1.0
+    hierarchicality: float = 0.0
+    levels: dict[str, LabelWeights] = Field(default_factory=dict)
+
+    def of(self, level: str) -> LabelWeights:
+        """Weights of one level (of a difference: of the level that it leads to)."""
+        own = self.levels.get(level.split(DIFFERENCE)[0], LabelWeights())
+        return LabelWeights(energy=self.energy * own.energy, force=self.force * own.force)
+
+
+@dataclass(frozen=True)
+class LevelSums:
+    """Sums of one level's errors, in kcal/mol and kcal/mol/Angstrom; None where nothing is labelled."""
+
+    energy: ErrorSums | None = None
+    force: ErrorSums | None = None
+    auxiliary: ErrorSums | None = None
+
+    def __add__(self, other: "LevelSums") -> "LevelSums":
+        return LevelSums(
+            _add(self.energy, other.energy),
+            _add(self.force, other.force),
+            _add(self.auxiliary, other.auxiliary),
+        )
+
+
+def _add(a: ErrorSums | None, b: ErrorSums | None) -> ErrorSums | None:
+    return a + b if a is not None and b is not None else a or b
+
+
+def level_sums(
+    potential: Potential, blocks: Iterable[Block], training: bool, auxiliary: bool = False
+) -> dict[str, LevelSums]:
+    """Errors of a potential over blocks, per level with labels that count, or pair of levels ("high - low").
+
+    Args:
+        training: whether gradients with respect to the parameters will be asked for.
+        auxiliary: whether the potential's auxiliary loss is wanted.
+    """
+    total: dict[str, LevelSums] = {}
+    for block in blocks:
+        with torch.set_grad_enabled(training or bool(block.forces)):
+            if block.forces:
+                block = replace(block, positions=block.positions.detach().requires_grad_())
+            out = potential(block, auxiliary)
+            real = (block.numbers > 0).unsqueeze(-1)
+            for column, name in enumerate(potential.levels):
+                if name not in potential.heads:
+                    continue
+                mask = block.energy_mask[:, column]
+                error = (out.energies[:, column] - block.energies[:, column]) * KCAL
+                sums = LevelSums(ErrorSums.of(error, mask))
+                if out.auxiliary is not None:
+                    sums = replace(sums, auxiliary=ErrorSums.of(out.auxiliary[:, column], mask))
+                if column in block.forces:
+                    predicted = forces(out.energies, block.positions, column, create_graph=training)
+                    force_error = (predicted - block.forces[column]) * KCAL
+                    labelled = real & block.force_mask[:, column, None, None]
+                    sums = replace(sums, force=ErrorSums.of(force_error, labelled))
+                _add_to(total, name, sums, training)
+            for (one, other), mask in block.difference_masks.items():
+                predicted = out.energies[:, one] - out.energies[:, other]
+                error = (predicted - (block.energies[:, one] - block.energies[:, other])) * KCAL
+                name = DIFFERENCE.join((potential.levels[one], potential.levels[other]))
+                _add_to(total, name, LevelSums(ErrorSums.of(error, mask)), training)
+    return total
+
+
+def _add_to(total: dict[str, LevelSums], name: str, sums: LevelSums, training: bool) -> None:
+    total[name] = total.get(name, LevelSums()) + (sums if training else _detached(sums))
+
+
+def _detached(sums: LevelSums) -> LevelSums:
+    def cut(s: ErrorSums | None) -> ErrorSums | None:
+        return s and ErrorSums(s.n, s.absolute.detach(), s.square.detach())
+
+    return LevelSums(cut(sums.energy), cut(sums.force), cut(sums.auxiliary))
+
+
+def term_names(sources: Iterable[Source]) -> list[str]:
+    """The terms that a loss over the sources has, each named by level and label, in alphabetical order."""
+    names = set()
+    for term in (term for source in sources for term in source.terms):
+        level = term.level if term.minus is None else DIFFERENCE.join((term.level, term.minus))
+        names |= {f"{level} {label}" for label, counts in (("energy", term.energy), ("force", term.forces)) if counts}
+    return sorted(names)
+
+
+def total_loss(
+    sums: Mapping[str, LevelSums], weights: LossWeights, log_scales: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """The scalar that is minimised. Terms without labels are zero, whatever was predicted for them.
+
+    Args:
+        log_scales: by name (``term_names``), the logarithm s of a term's learned scale: the term L becomes
+            L exp(-s) + s, the negative logarithm of a Laplace likelihood of that scale (Kendall, Gal and Cipolla,
+            CVPR 2018, for several tasks). At its best s = log L, so that terms are balanced by their own size.
+    """
+    loss = torch.zeros(())
+    for name, level in sums.items():
+        own = weights.of(name)
+        for label, weight, part in (("energy", own.energy, level.energy), ("force", own.force, level.force)):
+            if part is not None:
+                n = part.n.clamp_min(1)
+                # The offset keeps the root's slope finite where all errors are zero.
+                term = torch.sqrt(part.square / n + 1e-12) + part.absolute / n
+                if log_scales is not None and (key := f"{name} {label}") in log_scales:
+                    term = term * torch.exp(-log_scales[key]) + log_scales[key]
+                loss = loss + weight * term
+        if level.auxiliary is not None:
+            mean = level.auxiliary.absolute / level.auxiliary.n.clamp_min(1)
+            loss = loss + weights.hierarchicality * mean
+    return loss

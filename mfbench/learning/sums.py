@@ -1,0 +1,46 @@
+"""Errors as additive sums (n, sum |e|, sum e^2): right for any batch size; and metrics of one's own."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ErrorSums:
+    """Sums over labelled values; they add over blocks, batches and ranks."""
+
+    n: Tensor
+    absolute: Tensor
+    square: Tensor
+
+    @classmethod
+    def of(cls, error: Tensor, mask: Tensor) -> "ErrorSums":
+        """Sums of the errors where ``mask`` is True (same shape, or it broadcasts)."""
+        weight = mask.expand_as(error)
+        kept = torch.where(weight, error, 0.0)
+        return cls(weight.sum(), kept.abs().sum(), kept.square().sum())
+
+    def __add__(self, other: "ErrorSums") -> "ErrorSums":
+        return ErrorSums(self.n + other.n, self.absolute + other.absolute, self.square + other.square)
+
+    def mae(self) -> Tensor:
+        """Mean absolute error; NaN where n = 0."""
+        return self.absolute / self.n
+
+    def rmse(self) -> Tensor:
+        """Root mean square error; NaN where n = 0."""
+        return torch.sqrt(self.square / self.n)
+
+
+def centred(error: Tensor, group: Tensor, mask: Tensor) -> Tensor:
+    """Errors minus their mean over the labelled structures of each group: errors of relative energies.
+
+    Args:
+        error: (S,); group: (S,) non-negative integers; mask: (S,) which are labelled.
+    """
+    weight = mask.to(error.dtype)
+    size = int(group.max()) + 1 if len(group) else 0
+    total = torch.zeros(size, dtype=error.dtype).index_add_(0, group, torch.where(mask, error, 0.0))
+    count = torch.zeros(size, dtype=error.dtype).index_add_(0, group, weight)
+    return error - (total / count.clamp_min(1))[group]

@@ -1,0 +1,1 @@
+"""Models: what gives energies and forces of a block of structures."""

@@ -1,0 +1,1 @@
+"""Backbones: networks from a block of structures to features of its atoms."""

@@ -1,0 +1,118 @@
+"""SchNetPack's representations as they are, through one adapter: a fresh input dict for every call.
+
+SchNetPack 2.0: 10.1063/5.0138367. Its framework (configurations, transforms, data modules) is not used.
+"""
+
+from typing import Any
+
+import torch
+from schnetpack import properties
+from schnetpack.nn import CosineCutoff, GaussianRBF
+from schnetpack.representation import PaiNN, SchNet, SO3net
+from torch import Tensor, nn
+
+from mfbench.models.backbones.settings import PaiNNSettings, SchNetSettings, SO3netSettings
+from mfbench.models.block import Block
+from mfbench.models.contract import Backbone, required_level
+
+_LEVEL = "mfbench_level"  # in the input dict: the level of each atom, (atoms,)
+
+
+class LevelEmbedding(nn.Module):
+    """A learned vector a level, in the form of SchNetPack's embeddings: added to that of the elements."""
+
+    def __init__(self, n_levels: int, n_features: int) -> None:
+        super().__init__()
+        self.vectors = nn.Embedding(n_levels, n_features)
+        nn.init.zeros_(self.vectors.weight)  # levels begin alike: what one learns, the others know
+
+    def forward(self, embedding: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """(atoms, F), whatever the ``embedding`` (atoms, F) so far."""
+        return self.vectors(inputs[_LEVEL])
+
+
+class SchNetPackBackbone(Backbone):
+    """Any representation of SchNetPack that gives ``scalar_representation``, as a backbone of one block."""
+
+    def __init__(self, representation: nn.Module, width: int, cutoff: float, takes_level: bool = False) -> None:
+        """Wrap a representation.
+
+        Args:
+            width: of its ``scalar_representation``.
+            cutoff: Angstrom; closer pairs are its neighbours.
+            takes_level: whether a ``LevelEmbedding`` is among its ``electronic_embeddings``.
+        """
+        super().__init__()
+        self.representation, self.cutoff, self.takes_level = representation, cutoff, takes_level
+        self.feature_sizes, self.head_bias = (width,), (True,)
+        self.parameter_blocks = _blocks(representation)
+
+    def forward(self, block: Block) -> list[Tensor]:
+        real = block.numbers > 0
+        batch, atoms = real.shape
+        place = torch.cumsum(real.flatten(), 0).reshape(batch, atoms) - 1  # of each real atom among the real
+        with torch.no_grad():
+            distance = (block.positions[:, :, None] - block.positions[:, None, :]).norm(dim=-1)
+            pair = real[:, :, None] & real[:, None, :] & (distance < self.cutoff)
+            pair &= ~torch.eye(atoms, dtype=torch.bool, device=pair.device)
+            structure, i, j = pair.nonzero(as_tuple=True)
+        inputs = {
+            properties.Z: block.numbers[real],
+            properties.R: block.positions[real],
+            properties.Rij: block.positions[structure, j] - block.positions[structure, i],
+            properties.idx_i: place[structure, i],
+            properties.idx_j: place[structure, j],
+            properties.idx_m: torch.arange(batch, device=real.device)[:, None].expand(batch, atoms)[real],
+        }
+        if self.takes_level:
+            inputs[_LEVEL] = required_level(block)[:, None].expand(batch, atoms)[real]
+        features = self.representation(inputs)["scalar_representation"]
+        return [features.new_zeros(batch, atoms, features.shape[-1]).index_put((real,), features)]
+
+
+def _build(network: type[nn.Module], settings: Any, n_levels: int, **shape: int) -> SchNetPackBackbone:
+    """The network with Gaussian radial functions and a cosine cutoff, and the level as an input if ``n_levels``."""
+    representation = network(
+        n_atom_basis=settings.n_features,
+        n_interactions=settings.n_interactions,
+        radial_basis=GaussianRBF(n_rbf=settings.n_radial, cutoff=settings.cutoff),
+        cutoff_fn=CosineCutoff(settings.cutoff),
+        electronic_embeddings=[LevelEmbedding(n_levels, settings.n_features)] if n_levels else None,
+        **shape,
+    )
+    return SchNetPackBackbone(representation, settings.n_features, settings.cutoff, takes_level=n_levels > 0)
+
+
+def schnet(settings: SchNetSettings, n_levels: int = 0) -> SchNetPackBackbone:
+    """SchNet (Schütt et al., 10.1063/1.5019779): filters of the distance; no directions."""
+    return _build(SchNet, settings, n_levels)
+
+
+def _blocks(representation: nn.Module) -> tuple[tuple[str, ...], ...]:
+    """Beginnings of parameter names by interaction block: SchNetPack keeps each kind of layer in a list over blocks.
+
+    What is in no list, such as the embedding of the elements, belongs to the first.
+    """
+    lists = {name: part for name, part in representation.named_children() if isinstance(part, nn.ModuleList)}
+    count = max((len(part) for part in lists.values()), default=0)
+    inside = tuple(f"{name}." for name in lists)
+    alone = tuple(name for name, _ in representation.named_parameters() if not name.startswith(inside))
+    blocks = [tuple(f"{name}.{k}." for name, part in lists.items() if k < len(part)) for k in range(count)]
+    return tuple(
+        tuple(f"representation.{name}" for name in (*(alone if k == 0 else ()), *names))
+        for k, names in enumerate(blocks)
+    )
+
+
+def painn(settings: PaiNNSettings, n_levels: int = 0) -> SchNetPackBackbone:
+    """PaiNN (Schütt, Unke, Gastegger, ICML 2021): scalar and vector features."""
+    return _build(PaiNN, settings, n_levels)
+
+
+def so3net(settings: SO3netSettings, n_levels: int = 0) -> SchNetPackBackbone:
+    """SO3net (10.1063/5.0138367): features up to l_max, coupled by Clebsch-Gordan coefficients.
+
+    Only couplings that keep parity are among them (l1 + l2 + l even), so a reflection changes no energy. They are
+    rounded to float32 in SchNetPack, so in float64 a rotation changes energies by some 1e-10 of their size.
+    """
+    return _build(SO3net, settings, n_levels, lmax=settings.l_max)

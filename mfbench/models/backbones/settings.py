@@ -1,0 +1,34 @@
+"""Settings of SchNetPack's networks, which can be read without loading SchNetPack."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mfbench.records import Record
+
+
+class _SchNetPackSettings(Record):
+    """What the networks of SchNetPack share. The defaults are small enough for a laptop's CPU."""
+
+    n_features: Annotated[int, Field(gt=0)] = 32
+    n_interactions: Annotated[int, Field(gt=0)] = 3
+    n_radial: Annotated[int, Field(gt=1)] = 20  # Gaussians from 0 to the cutoff: their spacing is their width
+    cutoff: Annotated[float, Field(gt=0)] = 5.0  # Angstrom
+
+
+class SchNetSettings(_SchNetPackSettings):
+    """Shape of SchNetPack's SchNet."""
+
+
+class PaiNNSettings(_SchNetPackSettings):
+    """Shape of SchNetPack's PaiNN."""
+
+
+class SO3netSettings(_SchNetPackSettings):
+    """Shape of SchNetPack's SO3net.
+
+    ``l_max`` is the highest angular momentum of its features and filters: every atom holds (l_max + 1)^2 times
+    n_features numbers, and the products of them grow faster still.
+    """
+
+    l_max: Annotated[int, Field(ge=0, le=3)] = 1

@@ -1,0 +1,1 @@
+"""Physical checks: what a model does that test errors do not show."""

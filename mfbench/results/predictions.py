@@ -1,0 +1,73 @@
+"""What a run predicted for its test structures, beside the reference; on disk as ``predictions.h5``
+(``structures.save_arrays`` and ``read_arrays``)."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from mfbench.errors import DataCorrupt
+
+
+def save_arrays(path: Path, record: Any) -> None:
+    """Write a dataclass of arrays (and tuples of names) to one HDF5 file, a data set (attribute) a field."""
+    with h5py.File(path, "w") as file:
+        for one in fields(record):
+            value = getattr(record, one.name)
+            if isinstance(value, tuple):
+                file.attrs[one.name] = list(value)
+            else:
+                file.create_dataset(one.name, data=value, compression="gzip" if value.size > 999 else None)
+
+
+def read_arrays[R](path: Path, kind: type[R]) -> R:
+    """Read what ``save_arrays`` wrote; raises DataCorrupt where a field of ``kind`` is missing."""
+    values: dict[str, Any] = {}
+    with h5py.File(path, "r") as file:
+        for one in fields(kind):  # type: ignore[arg-type]
+            if one.name in file:
+                values[one.name] = file[one.name][()]
+            elif one.name in file.attrs:
+                values[one.name] = tuple(map(str, file.attrs[one.name]))
+            else:
+                raise DataCorrupt(f"{path}: expected the fields of {kind.__name__}, found no {one.name!r}")
+    return kind(**values)
+
+
+MAX_POSITIONS = 2000
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """T test structures with A atoms in all, at the two levels of a case (low, high).
+
+    A missing reference label is a False in its mask. ``heads`` names the level whose head predicted each
+    column: it differs from ``levels`` where the arm has no head for that level.
+    """
+
+    levels: tuple[str, ...]  # (2,)
+    heads: tuple[str, ...]  # (2,)
+    molecules: tuple[str, ...]
+    structure: NDArray[np.int64]  # (T,) index in the case's data
+    geometry: NDArray[np.int64]  # (T,)
+    molecule: NDArray[np.int32]  # (T,)
+    temperature: NDArray[np.float32]  # (T,) K, 0 where unknown
+    unseen: NDArray[np.bool_]  # (T,) part: molecules never trained on
+    offsets: NDArray[np.int64]  # (T + 1,)
+    numbers: NDArray[np.uint8]  # (A,)
+    energy_reference: NDArray[np.float64]  # (T, 2) eV
+    energy_predicted: NDArray[np.float64]  # (T, 2) eV
+    force_reference: NDArray[np.float32]  # (A, 2, 3) eV/Angstrom
+    force_predicted: NDArray[np.float32]  # (A, 2, 3) eV/Angstrom
+    energy_mask: NDArray[np.bool_]  # (T, 2)
+    force_mask: NDArray[np.bool_]  # (T, 2)
+    shown: NDArray[np.int64]  # (P,) rows of the structures whose positions are kept
+    positions: NDArray[np.float64]  # atoms of those, one structure after the other, (., 3) Angstrom
+
+
+def sample_rows(count: int, seed: int) -> NDArray[np.int64]:
+    """At most ``MAX_POSITIONS`` of ``count`` rows, drawn by the seed, in ascending order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:MAX_POSITIONS])

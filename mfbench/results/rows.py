@@ -1,0 +1,134 @@
+"""Choices of rows of the results table, and the gap closed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from mfbench.errors import UserError, unknown
+from mfbench.results.schema import EXPERIMENT, EXTERNAL, PARTS, QUANTITIES, errors, metrics_of
+
+SETTINGS = ["data", "backbone", "preset"]  # rows that differ here are never drawn as one curve
+
+
+def base_arm(arm: str) -> str:
+    """The arm without what makes it a variant: ``MF`` of ``MF (no low forces)``."""
+    return arm.partition(" (")[0]
+
+
+# Choosing rows
+
+
+def cases(table: pd.DataFrame) -> list[str]:
+    """The cases that have rows, in order of first appearance."""
+    return list(dict.fromkeys(table["case"]))
+
+
+def case_rows(table: pd.DataFrame, case: str) -> pd.DataFrame:
+    """The errors of one case; rows of physical checks are no errors and are left out.
+
+    Raises:
+        UserError: the table is empty, or has no row of that case.
+    """
+    if table.empty:
+        raise UserError("no results to show: expected rows of finished runs, got an empty table; run `mfbench demo`")
+    if case not in set(table["case"]):
+        raise unknown("case in these results", case, cases(table))
+    return errors(table[table["case"] == case])
+
+
+def settings_of(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The distinct (data, backbone, preset) of the rows; one curve shows one of them.
+
+    Other codes' rows join those of the same data, and have settings of their own only where there are none.
+    """
+    found = list(table[SETTINGS].drop_duplicates().itertuples(index=False, name=None))
+    own = [one for one in found if one[2] != EXTERNAL]
+    return own + [one for one in found if one[2] == EXTERNAL and one[0] not in {data for data, *_ in own}]
+
+
+def with_settings(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
+    """The rows with these (data, backbone, preset), and other codes' rows of the same data."""
+    external = (table["data"] == settings[0]) & (table["preset"] == EXTERNAL)
+    return table[(table[SETTINGS] == list(settings)).all(axis=1) | external]
+
+
+def joined(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with other codes' rows under the one recipe beside them, so that they pair with its arms."""
+    external = table["preset"] == EXTERNAL
+    found = [one for one in settings_of(table) if one[2] != EXTERNAL]
+    if len(found) != 1 or not external.any():
+        return table
+    backbone, preset = found[0][1:]
+    rest = {"backbone": table["backbone"].mask(external, backbone), "preset": table["preset"].mask(external, preset)}
+    return table.assign(**rest)
+
+
+def largest_n_low(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each arm, the rows with its largest number of low-level structures."""
+    return rows[rows["n_low"] == rows.groupby("arm")["n_low"].transform("max")]
+
+
+def judged_at_high_level(table: pd.DataFrame, case: str, part: str = "test") -> pd.DataFrame:
+    """One case's errors against high-level labels; SF-low's are those of its low-level head."""
+    rows = case_rows(table, case)
+    return rows[(rows["role"] == "high") & (rows["part"] == part)]
+
+
+def curve_rows(table: pd.DataFrame, case: str, quantity: str, metric: str = "mae", part: str = "test") -> pd.DataFrame:
+    """The rows a learning curve shows: one quantity and metric, judged at the high level.
+
+    Raises:
+        UserError: a name is unknown, or the rows mix data variants, backbones or presets.
+    """
+    for kind, got, known in (
+        ("quantity", quantity, QUANTITIES),
+        ("metric", metric, metrics_of(table)),
+        ("part", part, PARTS),
+    ):
+        if got not in known:
+            raise unknown(kind, got, known)
+    rows = judged_at_high_level(table, case, part)
+    rows = rows[(rows["quantity"] == quantity) & (rows["metric"] == metric)]
+    if len(found := settings_of(rows)) > 1:
+        raise UserError(
+            f"a learning curve shows one (data, backbone, preset), got {found}; "
+            "choose one with plots.with_settings(table, ...)"
+        )
+    return largest_n_low(rows)
+
+
+def level_names(table: pd.DataFrame, case: str) -> tuple[list[str], list[str]]:
+    """The low and the high level(s) of a case, as far as its rows tell."""
+    rows = case_rows(table, case)
+    high = rows.loc[rows["role"] == "high", "level"]
+    low = pd.concat([rows.loc[rows["role"] == "low", "level"], rows["head"]])
+    return [name for name in dict.fromkeys(low) if name and name not in set(high)], list(dict.fromkeys(high))
+
+
+def gap_closed(table: pd.DataFrame, arm: str = "MF") -> pd.DataFrame:
+    """How much of the gap from SF-E to SF-EF an arm closes, at the same number of high-level structures.
+
+    1 - log(err / err_SF-EF) / log(err_SF-E / err_SF-EF), paired by everything but the arm (and the number
+    of low-level structures, which SF-E and SF-EF do not use): 0 = no better than SF-E, 1 = as good as
+    SF-EF. Only rows judged at the high level by that level's own head. NaN where SF-EF is no better
+    than SF-E, for then there is no gap to close.
+
+    Returns:
+        Columns: EXPERIMENT without arm and n_low, part, quantity, metric, SF-E, arm, SF-EF,
+        ratio (= arm / SF-E) and gap_closed. ``SF-EF`` and ``gap_closed`` are NaN where SF-EF has n = 0.
+    """
+    keys = [k for k in EXPERIMENT if k not in ("arm", "n_low")] + ["part", "quantity", "metric"]
+    rows = errors(table)
+    rows = rows[(rows["role"] == "high") & (rows["head"] == rows["level"])]
+    # Several low-level sizes of one arm would be averaged by a pivot: keep the largest.
+    rows = rows.sort_values("n_low").drop_duplicates([*keys, "arm"], keep="last")
+    wide = rows.pivot(index=keys, columns="arm", values="value")
+    wide = wide.reindex(columns=["SF-E", arm, "SF-EF"]).dropna(subset=["SF-E", arm]).reset_index()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = np.log(wide["SF-E"].to_numpy() / wide["SF-EF"].to_numpy())
+        left = np.log(wide[arm].to_numpy() / wide["SF-EF"].to_numpy())
+        wide["ratio"] = wide[arm] / wide["SF-E"]
+        wide["gap_closed"] = np.where(gap > 0, 1 - left / gap, np.nan)
+    wide.columns.name = None
+    return wide

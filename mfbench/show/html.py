@@ -1,0 +1,221 @@
+"""The results as pieces of HTML: cards, tables of errors, spreads, gaps and physical checks."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from mfbench.results.rows import base_arm
+from mfbench.results.schema import QUANTITIES
+from mfbench.show.styles import HORIZONTAL, arm_style
+from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, gap_table, remarks, spread_table
+from mfbench.show.words import (
+    METRIC_LABELS,
+    PART_LABELS,
+    SPREAD,
+    _physical_heads,
+    column_texts,
+    gap_text,
+    level_label,
+    levels_label,
+    number,
+    pretty_unit,
+    spread_texts,
+)
+
+# HTML, shared by the report and the dashboard
+
+STYLE = """
+.mfb{--ink:#1f2933;--soft:#52606d;--line:#dde3e9;--wash:#f6f8fa;color:var(--ink);
+  font:16px/1.55 "Helvetica Neue",Helvetica,Arial,"Liberation Sans",sans-serif}
+.mfb *{box-sizing:border-box}
+.mfb p{max-width:76ch;margin:.5em 0}
+.mfb .soft{color:var(--soft)}
+.mfb .scroll{overflow-x:auto;margin:.7em 0}
+.mfb table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:15px;line-height:1.35;
+  white-space:nowrap}
+.mfb th,.mfb td{padding:.32em .75em;text-align:right}
+.mfb th{font-weight:600;vertical-align:bottom}
+.mfb thead th .unit{display:block;font-weight:400;color:var(--soft);font-size:13px}
+.mfb thead tr:last-child th{border-bottom:2px solid var(--ink)}
+.mfb thead th.group{border-bottom:1px solid var(--line);text-align:center}
+.mfb .left{text-align:left}
+.mfb td.zero{color:var(--soft)}
+.mfb tbody.block tr:first-child>*{border-top:1px solid var(--line)}
+.mfb tbody.block:first-of-type tr:first-child>*{border-top:0}
+.mfb tbody tr:hover td{background:var(--wash)}
+.mfb .arm{font-weight:600;white-space:nowrap}
+.mfb .arm svg{vertical-align:-1px;margin-right:.45em}
+.mfb ul.notes{margin:.2em 0 .8em;padding-left:1.2em;color:var(--soft);font-size:15px}
+.mfb .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:14px;margin:1em 0}
+.mfb .card{max-width:460px;border:1px solid var(--line);border-radius:8px;padding:14px 18px;background:#fff}
+.mfb .card h3{margin:0;font-size:17px}
+.mfb .card .pair{display:grid;grid-template-columns:1fr 1fr;gap:10px;margin-top:8px}
+.mfb .card .big{font-size:30px;line-height:1.2;font-weight:650;color:#0072B2}
+.mfb .card small{display:block;color:var(--soft);font-size:14px;line-height:1.35}
+"""
+
+
+def styled(*parts: str) -> str:
+    """Pieces of HTML with the style they need, for a notebook's ``HTML``."""
+    return f'<div class="mfb"><style>{STYLE}</style>{"".join(parts)}</div>'
+
+
+_SHAPES = {
+    "circle": '<circle cx="7" cy="7" r="5.5"/>',
+    "square": '<rect x="2" y="2" width="10" height="10"/>',
+    "triangle": '<path d="M7 1.5 13 12H1z"/>',
+    "inverted_triangle": '<path d="M7 12.5 13 2H1z"/>',
+    "hex": '<path d="M7 1l5.2 3v6L7 13 1.8 10V4z"/>',
+    "star": '<path d="M7 .5l2 4.3 4.7.6-3.4 3.2.9 4.7L7 11l-4.2 2.3.9-4.7L.3 5.4 5 4.8z"/>',
+    "plus": '<path d="M5.5 1h3v4.5H13v3H8.5V13h-3V8.5H1v-3h4.5z"/>',
+    "square_pin": '<path d="M1 1q6 3 12 0-3 6 0 12-6-3-12 0 3-6 0-12z"/>',
+    "diamond": '<path d="M7 .5 13.5 7 7 13.5.5 7z"/>',
+}
+
+
+def arm_html(arm: str) -> str:
+    """The arm's name beside its marker."""
+    style = arm_style(arm)
+    shape = _SHAPES[style.marker]
+    if base_arm(arm) in HORIZONTAL:  # a dashed line in the plots
+        shape = '<path d="M0 5.8h5.6v2.6H0zM8.4 5.8H14v2.6H8.4z"/>'
+    icon = f'<svg width="14" height="14" fill="{style.color}" aria-hidden="true">{shape}</svg>'
+    return f'<span class="arm">{icon}{escape(arm)}</span>'
+
+
+def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> str:
+    """The table of errors of one case and part (one data variant, backbone and preset), with its remarks."""
+    found, columns = error_table(table, case, part, system), columns_of(table)
+    if found.empty:
+        return f'<p class="soft">{escape(case)} has no part of {PART_LABELS[part]}.</p>'
+    heads = dict.fromkeys((c.head, c.unit(system)) for c in columns)
+    columns = tuple(sorted(columns, key=lambda c: list(heads).index((c.head, c.unit(system)))))
+    groups = "".join(
+        f'<th class="group" colspan="{sum((c.head, c.unit(system)) == head for c in columns)}">'
+        f'{head[0]}<span class="unit">{escape(head[1])}</span></th>'
+        for head in heads
+    )
+    names = "".join(f"<th>{escape(c.label)}</th>" for c in columns)
+    sizes = '<th>n<sub>high</sub></th><th class="left">Arm</th><th>n<sub>low</sub></th>'
+    counted = '<th class="group" colspan="2">n averaged over</th>'
+    head = (
+        f'<thead><tr><th colspan="3"></th>{groups}{counted}<th></th></tr>'
+        f"<tr>{sizes}{names}<th>energies</th><th>forces</th><th>Seeds</th></tr></thead>"
+    )
+    texts = [[f"{n:,}" for n in found["n_low"]], *(column_texts(found[c.key]) for c in columns)]
+    counts = (found[name] for name in ("n energies", "n forces", "seeds"))
+    return _rows_html(head, found, zip(*texts, *counts)) + _notes(remarks(table, case, part))
+
+
+def spread_html(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> str:
+    """The ``spread_table`` of one case and part; empty where there is one seed alone."""
+    spread = spread_table(table, case, part, system)
+    if spread.empty:
+        return ""
+    heads = "".join(
+        f'<th class="group">{QUANTITIES[name].label}'
+        f'<span class="unit">{pretty_unit(QUANTITIES[name].shown[system])}</span></th>'
+        for name in GAP_QUANTITIES
+    )
+    head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
+    texts = zip(*(spread_texts(spread, name) for name in GAP_QUANTITIES), spread["seeds"].astype(str))
+    return f"<h4>{SPREAD}</h4>{_rows_html(head, spread, texts)}"
+
+
+def _rows_html(head: str, rows: pd.DataFrame, texts: Iterable[Sequence[str]]) -> str:
+    """A table with a row an arm, those of one n_high in a block: size, arm, and the texts of its other cells."""
+    blocks: dict[int, list[str]] = {}
+    for n_high, arm, each in zip(rows["n_high"], rows["arm"], texts):
+        cells = "".join(map(_cell, each))
+        blocks.setdefault(n_high, []).append(
+            f'<tr><td>{n_high:,}</td><td class="left">{arm_html(arm)}</td>{cells}</tr>'
+        )
+    bodies = "".join(f'<tbody class="block">{"".join(lines)}</tbody>' for lines in blocks.values())
+    return f'<div class="scroll"><table>{head}{bodies}</table></div>'
+
+
+def _cell(text: str) -> str:
+    return f'<td class="zero">{text}</td>' if text == "n = 0" else f"<td>{text}</td>"
+
+
+def _notes(lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f'<ul class="notes">{items}</ul>' if items else ""
+
+
+def gaps_html(rows: Sequence[tuple[str, pd.DataFrame]], system: str = "kcal/mol", metric: str = "mae") -> str:
+    """One table of gap closed over several (title, ``gap_table``); empty text where there is nothing."""
+    bodies = []
+    for title, gaps in rows:
+        lines = []
+        for _, row in gaps.iterrows():
+            quantity = QUANTITIES[row["quantity"]]
+            errors = "".join(
+                _cell(number(row[c]) if np.isfinite(row[c]) else "n = 0") for c in ("SF-E", "error", "SF-EF")
+            )
+            gap = gap_text(row)
+            shade = "" if gap[-1].isdigit() else ' class="zero"'
+            lines.append(
+                f'<tr><td class="left">{escape(title)}</td><td>{row["n_high"]:,}</td>'
+                f'<td class="left">{quantity.label}</td>'
+                f'<td class="left soft">{pretty_unit(quantity.shown[system])}</td>'
+                f'<td class="left">{arm_html(row["arm"])}</td>'
+                f"{errors}<td>{row['ratio']:.2f}</td><td{shade}>{gap}</td><td>{row['pairs']}</td></tr>"
+            )
+        if lines:
+            bodies.append(f'<tbody class="block">{"".join(lines)}</tbody>')
+    if not bodies:
+        return ""
+    head = (
+        '<thead><tr><th class="left">Case</th><th>n<sub>high</sub></th>'
+        f'<th class="left">{METRIC_LABELS[metric]} of</th>'
+        '<th class="left">Unit</th><th class="left">Arm</th><th>SF-E</th><th>arm’s</th><th>SF-EF</th>'
+        "<th>arm / SF-E</th><th>Gap closed</th><th>Pairs</th></tr></thead>"
+    )
+    return f'<div class="scroll"><table>{head}{"".join(bodies)}</table></div>'
+
+
+def physical_html(checks: pd.DataFrame) -> str:
+    """A ``physical_table`` as HTML; empty text where it has no rows."""
+    if checks.empty:
+        return ""
+    heads = _physical_heads(checks)
+    names = "".join(f'<th>{escape(label)}<span class="unit">{escape(unit)}</span></th>' for _, label, unit in heads)
+    numbers = zip(*(column_texts(checks[column], "–") for column, _, _ in heads))
+    lines = "".join(
+        f'<tr><td>{line["n_high"]:,}</td><td class="left">{arm_html(line["arm"])}</td><td>{line["n_low"]:,}</td>'
+        f'<td class="left">{escape(level_label(line["level"]))}</td>{"".join(map(_cell, texts))}'
+        f"<td>{line['seeds']}</td></tr>"
+        for line, texts in zip(checks.to_dict("records"), numbers)
+    )
+    head = (
+        '<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th><th>n<sub>low</sub></th>'
+        f'<th class="left">Level</th>{names}<th>Seeds</th></tr></thead>'
+    )
+    # Long names may break here: there are eight of them.
+    table = f'<table style="white-space:normal">{head}<tbody class="block">{lines}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
+
+
+def card_html(table: pd.DataFrame, case: str, part: str = "test", metric: str = "mae", arm: str = "MF") -> str:
+    """A case at a glance: the arm's error over SF-E's, and the gap closed, at the smallest n_high."""
+    gaps = gap_table(table, case, part, metric=metric)
+    gaps = gaps[gaps["arm"] == arm]
+    gaps = gaps[gaps["n_high"] == gaps["n_high"].min()].set_index("quantity")
+    cells = []
+    for quantity, name in (("energy", "energy"), ("force", "force")):
+        big, small = "–", f"{name}: not measured"
+        if quantity in gaps.index:
+            row = gaps.loc[quantity]
+            gap = gap_text(row)
+            closed = f"gap closed {gap}" if gap[-1].isdigit() else f"gap closed: {gap}"
+            big, small = f"{row['ratio']:.2f} ×", f"SF-E’s {name} {METRIC_LABELS[metric]}<br>{closed}"
+        cells.append(f'<div><span class="big">{big}</span><small>{small}</small></div>')
+    size = f"n<sub>high</sub> = {gaps['n_high'].min():,}" if len(gaps) else ""
+    what = f"{arm}’s error with {size}" if size else f"no {arm} and SF-E of one size and seed here"
+    return (
+        f'<div class="card"><h3>{escape(case)}</h3><small>{escape(levels_label(table, case))}</small>'
+        f'<small>{what}</small><div class="pair">{"".join(cells)}</div></div>'
+    )

@@ -1,0 +1,226 @@
+"""The results for people: a table for the terminal and one self-contained page. Never loads torch."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import pandas as pd
+from bokeh.embed import components
+from bokeh.util.paths import bokehjs_path
+
+from mfbench.data.cases import case as find_case
+from mfbench.errors import UserError
+from mfbench.files import read_json, replacing
+from mfbench.results.rows import case_rows, with_settings
+from mfbench.results.schema import CONVENTION, EXTERNAL
+from mfbench.show import plots
+from mfbench.show.html import STYLE, arm_html, card_html, errors_html, gaps_html, physical_html, spread_html
+from mfbench.show.styles import arm_order, arm_style
+from mfbench.show.tables import gap_table, parts_of, physical_table, sections
+from mfbench.show.words import CLAIM, GAP_CONVENTION, INFERRED, PART_LABELS, n_low_text, seeds_text
+
+# The page
+
+_PAGE_STYLE = """
+html{background:#fff}
+body{margin:0}
+main{max-width:1320px;margin:0 auto;padding:28px 32px 56px}
+h1{font-size:30px;line-height:1.2;margin:0 0 .3em;letter-spacing:-.01em}
+h2{font-size:23px;line-height:1.25;margin:2.2em 0 .2em;padding-top:.9em;border-top:1px solid var(--line)}
+h3{font-size:17px;margin:1.6em 0 .2em}
+.lead{font-size:17px}
+.mfb .facts{max-width:none;color:var(--soft)}
+.plots{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:8px 36px;margin:1em 0}
+.plots>div{min-width:0}
+.arms{display:flex;flex-wrap:wrap;gap:4px 26px;margin:.8em 0;padding:0;list-style:none;font-size:15px}
+dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15em 1.4em;font-size:15px}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+@media(max-width:900px){main{padding:18px 14px 40px}.plots{grid-template-columns:minmax(0,1fr);gap:26px}
+ h1{font-size:25px}h2{font-size:20px}.mfb table{font-size:14px}.mfb th,.mfb td{padding:.3em .55em}}
+@media print{main{max-width:none;padding:0}.plots,.card{break-inside:avoid}}
+"""
+
+
+def write_html(
+    table: pd.DataFrame,
+    path: Path,
+    provenance: Mapping[str, str],
+    system: str = "kcal/mol",
+    cases: Mapping[str, tuple[str, str]] | None = None,
+) -> None:
+    """Write the results as one page that needs nothing else: it opens from disk, without a network.
+
+    Args:
+        table: the results table.
+        path: where the page goes; it appears whole, by rename.
+        provenance: what to say about where the numbers come from (device, date, commit, versions).
+        system: unit system shown, ``kcal/mol`` or ``meV``.
+        cases: case name -> (title, basis), texts of the case files.
+
+    Raises:
+        UserError: the table is empty or the unit system unknown.
+    """
+    figures: dict[str, Any] = {}
+
+    def place(element: hv.Element) -> str:
+        name = f"figure{len(figures)}"
+        figures[name] = hv.render(element, backend="bokeh")
+        return f"{{{name}}}"
+
+    found = sections(table)
+    body = [_section(table, case, settings, system, cases or {}, place) for case, settings in found]
+    script, divs = components(figures) if figures else ("", {})
+    text = "\n".join(body)
+    for name, div in divs.items():
+        text = text.replace(f"{{{name}}}", div)
+    page = "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            "<title>Multi-fidelity learning of interatomic potentials: results</title>",
+            # Without an icon of its own a browser asks the network for one.
+            '<link rel="icon" href="data:,">',
+            f"<style>{STYLE}{_PAGE_STYLE}</style>",
+            f"<script>{_bokeh_js()}</script>",
+            '</head>\n<body class="mfb">\n<main>',
+            _opening(table, found),
+            text,
+            _closing(table, found, provenance, system),
+            "</main>",
+            script,
+            "</body>\n</html>\n",
+        ]
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def publish(table: pd.DataFrame, path: Path, provenance: Iterable[Path], system: str = "kcal/mol") -> None:
+    """``write_html`` with the texts of the case files and what the provenance files of the runs say."""
+    texts: dict[str, tuple[str, str]] = {}
+    for name in set(table["case"]):
+        try:
+            texts[name] = (find_case(name).title, find_case(name).basis)
+        except UserError:  # a case of somebody's own, whose file is not at hand: its name is all there is
+            continue
+    write_html(table, path, origin(provenance), system, texts)
+
+
+def origin(provenance: Iterable[Path]) -> dict[str, str]:
+    """Device, date, commit and versions of some runs, from their ``provenance.json``: what differs is listed."""
+    found: dict[str, set[str]] = {}
+    for file in provenance:
+        content = read_json(file)
+        versions = content.get("versions", {})
+        for key, value in (
+            ("device", content.get("device", "")),
+            ("date", str(content.get("finished", ""))[:10]),
+            ("commit", content.get("commit", "")),
+            ("platform", content.get("platform", "")),
+            ("threads", str(content.get("threads", ""))),
+            ("versions", ", ".join(f"{name} {versions[name]}" for name in sorted(versions))),
+        ):
+            if value:
+                found.setdefault(key, set()).add(value)
+    return {key: "; ".join(sorted(values)) for key, values in found.items()}
+
+
+def _bokeh_js() -> str:
+    """BokehJS itself. Not ``bokeh.resources``: once Panel is imported, that adds links to its own server."""
+    code = (bokehjs_path() / "js" / "bokeh.min.js").read_text(encoding="utf-8")
+    # It would fetch MathJax for a text between dollar signs: nothing here is one, and the page stays offline.
+    code = re.sub(r'https://cdn\.[^"\']*', "data:text/javascript,", code)
+    return code.replace("</script", "<\\/script")
+
+
+def _titles(found: Sequence[tuple[str, tuple[str, ...]]]) -> dict[tuple[str, tuple[str, ...]], str]:
+    """Section titles: the case alone where that is unique, else with its settings."""
+    names = [case for case, _ in found]
+    return {(c, s): c if names.count(c) == 1 else f"{c} ({', '.join(s)})" for c, s in found}
+
+
+def _opening(table: pd.DataFrame, found: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+    seeds = table["seed"].nunique()
+    spread = (
+        "These are results of <strong>one seed</strong>: they say nothing of the spread over seeds."
+        if seeds == 1
+        else f"Numbers are medians over up to {seeds} seeds."
+    )
+    variants = ", ".join(sorted(set(table["data"])))
+    arms = "".join(
+        f"<li>{arm_html(arm)} <span class='soft'>{escape(arm_style(arm).trained_on)}</span></li>"
+        for arm in arm_order(table["arm"])
+    )
+    cards = "".join(card_html(with_settings(table, settings), case) for case, settings in found)
+    return (
+        "<h1>Low-level forces and high-level energies: are they all you need?</h1>"
+        f'<p class="lead">{escape(CLAIM)} {escape(INFERRED)} Data: {escape(variants)}. {spread}</p>'
+        f'<ul class="arms">{arms}</ul>'
+        f'<div class="cards">{cards}</div>'
+    )
+
+
+def _section(
+    table: pd.DataFrame,
+    case: str,
+    settings: tuple[str, ...],
+    system: str,
+    cases: Mapping[str, tuple[str, str]],
+    place: Callable[[hv.Element], str],
+) -> str:
+    rows = with_settings(case_rows(table, case), settings)
+    title, basis = cases.get(case, ("", ""))
+    data, backbone, preset = map(escape, settings)
+    own = rows[rows["preset"] != EXTERNAL]  # of other codes' trainings nothing is known
+    steps = sorted({int(s) for s in own.loc[own["n"] > 0, "steps"]})
+    seconds = own.drop_duplicates("run")["seconds"]
+    facts = [
+        f"data {data}, network {backbone}, preset {preset}",
+        n_low_text(rows),
+        seeds_text(rows),
+        f"{', '.join(f'{s:,}' for s in steps)} steps" if steps else "",
+        f"{seconds.median():.0f} s a training (median)" if seconds.notna().any() else "",
+    ]
+    text = [
+        f"<section><h2>{escape(case)}{': ' + escape(title) if title else ''}</h2>",
+        f"<p>{escape(basis)}</p>" if basis else "",
+        f'<p class="facts">{"; ".join(fact for fact in facts if fact)}.</p>',
+    ]
+    for part in parts_of(rows, case):
+        panel = "".join(f"<div>{place(curve)}</div>" for curve in plots.case_panel(rows, case, "mae", system, part))
+        text += [
+            f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
+            f'<div class="plots">{panel}</div>',
+            errors_html(rows, case, part, system),
+            spread_html(rows, case, part, system),
+        ]
+    if checks := physical_html(physical_table(table, case, settings)):
+        text += ["<h3>Physical checks: what the models do, beside their errors</h3>", checks]
+    return "\n".join([*text, "</section>"])
+
+
+def _closing(
+    table: pd.DataFrame,
+    found: Sequence[tuple[str, tuple[str, ...]]],
+    provenance: Mapping[str, str],
+    system: str,
+) -> str:
+    gaps = []
+    for (case, settings), title in _titles(found).items():
+        rows = with_settings(case_rows(table, case), settings)
+        for part in parts_of(rows, case):
+            gaps.append((title if part == "test" else f"{title}, {part}", gap_table(rows, case, part, system)))
+    gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'
+    origin = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
+    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in origin.items())
+    return (
+        f"<section><h2>Gap closed</h2><p>{escape(GAP_CONVENTION)}</p>{gap}</section>"
+        f"<section><h2>How the numbers are made</h2><p>{escape(CONVENTION)} n<sub>high</sub> counts every "
+        "high-level structure an arm used, validation included; n<sub>low</sub> the low-level structures "
+        "trained on. n = 0 says that there was nothing to train on or to compare with.</p></section>"
+        f"<section><h2>Provenance</h2><dl>{items}</dl></section>"
+    )

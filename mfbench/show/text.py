@@ -1,0 +1,185 @@
+"""The results as text for the terminal."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from mfbench.results.rows import case_rows, with_settings
+from mfbench.results.schema import CONVENTION, EXTERNAL, QUANTITIES, errors, metrics_of, shown
+from mfbench.show.tables import (
+    GAP_QUANTITIES,
+    columns_of,
+    error_table,
+    gap_table,
+    parts_of,
+    physical_table,
+    remarks,
+    sections,
+    spread_table,
+)
+from mfbench.show.words import (
+    GAP_CONVENTION,
+    INFERRED,
+    METRIC_LABELS,
+    PART_LABELS,
+    SPREAD,
+    _physical_heads,
+    column_texts,
+    gap_text,
+    levels_label,
+    n_low_text,
+    number,
+    pretty_unit,
+    seeds_text,
+    spread_texts,
+)
+
+# For the terminal
+
+
+def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
+    """One run for the terminal: MAE and RMSE per level and part with n, the convention, time and speed."""
+    first, rows = table.iloc[0], shown(table, system)
+    rows = errors(rows)
+    metrics, own = metrics_of(rows), dict(errors(table).loc[lambda t: t["unit"] != "", ["metric", "unit"]].to_numpy())
+    rows = rows.assign(unit=[QUANTITIES[name].shown[system] for name in rows["quantity"]])
+    keys = ["level", "head", "part", "quantity", "unit", "n", "remark"]
+    wide = rows.pivot(index=keys, columns="metric", values="value").reset_index()
+    order = {name: k for k, name in enumerate(QUANTITIES)}
+    names = [METRIC_LABELS.get(m, f"{m} ({own[m]})" if m in own else m) for m in metrics]
+    body = [["level", "part", "quantity", "unit", *names, "n", ""]]
+    for role in ("low", "further", "high"):
+        levels = set(rows.loc[rows["role"] == role, "level"])
+        part = wide[wide["level"].isin(levels)].sort_values(
+            ["part", "quantity"], key=lambda c: c.map(order) if c.name == "quantity" else c
+        )
+        for line in part.to_dict("records"):
+            values = [number(line[metric]) if np.isfinite(line[metric]) else "-" for metric in metrics]
+            note = line["remark"] or ("" if line["head"] == line["level"] else f"by the {line['head']} head")
+            label = QUANTITIES[line["quantity"]].label.lower()
+            body.append([line["level"], line["part"], label, line["unit"], *values, f"{line['n']:,}", note])
+    title = (
+        f"{first['case']} ({first['data']}), {first['arm']}, {first['backbone']}: n_high = {first['n_high']}, "
+        f"n_low = {first['n_low']}, seed {first['seed']}, split seed {first['split_seed']}"
+    )
+    speed = (
+        f"{first['steps']:,} steps{_of_them_shared(first)} in {first['seconds']:.1f} s, "
+        f"{first['structures_per_second']:,.0f} structures/s on {first['device']}"
+        if first["preset"] != EXTERNAL
+        else "Predicted by another code."
+    )
+    return "\n".join(
+        [title, "", *_aligned(body, left=[0, 1, 2, 3, len(body[0]) - 1], indent="  "), "", CONVENTION, speed]
+    )
+
+
+def _of_them_shared(row: pd.Series) -> str:
+    shared = int(row["steps_shared"])
+    return f" ({shared:,} of a stage that other runs share)" if shared else ""
+
+
+def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
+    """The errors and the gap closed of every case, aligned; its tables are some 100 columns wide.
+
+    Raises:
+        UserError: the table is empty or the unit system unknown.
+    """
+    blocks = []
+    for case, settings in sections(table):
+        rows = with_settings(case_rows(table, case), settings)
+        data, backbone, preset = settings
+        lines = [
+            f"{case}: {levels_label(rows, case)}",
+            f"  data {data}, {backbone}, preset {preset}; {n_low_text(rows)}; {seeds_text(rows)}",
+        ]
+        for part in parts_of(rows, case):
+            lines += ["", f"  Part {part}: {PART_LABELS[part]}", *_text_errors(rows, case, part, system)]
+            lines += [f"    {remark}" for remark in remarks(rows, case, part)]
+            lines += _text_spread(rows, case, part, system)
+        lines += _text_gaps(rows, case, system)
+        lines += _text_physical(physical_table(table, case, settings))
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, CONVENTION, GAP_CONVENTION.replace("−", "-"), INFERRED]) + "\n"
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int], indent: str = "    ") -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        indent
+        + "  ".join(t.ljust(w) if k in left else t.rjust(w) for k, (t, w) in enumerate(zip(row, widths))).rstrip()
+        for row in rows
+    ]
+
+
+def _text_errors(rows: pd.DataFrame, case: str, part: str, system: str) -> list[str]:
+    found, columns = error_table(rows, case, part, system), columns_of(rows)
+    several = found["n_low"].groupby(found["arm"]).nunique().max() > 1
+    head = [
+        ["", "", *([""] if several else []), *(c.head for c in columns), "", ""],
+        ["", "", *([""] if several else []), *(c.unit(system) for c in columns), "n", "n"],
+        [
+            "n_high",
+            "arm",
+            *(["n_low"] if several else []),
+            *(c.label for c in columns),
+            "energies",
+            "forces",
+        ],
+    ]
+    numbers = [column_texts(found[c.key]) for c in columns]
+    body = []
+    for k, line in enumerate(found.to_dict("records")):
+        low = [f"{line['n_low']:,}"] if several else []
+        body.append(
+            [
+                f"{line['n_high']:,}",
+                line["arm"],
+                *low,
+                *(column[k] for column in numbers),
+                line["n energies"],
+                line["n forces"],
+            ]
+        )
+    return _aligned([*head, *body], left=[1])
+
+
+def _text_spread(rows: pd.DataFrame, case: str, part: str, system: str) -> list[str]:
+    spread = spread_table(rows, case, part, system)
+    if spread.empty:
+        return []
+    quantities = [QUANTITIES[name] for name in GAP_QUANTITIES]
+    head = [["n_high", "arm", *(q.label for q in quantities), "seeds"]]
+    head += [["", "", *(pretty_unit(q.shown[system]) for q in quantities), ""]]
+    texts = zip(*(spread_texts(spread, name) for name in GAP_QUANTITIES))
+    body = [
+        [f"{line['n_high']:,}", line["arm"], *each, str(line["seeds"])]
+        for line, each in zip(spread.to_dict("records"), texts)
+    ]
+    return ["", f"  {SPREAD}", *_aligned([*head, *body], left=[1])]
+
+
+def _text_gaps(rows: pd.DataFrame, case: str, system: str) -> list[str]:
+    head = ["part", "n_high", "MAE of", "unit", "arm", "SF-E", "arm's", "SF-EF", "arm/SF-E", "gap closed"]
+    body = []
+    for part in parts_of(rows, case):
+        for _, row in gap_table(rows, case, part, system).iterrows():
+            quantity = QUANTITIES[row["quantity"]]
+            name, unit = quantity.label.lower(), pretty_unit(quantity.shown[system])
+            errors = [number(row[c]) if np.isfinite(row[c]) else "n = 0" for c in ("SF-E", "error", "SF-EF")]
+            sizes = [part, f"{row['n_high']:,}"]
+            body.append([*sizes, name, unit, row["arm"], *errors, f"{row['ratio']:.2f}", gap_text(row)])
+    return ["", "  Gap closed", *_aligned([head, *body], left=[0, 2, 3, 4])] if body else []
+
+
+def _text_physical(checks: pd.DataFrame) -> list[str]:
+    """One line a check and a column a run, since the checks are many and their names long."""
+    if checks.empty:
+        return []
+    head = [["", *checks["arm"]], ["n_high", *(f"{n:,}" for n in checks["n_high"])]]
+    head += [["level", *checks["level"]]]
+    body = [
+        [f"{label} ({unit})" if unit else label, *column_texts(checks[column], "-")]
+        for column, label, unit in _physical_heads(checks)
+    ]
+    return ["", "  Physical checks", *_aligned([*head, *body], left=[0])]

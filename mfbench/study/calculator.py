@@ -1,0 +1,137 @@
+"""What predicts energies and forces of structures at a level of theory, and the ASE calculator made of it.
+
+Nothing here imports torch: what a model is, is told by ``Predictor``; those of finished runs are in ``models``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from numpy.typing import NDArray
+
+from mfbench.data.structures import Structures
+from mfbench.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Energies and forces of S structures with A atoms in all, at one level."""
+
+    level: str
+    offsets: NDArray[np.int64]  # (S + 1,) atoms of structure s: offsets[s]:offsets[s + 1]
+    energies: NDArray[np.float64]  # (S,) eV
+    forces: NDArray[np.float64] | None  # (A, 3) eV/Angstrom; None: not asked for
+    energies_std: NDArray[np.float64] | None = None  # (S,) eV, spread of a committee's members
+    forces_std: NDArray[np.float64] | None = None  # (A, 3) eV/Angstrom, of each component
+
+    def atoms_of(self, s: int) -> slice:
+        """The rows of ``forces`` that are the atoms of structure ``s``."""
+        return slice(int(self.offsets[s]), int(self.offsets[s + 1]))
+
+
+class Predictor(ABC):
+    """Energies and forces of structures, at each of some levels of theory."""
+
+    runs: tuple[str, ...]  # names of the runs it is made of
+    arm: str
+    levels: tuple[str, ...]  # that it predicts, from low to high
+    elements: tuple[int, ...]  # atomic numbers that it knows
+    trained_on: str  # for people: which labels of which level
+    committee: ClassVar[bool]  # whether its predictions have a spread
+
+    @abstractmethod
+    def predict(
+        self, structures: Structures | Iterable[Atoms], level: str | None = None, forces: bool = True
+    ) -> Prediction:
+        """Total energies, and forces, of structures in the order given. It works in batches of bounded memory.
+
+        Args:
+            structures: isolated molecules; labels, calculators and cells are not looked at.
+            level: may be left out where the model has one level only.
+            forces: whether forces are wanted; energies alone take less than half of the time.
+
+        Raises:
+            UserError: an unknown level or element; a periodic structure, or one without atoms; atoms in impossible
+                places.
+        """
+
+    @final
+    def resolve(self, level: str | None) -> str:
+        """The level asked for, or the only one there is; raises UserError listing the levels."""
+        if level is None:
+            if len(self.levels) > 1:
+                raise UserError(f"level: expected one of {', '.join(self.levels)}, as the model has several; got none")
+            return self.levels[0]
+        if level not in self.levels:
+            raise unknown("level of this model", level, self.levels)
+        return level
+
+    @final
+    def calculator(self, level: str | None = None) -> "MFBenchCalculator":
+        """An ASE calculator of this model at a level."""
+        return MFBenchCalculator(self, level)
+
+    def __repr__(self) -> str:
+        heads = ", ".join(self.levels)
+        return f"<{type(self).__name__} {', '.join(self.runs)}: {self.arm} for {heads}; trained on {self.trained_on}>"
+
+
+@final
+class MFBenchCalculator(Calculator):
+    """ASE calculator: energy, free_energy (equal to it) and forces of isolated molecules, in ASE's own units.
+
+    The ``results`` of a committee hold the spreads ``energy_std`` (eV) and ``forces_std`` (N, 3) (eV/Angstrom), too.
+    ``parameters`` say which run, arm and level it is, and what that was trained on.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012 (ASE's own form)
+    ignored_changes = {"cell", "initial_charges", "initial_magmoms"}  # noqa: RUF012
+
+    def __init__(self, model: Predictor, level: str | None = None) -> None:
+        """See ``Predictor.resolve`` for the level and the errors."""
+        self.model = model
+        if model.committee:
+            self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
+        Calculator.__init__(self)
+        self.parameters.update(
+            run=", ".join(model.runs), arm=model.arm, level=model.resolve(level), trained_on=model.trained_on
+        )
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Change the ``level``; all else belongs to the model (UserError)."""
+        if foreign := sorted(parameters.keys() - {"level"}):
+            raise UserError(f"calculator: expected no other parameter than level, got {', '.join(foreign)}")
+        if "level" in parameters:
+            parameters["level"] = self.model.resolve(parameters["level"])
+        changed = Calculator.set(self, **parameters)
+        if changed:
+            self.reset()
+        return changed
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Fill ``results``; forces only where they are asked for."""
+        Calculator.calculate(self, atoms, properties, system_changes)
+        assert self.atoms is not None
+        wanted = any(name.startswith("forces") for name in properties)
+        found = self.model.predict([self.atoms], self.parameters["level"], wanted)
+        energy = float(found.energies[0])
+        self.results.update(energy=energy, free_energy=energy)
+        if found.forces is not None:
+            self.results["forces"] = found.forces
+        if found.energies_std is not None:
+            self.results["energy_std"] = float(found.energies_std[0])
+        if found.forces_std is not None:
+            self.results["forces_std"] = found.forces_std
+
+    def __repr__(self) -> str:
+        p: Mapping[str, Any] = self.parameters
+        return f"<MFBenchCalculator {p['run']}: {p['arm']} at {p['level']}; trained on {p['trained_on']}>"

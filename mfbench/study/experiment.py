@@ -1,0 +1,286 @@
+"""An experiment: case x arm x backbone x sizes x seeds, frozen and hashed; ``run`` makes its run folder."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from mfbench import extensions
+from mfbench.data.cases import Case, CaseData, Overlap, case
+from mfbench.data.labels import Labels
+from mfbench.data.manifest import Dataset, LevelName, Manifest, identity, manifest
+from mfbench.errors import UserError
+from mfbench.learning import arms
+from mfbench.learning.presets import preset
+from mfbench.learning.problem import Arm
+from mfbench.learning.training import Optimisation
+from mfbench.levels import level as level_of
+from mfbench.models.backbones import kinds
+from mfbench.models.backbones.kinds import BackboneKind, backbone
+from mfbench.records import Record
+from mfbench.results import metrics
+from mfbench.results.folder import FORMAT_VERSION
+
+
+class Experiment(Record):
+    """All that decides the numbers of an experiment. Build one with ``experiment()``."""
+
+    case: str
+    arm: str
+    case_file: str | None = None  # of a case of one's own; saved, not hashed
+    data: str = "mini"
+    backbone: str = "hipnn-ts"
+    preset: str = "demo"
+    n_high: Annotated[int, Field(ge=0)] = 0
+    n_low: int | None = None  # None: all there are
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: Annotated[int, Field(gt=0)] | None = None  # None: all cores of this process's allocation
+    pooled: bool = False
+    epochs: int | None = None
+    exceed_max_train: bool = False  # train on more than the data's authors allow
+    overlap: Overlap | None = None  # of high- and low-level geometries; None: the case's own
+    # Levels between the two, and how many of the low-level structures they label, too; None: all.
+    further: dict[LevelName, int | None] = Field(default_factory=dict)
+    labels: Labels = Labels()
+    network: dict[str, Any]
+    optimisation: Optimisation = Optimisation()
+    arm_options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("network")
+    @classmethod
+    def _complete(cls, network: dict[str, Any], info: Any) -> dict[str, Any]:
+        return kinds.backbone(info.data["backbone"]).settings.model_validate(network).model_dump()
+
+    @field_validator("arm_options")
+    @classmethod
+    def _complete_options(cls, options: dict[str, Any], info: Any) -> dict[str, Any]:
+        known = arms.arm(info.data["arm"]).options
+        if strange := [name for name in options if name not in known.model_fields]:
+            raise ValueError(f"expected options among {', '.join(known.model_fields) or 'none'}, got {strange[0]!r}")
+        return known.model_validate(options).model_dump()
+
+    @property
+    def rules(self) -> CaseData:
+        """The rules of the split."""
+        return self.declared.variant(self.data).overlapping(self.overlap)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels that are trained on or judged at, from low to high."""
+        declared = self.declared
+        return (declared.low, *sorted(self.further, key=level_of), declared.high_of(self.data))
+
+    @property
+    def high_forces(self) -> float:
+        """The fraction of the high-level structures whose forces are learned from."""
+        given = self.labels.high_forces
+        return arms.arm(self.arm).high_forces if given is None else given
+
+    @property
+    def declared(self) -> Case:
+        """The case itself."""
+        return case(self.case_file or self.case)
+
+    @property
+    def _plain(self) -> "Experiment":
+        """The same arm of the same preset, with nothing that differs from it."""
+        return experiment(
+            self.case_file or self.case, self.arm, data=self.data, backbone_name=self.backbone, preset_name=self.preset
+        )
+
+    @property
+    def recipe(self) -> str:
+        """The preset's name, with whatever differs from it: runs of different recipes are never compared."""
+        own, changes = self._plain, dict[str, Any]()
+        for mine, preset_own in (
+            (self.network, own.network),
+            (self.optimisation.model_dump(), own.optimisation.model_dump()),
+            *(
+                ({name: getattr(self, name)}, {name: getattr(own, name)})
+                for name in ("dtype", "exceed_max_train", "overlap", "split_seed")
+            ),
+        ):
+            changes |= {key: value for key, value in mine.items() if value != preset_own[key]}
+        differing = ", ".join(f"{key}={value}" for key, value in changes.items())
+        return f"{self.preset} ({differing})" if changes else self.preset
+
+    @property
+    def variant(self) -> str:
+        """The arm's name, with the labels, further levels and options that differ: what stands beside other arms."""
+        own = self._plain
+        said = self.labels.words
+        if self.further != own.further:
+            levels = [name if n is None else f"{n} of {name}" for name, n in self.further.items()]
+            said += [f"further levels: {', '.join(levels) or 'none'}"]
+        said += [f"{key}={value}" for key, value in self.arm_options.items() if value != own.arm_options[key]]
+        return f"{self.arm} ({'; '.join(said)})" if said else self.arm
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the numbers: settings that differ from their defaults, data hashes, split rules."""
+        kind = kinds.backbone(self.backbone)
+        rules, levels = self.rules, self.levels
+        declared = [manifest(name) for name in rules.datasets]
+        apart = {"network", "preset", "case_file", "arm_options"}
+        arm = arms.arm(self.arm)
+        options = arm.options.model_validate(self.arm_options).model_dump(exclude_defaults=True)
+        readers = {one.name: one.version for one in declared if one.version}
+        versions = {name: one for name, one in (("arm", arm.version), ("backbone", kind.version)) if one}
+        return {
+            "format": FORMAT_VERSION,
+            "settings": self.model_dump(mode="json", exclude_defaults=True, exclude=apart),
+            "network": kind.settings.model_validate(self.network).model_dump(exclude_defaults=True),
+            **({"arm_options": options} if options else {}),
+            **({"versions": versions} if versions else {}),
+            **({"readers": readers} if readers else {}),
+            "levels": levels,
+            "split": {
+                **rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes", "title", "further"}),
+                "datasets": [one.name for one in declared],
+            },
+            "data": {file.name: file.sha256 or identity(one) for one in declared for file in one.files},
+            "labels": [
+                {"length": one.length_unit, **labels.model_dump(mode="json", include={"level", "energy", "forces"})}
+                for one in declared
+                for labels in one.labels
+                if labels.level in levels
+            ],
+        }
+
+    def added(self) -> dict[str, str]:
+        """What people and other packages added to it, and where each comes from."""
+        kinds: tuple[tuple[extensions.Kind, tuple[str, ...]], ...] = (
+            ("arms", (self.arm,)),
+            ("backbones", (self.backbone,)),
+            ("cases", (self.case,)),
+            ("datasets", self.rules.datasets),
+        )
+        found = {f"{kind}: {name}": extensions.origin(kind, name) for kind, names in kinds for name in names}
+        return {name: origin for name, origin in found.items() if origin is not None}
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder: readable, and distinct for whatever decides the numbers."""
+        content = json.dumps(self.deciding(), sort_keys=True).encode()
+        digest = hashlib.sha256(content).hexdigest()[:10]
+        return f"{self.case}-{self.data}-{self.arm}-{self.backbone}-n{self.n_high}-s{self.seed}-{digest}"
+
+
+def experiment(
+    case_name: str | Case,
+    arm_name: str | Arm,
+    *,
+    data: str | None = None,
+    backbone_name: str | BackboneKind | None = None,
+    preset_name: str | None = None,
+    n_high: int | None = None,
+    network: dict[str, Any] | None = None,
+    optimisation: dict[str, Any] | None = None,
+    arm_options: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Experiment:
+    """An experiment, resolved: preset first, then what is given.
+
+    Args:
+        case_name, arm_name, backbone_name: names, a case also by its YAML file; or objects of one's own, which are
+            known by their names from then on (see ``extensions``).
+        data, preset_name: by default those of ``Experiment``, as the backbone.
+        n_high: high-level structures, validation included; by default the smallest of the case's sizes. Arms
+            that do not use the high level have 0, arms that do not use the low level have no ``n_low``.
+        network, optimisation, arm_options: settings that differ from the preset's.
+        settings: other fields of ``Experiment``.
+
+    Raises:
+        UserError: an unknown name, or a value out of range.
+    """
+    data = data or Experiment.model_fields["data"].default
+    backbone_name = backbone_name or Experiment.model_fields["backbone"].default
+    preset_name = preset_name or Experiment.model_fields["preset"].default
+    chosen, declared, kind = arms.arm(arm_name), case(case_name), backbone(backbone_name)
+    data = declared.variant_name(data)
+    rules = declared.variant(data)
+    if chosen.uses_high and n_high == 0:
+        raise UserError(f"n_high: expected at least 10 structures for arm {chosen.name}, got 0")
+    start = preset(preset_name)
+    optimisation_settings = {**start.optimisation, **(optimisation or {})}
+    rates = start.learning_rates.get(kind.name, {})
+    if chosen.name in rates:
+        optimisation_settings.setdefault("learning_rate", rates[chosen.name])
+    if optimisation_settings.get("steps") == 0:
+        raise UserError("steps: expected a number greater than 0, got 0")
+    own_options = {**start.arm_options.get(kind.name, {}).get(chosen.name, {}), **(arm_options or {})}
+    settings.setdefault("further", rules.further)
+    bottom, top = level_of(declared.low), level_of(declared.high_of(data))
+    if outside := [name for name in settings["further"] if not bottom < level_of(name) < top]:
+        raise UserError(f"further: expected levels between {bottom} and {top}, got {', '.join(outside)}")
+    if not chosen.uses_low and chosen.uses_high:
+        settings["n_low"], settings["further"] = None, {}
+    settings["labels"] = labels = _labels(settings.get("labels") or {}, chosen)
+    if labels.high_forces is not None and not chosen.takes_high_forces:
+        raise UserError(
+            f"labels: arm {chosen.name} takes no choice of high-level forces, got high_forces={labels.high_forces}; "
+            "take SF-EF or MF"
+        )
+    if settings.get("threads") is None:
+        settings["threads"] = start.threads
+    try:
+        return Experiment(
+            case=declared.name,
+            case_file=None
+            if isinstance(case_name, Case) or declared.name == case_name
+            else str(Path(case_name).resolve()),
+            arm=chosen.name,
+            data=data,
+            backbone=kind.name,
+            preset=start.name,
+            n_high=(rules.sizes[0] if n_high is None else n_high) if chosen.uses_high else 0,
+            pooled=start.pooled and chosen.uses_low and chosen.uses_high,
+            epochs=None if "steps" in (optimisation or {}) else start.epochs,
+            network={**start.network.get(kind.name, {}), **(network or {})},
+            optimisation=Optimisation.model_validate(optimisation_settings),
+            arm_options=own_options,
+            **settings,
+        )
+    except ValidationError as error:
+        raise _refused(error) from error
+
+
+def _labels(given: Any, arm: Arm) -> Labels:
+    """The choice of labels without what the arm has no use for: runs that train alike have one name."""
+    try:
+        labels = Labels.model_validate(given)
+    except ValidationError as error:
+        raise _refused(error, "labels.") from error
+    return labels.that_matter(low=arm.uses_low, high=arm.uses_high or arm.high_forces > 0)
+
+
+def _refused(error: ValidationError, at: str = "") -> UserError:
+    first = error.errors()[0]
+    where = at + ".".join(str(part) for part in first["loc"])
+    return UserError(f"{where}: {first['msg']}; got {first['input']!r:.80}")
+
+
+def register(*things: Arm | BackboneKind | Case | Dataset | Manifest | metrics.Metric) -> None:
+    """Make arms, backbones, cases, datasets and metrics of one's own known by their names in this process.
+
+    An installed package does the same for every process by entry points (see ``extensions``).
+
+    Raises:
+        UserError: mfbench itself uses the name; or it is none of these things.
+    """
+    for thing in things:
+        if isinstance(thing, Arm):
+            arms.arm(thing)
+        elif isinstance(thing, BackboneKind):
+            backbone(thing)
+        elif isinstance(thing, Case):
+            case(thing)
+        elif isinstance(thing, Dataset | Manifest):
+            manifest(thing)
+        elif isinstance(thing, metrics.Metric):
+            metrics.metric(thing)
+        else:
+            raise UserError(f"register: expected an Arm, BackboneKind, Case, Dataset or Metric, got {thing!r:.80}")

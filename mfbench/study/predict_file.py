@@ -1,0 +1,94 @@
+"""Predictions for the structures of a file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+
+from mfbench.data.readers.own import count_extxyz
+from mfbench.errors import UserError
+from mfbench.files import replacing
+from mfbench.study.calculator import Prediction, Predictor
+
+_AT_A_TIME = 512  # structures of a file
+
+# Files
+
+
+def predict_file(
+    model: Predictor,
+    source: Path,
+    out: Path,
+    level: str | None = None,
+    told: Callable[[int, int], Any] = lambda done, total: None,
+) -> int:
+    """Predict the structures of an extended XYZ file, and write them with the predictions to another.
+
+    To each structure are added ``mfbench_energy`` (eV), ``mfbench_forces`` (eV/Angstrom) and ``mfbench_level``; by a
+    committee ``mfbench_energy_std`` and ``mfbench_forces_std``, too. All else is kept, reference labels included.
+
+    Args:
+        told: called with the numbers of structures done and in all.
+
+    Returns:
+        How many structures there were.
+
+    Raises:
+        UserError: the file cannot be read or is cut short, ``out`` is the file itself; or see ``Predictor.predict``.
+    """
+    level = model.resolve(level)
+    if not source.is_file():
+        raise UserError(f"{source}: expected a file of structures (extended XYZ), found none")
+    if out.exists() and out.samefile(source):
+        raise UserError(f"{out}: expected another file than the one that is read; name a new one")
+    total, done = _count(source), 0
+    with replacing(out) as temporary:
+        frames = _frames(source)
+        while some := list(islice(frames, _AT_A_TIME)):
+            try:
+                _add(some, model.predict(some, level))
+            except UserError as error:
+                which = f", counted from {done}" if done else ""
+                raise UserError(f"{source}{which}: {error}") from error
+            ase.io.write(temporary, some, format="extxyz", append=done > 0)
+            done += len(some)
+            told(done, total)
+        if done != total:
+            raise UserError(f"{source}: expected {total} structures, could read {done}")
+    return done
+
+
+def _add(frames: Sequence[Atoms], found: Prediction) -> None:
+    """Add predictions to frames."""
+    for s, atoms in enumerate(frames):
+        rows = found.atoms_of(s)
+        atoms.info["mfbench_level"], atoms.info["mfbench_energy"] = found.level, float(found.energies[s])
+        if found.forces is not None:
+            atoms.arrays["mfbench_forces"] = found.forces[rows]
+        # Of an earlier prediction that was a committee's, and that this one is not.
+        atoms.info.pop("mfbench_energy_std", None)
+        atoms.arrays.pop("mfbench_forces_std", None)
+        if found.energies_std is not None and found.forces_std is not None:
+            atoms.info["mfbench_energy_std"] = float(found.energies_std[s])
+            atoms.arrays["mfbench_forces_std"] = found.forces_std[rows]
+
+
+def _frames(source: Path) -> Iterator[Atoms]:
+    try:
+        yield from ase.io.iread(source, index=":", format="extxyz")
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AssertionError) as error:
+        raise UserError(f"{source}: expected extended XYZ, which ASE cannot read: {error}") from error
+
+
+def _count(source: Path) -> int:
+    """How many structures the file holds; raises UserError where there are none, or it is no such file."""
+    try:
+        count = count_extxyz(source)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source}: expected extended XYZ, which is text: {error}") from error
+    if not count:
+        raise UserError(f"{source}: expected structures, found none")
+    return count

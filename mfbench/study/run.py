@@ -1,0 +1,279 @@
+"""Runs an experiment: trains its stages, judges the potential, and writes the run folder."""
+
+import hashlib
+import json
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from filelock import FileLock
+
+from mfbench.data.structures import Structures
+from mfbench.errors import LabelsMissing
+from mfbench.files import replacing, write_json
+from mfbench.learning.device import DeviceStructures
+from mfbench.learning.threads import device_name, use_threads
+from mfbench.learning.training import FitState, Progress, Stage, fit, silent
+from mfbench.results import metrics
+from mfbench.results.folder import (
+    FORMAT_VERSION,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    PROVENANCE_FILE,
+    STAGES,
+    is_finished,
+    read_metrics,
+    write_metrics,
+)
+from mfbench.results.predictions import save_arrays
+from mfbench.results.schema import EXPERIMENT, METRICS, PARTS, QUANTITIES
+from mfbench.study import provenance
+from mfbench.study.evaluation import NO_ENERGIES, evaluate, measure, predict, roles
+from mfbench.study.experiment import Experiment
+from mfbench.study.prepare import Prepared, build, prepare
+
+
+def forecast(settings: Experiment, device: str = "cpu", data_folder: Path | None = None) -> str:
+    """What a run is going to take, for people: sizes, and the time of its steps, timed on models of its own."""
+    prepared = prepare(settings, data_folder)
+    use_threads(settings.threads)
+    where = torch.device(device)
+    potential, stages = build(settings, prepared)
+    potential = potential.to(where, torch.float64 if settings.dtype == "float64" else None)
+    data = DeviceStructures(prepared.training, where, next(potential.parameters()).dtype)
+    seconds = 0.0
+    for stage in stages:
+        trial = replace(stage, optimisation=stage.optimisation.model_copy(update={"steps": 4, "validations": 1}))
+        warm = replace(stage, optimisation=stage.optimisation.model_copy(update={"steps": 1, "validations": 1}))
+        o = stage.optimisation
+        if not o.steps:
+            continue
+        first, later = (fit(one, data, settings.seed).seconds for one in (warm, trial))
+        validation = max(0.0, first - (later - first) / 3)
+        seconds += o.steps * max(0.0, later - first) / 3 + o.validations * validation
+    chosen, steps = prepared.selection, sum(stage.optimisation.steps for stage in stages)
+    return (
+        f"{len(chosen.train_low):,} low- and {len(chosen.train_high):,} high-level structures, judged on "
+        f"{len(prepared.split.test) + len(prepared.split.unseen):,}; {steps:,} steps, about {_duration(seconds)} here"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def run(
+    settings: Experiment,
+    runs: Path,
+    device: str = "cpu",
+    data_folder: Path | None = None,
+    progress: Progress = silent,
+    checkpoint_seconds: float = 5.0,
+) -> Path:
+    """Run an experiment, or continue it, and write its run folder; a finished one is left as it is.
+
+    Args:
+        runs: folder of run folders.
+        device: ``cpu``, ``cuda`` or ``cuda:k``.
+        data_folder: where the data files are, for data that do not ship.
+        progress: told of each validation.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: the experiment cannot be run as asked (LabelsMissing: the labels do not exist).
+    """
+    metrics.known()  # one that cannot be used is told of before hours of work
+    folder = runs / settings.name
+    if is_finished(folder):
+        finished = read_metrics(folder / METRICS_FILE)
+        if not finished["n"].any():
+            raise LabelsMissing(str(finished["remark"].iloc[0]))
+        measure(folder)  # by metrics that came later
+        return folder
+    prepared = prepare(settings, data_folder)
+    threads = use_threads(settings.threads)
+    where = torch.device(device)
+    dtype = torch.float64 if settings.dtype == "float64" else torch.float32
+    potential, stages = build(settings, prepared)
+    potential = potential.to(where)
+    if dtype == torch.float64:
+        potential = potential.double()
+    data = DeviceStructures(prepared.training, where, dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "settings.json", settings.model_dump(mode="json"))
+    began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    states: list[FitState] = []
+    for number, stage in enumerate(stages):
+        checkpoint = folder / f"checkpoint-{number}.safetensors"
+        lock: AbstractContextManager[Any] = nullcontext()
+        if stage.shared:
+            name = stage_name(stage, prepared.training, settings, where.type, threads)
+            checkpoint = runs / STAGES / f"{name}.safetensors"
+            checkpoint.parent.mkdir(exist_ok=True)
+            lock = FileLock(f"{checkpoint}.lock", mode=0o666)  # a second process waits and then has it
+        with lock:
+            states.append(fit(stage, data, settings.seed, checkpoint, checkpoint_seconds, progress))
+    predictions = predict(potential, data, prepared, settings.seed)
+    with replacing(folder / PREDICTIONS_FILE) as temporary:
+        save_arrays(temporary, predictions)
+    _write_split(folder / "split.npz", prepared)
+    history = pd.concat([pd.DataFrame(s.history).assign(stage=k) for k, s in enumerate(states)])
+    with replacing(folder / "history.csv") as temporary:
+        history.to_csv(temporary, index=False)
+    with replacing(folder / "weights.safetensors") as temporary:
+        heads = {
+            "heads": json.dumps(potential.heads),
+            "levels": json.dumps(potential.levels),
+            "elements": json.dumps(np.unique(prepared.structures.numbers).tolist()),
+        }
+        # Not save_file, which makes a file that only its owner can read.
+        temporary.write_bytes(safetensors.torch.save(potential.state_dict(), heads))
+    steps, seconds = sum(s.step for s in states), sum(s.seconds for s in states)
+    write_json(
+        folder / PROVENANCE_FILE,
+        {
+            **provenance.describe(where, threads),
+            "began": began,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "deciding": settings.deciding(),
+            "added": settings.added(),
+            "best_step": [s.best_step for s in states],
+            "n_parameters": sum(p.numel() for p in potential.parameters()),
+        },
+    )
+    table = _with_zero(evaluate(predictions), stages).assign(
+        **_identity(settings, structures_used(prepared.low, stages), _n_high(settings, prepared, stages)),
+        steps=steps,
+        steps_shared=sum(s.step for s, stage in zip(states, stages) if stage.shared),
+        seconds=seconds,
+        structures_per_second=sum(s.drawn for s in states) / max(seconds, 1e-9),
+        device=device_name(where),
+    )
+    write_metrics(folder, table)
+    for number in range(len(stages)):
+        (folder / f"checkpoint-{number}.safetensors").unlink(missing_ok=True)
+    measure(folder)
+    return folder
+
+
+def _with_zero(table: pd.DataFrame, stages: list[Stage]) -> pd.DataFrame:
+    """The rows, total energies of levels whose energies no stage learns from being n = 0: they have no zero."""
+    learned = {term.level for stage in stages for source in stage.train for term in source.terms if term.energy}
+    gone = table["quantity"].isin(["energy", "energy_per_atom"]) & (table["n"] > 0) & ~table["level"].isin(learned)
+    return table.assign(
+        value=table["value"].mask(gone), n=table["n"].mask(gone, 0), remark=table["remark"].mask(gone, NO_ENERGIES)
+    )
+
+
+def stage_name(stage: Stage, structures: Structures, settings: Experiment, device: str, threads: int) -> str:
+    """A name that is the same for every experiment in which a shared stage gives the same weights: a hash of all that
+    decides them, network, labels and initial weights included."""
+    # Not all of a network's settings show in its weights: the cutoff does not.
+    network = [settings.backbone, settings.network, settings.dtype]
+    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, settings.seed, device, threads, network]).encode())
+    digest.update(stage.optimisation.model_dump_json().encode())
+    for source in (*stage.train, *stage.validation):
+        digest.update(json.dumps([[asdict(term) for term in source.terms], len(source.indices)]).encode())
+        part = structures[source.indices]
+        columns = [structures.level_index(term.level) for term in source.terms]
+        for array in (
+            part.numbers,
+            part.positions,
+            part.offsets,
+            part.energies[:, columns],
+            part.forces[columns],
+            part.energy_mask[:, columns],
+            part.force_mask[:, columns],
+        ):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    for name, tensor in stage.potential.state_dict().items():
+        digest.update(f"{name} {tensor.dtype}".encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:24]
+
+
+def structures_used(level: str, stages: list[Stage], validated: bool = False) -> int:
+    """Structures that are trained on (or ``validated``, too) with labels of a level.
+
+    Where a high-level energy is compared with a low-level one, it is the high level that is trained.
+    """
+    used = [
+        source.indices
+        for stage in stages
+        for source in (*stage.train, *(stage.validation if validated else ()))
+        if level in {term.level for term in source.terms}
+    ]
+    return len(np.unique(np.concatenate(used))) if used else 0
+
+
+def _n_high(settings: Experiment, prepared: Prepared, stages: list[Stage]) -> int:
+    """High-level structures in all: what was asked for, or, of an arm that takes what there is, what it used."""
+    return settings.n_high or structures_used(prepared.high, stages, validated=True)
+
+
+def _identity(settings: Experiment, n_low: int, n_high: int) -> dict[str, Any]:
+    own = {
+        "run": settings.name,
+        "arm": settings.variant,
+        "preset": settings.recipe,
+        "n_low": n_low,
+        "n_high": n_high,
+    }
+    return {**{key: getattr(settings, key) for key in EXPERIMENT if key not in own}, **own}
+
+
+def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Path | None = None) -> Path:
+    """The run folder of an experiment that the data do not allow: every row has n = 0 and says why."""
+    folder = runs / settings.name
+    if not is_finished(folder):
+        prepared = prepare(settings, data_folder)
+        parts = [part for part in PARTS if len(getattr(prepared.split, part))]
+        rows = [
+            {"level": level, "role": role, "head": level, "part": part, "quantity": quantity, "metric": metric}
+            for part in parts
+            for level, role in zip(prepared.levels, roles(len(prepared.levels)))
+            for quantity in QUANTITIES
+            for metric in METRICS
+        ]
+        table = pd.DataFrame(rows).assign(
+            **_identity(settings, 0, settings.n_high),
+            value=math.nan,
+            unit="",
+            n=0,
+            remark=reason,
+            steps=0,
+            steps_shared=0,
+            seconds=0.0,
+            structures_per_second=0.0,
+            device="",
+        )
+        write_json(folder / "settings.json", settings.model_dump(mode="json"))
+        write_metrics(folder, table)
+    return folder
+
+
+def _write_split(path: Path, prepared: Prepared) -> None:
+    """Indices of the parts and of what was selected, and the file and row that each index stands for."""
+    selected = prepared.selection._asdict()
+    for name in ("further", "validation_further"):
+        selected |= {f"{name} {level}": indices for level, indices in selected.pop(name).items()}
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            allow_pickle=False,
+            structure_file=prepared.structures.file,
+            structure_row=prepared.structures.row,
+            files=np.asarray(prepared.structures.files),
+            **vars(prepared.split),
+            **selected,
+        )
