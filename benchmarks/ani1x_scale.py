@@ -435,9 +435,9 @@ def load_device(converted: str, levels: list[str]) -> Timed:
 
     def timed() -> Done:
         with Reader(Path(converted), tuple(levels)) as reader:
-            device = DeviceStructures(reader.outline, torch.device("cpu"), reader=reader)
-            tensors = [device._numbers, device._positions, device._energies, *device._forces.values()]
-            return Done(len(device.n_atoms), sum(tensor.nbytes for tensor in tensors))
+            device = DeviceStructures(reader.read(), torch.device("cpu"))
+            tensors = [device.atoms._numbers, device.atoms._positions, device._energies, *device._forces.values()]
+            return Done(len(device.atoms.n_atoms), sum(tensor.nbytes for tensor in tensors))
 
     return timed
 

@@ -29,8 +29,9 @@ from mfbench.learning.device import DeviceStructures
 from mfbench.learning.threads import use_threads
 from mfbench.learning.training import fit
 from mfbench.study import provenance
+from mfbench.study.build import build
 from mfbench.study.experiment import experiment
-from mfbench.study.prepare import build, prepare
+from mfbench.study.prepare import prepare
 from mfbench.study.run import stage_name
 
 CASES = ("ani1x-tz", "ani1ccx", "rmd17-cc")
@@ -55,7 +56,7 @@ def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str,
     for stage in trained:
         kept = stages / f"{stage_name(stage, prepared.training, settings, 'cpu', 1)}.safetensors"
         with FileLock(f"{kept}.lock"):
-            state = fit(stage, data, settings.seed, kept if stage.shared and len(trained) > 1 else None)
+            state = fit(stage, data, settings.seed, kept if stage.lesson.shared and len(trained) > 1 else None)
     return {**row, "error": state.best_error, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
 
 

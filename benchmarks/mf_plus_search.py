@@ -23,8 +23,9 @@ from mfbench.learning.sources import Source, Term
 from mfbench.learning.threads import use_threads
 from mfbench.learning.training import fit
 from mfbench.study import provenance
+from mfbench.study.build import build
 from mfbench.study.experiment import experiment
-from mfbench.study.prepare import build, prepare
+from mfbench.study.prepare import prepare
 from mfbench.study.run import stage_name
 
 CASES = {
@@ -79,10 +80,10 @@ def validation_error(
     device = DeviceStructures(prepared.training, torch.device("cpu"))
     for stage in stages:
         kept = stages_folder / f"{stage_name(stage, prepared.training, settings, 'cpu', 1)}.safetensors"
-        fit(stage, device, seed, kept if stage.shared else None)
+        fit(stage, device, seed, kept if stage.lesson.shared else None)
     chosen, split = prepared.selection, prepared.split
-    pool = chosen.validation_oracle if arm == "oracle" else np.union1d(chosen.validation_oracle, split.oracle_pool)
-    unused = np.setdiff1d(pool, np.concatenate([chosen.train_high, chosen.validation_high]))
+    pool = chosen.oracle.validation if arm == "oracle" else np.union1d(chosen.oracle.validation, split.oracle_pool)
+    unused = np.setdiff1d(pool, np.concatenate([chosen.high.train, chosen.high.validation]))
     full = DeviceStructures(prepared.structures, torch.device("cpu"))
     source = Source(unused, (Term(prepared.high, forces=True),))
     sums = level_sums(potential, full.blocks([source], max_pairs=1 << 18), training=False)[prepared.high]

@@ -20,12 +20,13 @@ from mfbench.data.reading import read
 from mfbench.data.splits import Indices
 from mfbench.data.structures import Frames, Structures, assemble
 from mfbench.errors import UserError
-from mfbench.learning.device import DeviceStructures
-from mfbench.learning.loss import LossWeights, level_sums, total_loss
+from mfbench.learning.device import DeviceStructures, Labelled
+from mfbench.learning.learner import Learner, train_step
+from mfbench.learning.loss import level_sums, total_loss
+from mfbench.learning.optimisation import LossWeights
 from mfbench.learning.problem import Arm, Problem
-from mfbench.learning.sources import Source, Term
-from mfbench.learning.training import Stage
-from mfbench.models.atomic import AtomicEnergies
+from mfbench.learning.sources import Source, Term, draw
+from mfbench.learning.stages import ClosedForm, Stage, Training, assembled
 from mfbench.models.backbones.kinds import Network
 from mfbench.models.block import Block
 from mfbench.models.contract import Backbone, Potential, forces
@@ -62,21 +63,25 @@ def random_structures(
     return assemble(levels, frames)
 
 
-def block_of(structures: Structures, indices: list[int] | None = None, labels: bool = True) -> Block:
-    """The chosen structures in one padded float64 block, with all their labels."""
+def labelled(structures: Structures, indices: list[int] | None = None, labels: bool = True) -> Labelled:
+    """The chosen structures in one padded float64 block, with all their labels, ordered by size."""
     data = DeviceStructures(structures, torch.device("cpu"), torch.float64)
     chosen = np.arange(len(structures)) if indices is None else np.asarray(indices)
     terms = tuple(Term(name, labels, labels) for name in structures.levels)
-    (block,) = data.blocks([Source(chosen, terms)], max_blocks=1)
-    return block
+    (found,) = data.blocks([Source(chosen, terms)], max_blocks=1)
+    return found
+
+
+def block_of(structures: Structures, indices: list[int] | None = None) -> Block:
+    """The chosen structures in one padded float64 block, ordered by size; every level is wanted."""
+    return labelled(structures, indices).block
 
 
 def potential_on(backbone: Backbone, levels: tuple[str, ...] = ("low", "high"), seed: int = 0) -> HeadsPotential:
     """The backbone in float64 with random heads and no atomic energies."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        atomic = AtomicEnergies(np.zeros((119, len(levels))))
-        potential = HeadsPotential(copy.deepcopy(backbone), atomic, levels, levels).double()
+        potential = HeadsPotential(copy.deepcopy(backbone), levels, levels).double()
         for parameter in potential.linear.parameters():
             torch.nn.init.normal_(parameter)
         return potential
@@ -101,10 +106,8 @@ def check_features(backbone: Backbone, structures: Structures) -> None:
     for tensor, size in zip(features, backbone.feature_sizes):
         assert tensor.shape == (*block.numbers.shape, size), f"{tensor.shape=}, {size=}"
         assert torch.isfinite(tensor).all()
-    for name in ("numbers", "positions", "energies"):
+    for name in ("numbers", "positions"):
         assert torch.equal(getattr(block, name), getattr(before, name)), f"{name} was changed"
-    for level, force in block.forces.items():
-        assert torch.equal(force, before.forces[level]), "forces were changed"
 
 
 def energies_and_forces(potential: Potential, block: Block) -> tuple[Tensor, Tensor]:
@@ -142,11 +145,13 @@ def check_symmetry(potential: Potential, structures: Structures, atol: float = 1
         again, turned = energies_and_forces(potential, moved)
         torch.testing.assert_close(again, energies, rtol=0, atol=atol)
         torch.testing.assert_close(turned, pushed @ turn.T, rtol=0, atol=atol)
-    order = torch.as_tensor(rng.permutation(block.numbers.shape[1]))  # moves padding between atoms, too
-    mixed = replace(block, numbers=block.numbers[:, order], positions=block.positions[:, order])
+    width = block.numbers.shape[1]  # the atoms of each structure change places; padding stays behind them
+    order = torch.as_tensor(np.stack([np.append(rng.permutation(n), np.arange(n, width)) for n in block.sizes]))
+    row = torch.arange(len(order))[:, None]
+    mixed = replace(block, numbers=block.numbers[row, order], positions=block.positions[row, order])
     again, reordered = energies_and_forces(potential, mixed)
     torch.testing.assert_close(again, energies, rtol=0, atol=atol)
-    torch.testing.assert_close(reordered, pushed[:, order], rtol=0, atol=atol)
+    torch.testing.assert_close(reordered, pushed[row, order], rtol=0, atol=atol)
 
 
 def check_forces(potential: Potential, structures: Structures, rtol: float = 1e-6) -> None:
@@ -192,36 +197,46 @@ def check_arm(arm: Arm, problem: Problem, network: Network, options: Record | No
     Forces are minus the slope of the energy at every head; spoiling every label that the arm does not name
     changes neither loss nor validation, bit for bit; structures outside the selection are never drawn; the
     gradient reaches every parameter that a stage trains, no other, and is finite; the stages' steps do not add
-    up to more than the budget.
+    up to more than the budget; what it says to learn is what its plan names; the potential is built without data;
+    and a training step never asks the device for a number (``check_step``).
     """
     options = options or arm.options.model_validate({})
     potential, stages = _built(arm, problem, network, options)
     assert stages, "an arm has at least one stage"
-    assert {problem.low, problem.high, *problem.selection.further} >= set(potential.heads)
-    steps = sum(stage.optimisation.steps for stage in stages)
+    levels = problem.levels
+    assert {term.level for term in levels.terms} >= set(potential.heads)
+    lessons = [stage.lesson for stage in stages]
+    steps = sum(lesson.optimisation.steps for lesson in lessons)
     assert steps <= problem.optimisation.steps, f"{steps=} > {problem.optimisation.steps=}"
     allowed = selected(problem, validation=False)
     allowed_validation = selected(problem, validation=True)
-    for stage in stages:
-        for source in stage.train:
+    for lesson in lessons:
+        for source in lesson.train:
             assert np.isin(source.indices, allowed_validation if arm.trains_on_validation else allowed).all(), (
                 "trains on structures that were not selected"
             )
-        for source in stage.validation:
+        for source in lesson.validation:
             assert np.isin(source.indices, allowed_validation).all(), "validates on structures not selected"
-    named = tuple(s for stage in stages for s in (*stage.train, *stage.validation))
+    named = tuple(s for lesson in lessons for s in (*lesson.train, *lesson.validation))
+    trained_on = {term.level for lesson in lessons for source in lesson.train for term in source.terms}
+    assert trained_on == {term.level for term in arm.learns(levels, options)}, "says that it learns other levels"
     spoiled = _spoiled(problem.structures, named)
     other, other_stages = _built(arm, replace(problem, structures=spoiled), network, options)
     for stage, again in zip(stages, other_stages, strict=True):
         for one, labels in ((stage, problem.structures), (again, spoiled)):
-            if one.start is not None:
-                one.start(device_data(labels))
-        for part, same in ((stage.train, again.train), (stage.validation, again.validation)):
+            begin = one.solve if isinstance(one, ClosedForm) else one.start if isinstance(one, Training) else None
+            if begin is not None:
+                begin(device_data(labels))
+        for part, same in (
+            (stage.lesson.train, again.lesson.train),
+            (stage.lesson.validation, again.lesson.validation),
+        ):
             if part:
                 loss = stage_loss(stage, part, problem.structures)
                 assert torch.equal(loss, stage_loss(again, same, spoiled)), "labels that the arm does not name matter"
                 assert torch.isfinite(loss)
-        if stage.optimisation.steps:
+        if isinstance(stage, Training):
+            check_step(stage, problem.structures)
             _check_gradients(stage, problem.structures)
     for name, tensor in potential.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), f"{name} depends on labels that the arm does not name"
@@ -229,14 +244,28 @@ def check_arm(arm: Arm, problem: Problem, network: Network, options: Record | No
     check_forces(potential, problem.structures[allowed[:8]], rtol=1e-5)
 
 
-def _check_gradients(stage: Stage, structures: Structures) -> None:
+def check_step(stage: Training, structures: Structures) -> None:
+    """A training step neither touches the host nor waits for the device: it runs on torch's ``meta`` device.
+
+    There tensors have shapes and no content, so that whatever needs a number of one, or mixes in a tensor of another
+    device, raises.
+    """
+    meta = torch.device("meta")
+    there = replace(stage, potential=copy.deepcopy(stage.potential).to(meta))
+    data = DeviceStructures(structures, meta, next(there.potential.parameters()).dtype)
+    drawn = [draw(source, 4, 0, k, 0) for k, source in enumerate(stage.lesson.train)]
+    loss, norm = train_step(Learner(there, meta), data.blocks(drawn), 1e-3, 0)
+    assert loss.device == norm.device == meta
+
+
+def _check_gradients(stage: Training, structures: Structures) -> None:
     """Gradients of a stage are finite and reach what it trains and nothing else."""
     stage.potential.zero_grad()
     trained = stage.trained()
-    energies = any(term.energy for source in stage.train for term in source.terms)
+    energies = any(term.energy for source in stage.lesson.train for term in source.terms)
     for name, parameter in stage.potential.named_parameters():
         parameter.requires_grad_(name in trained)
-    stage_loss(stage, stage.train, structures).backward()
+    stage_loss(stage, stage.lesson.train, structures).backward()
     for name, parameter in stage.potential.named_parameters():
         if name in trained:
             assert parameter.grad is not None, f"no gradient reaches {name}"
@@ -251,18 +280,15 @@ def _check_gradients(stage: Stage, structures: Structures) -> None:
 def selected(problem: Problem, validation: bool) -> Indices:
     """All structures that are selected to train on (and, with ``validation``, to validate on)."""
     chosen = problem.selection
-    parts = [chosen.train_low, chosen.train_high, chosen.oracle, *chosen.further.values()]
-    if validation:
-        parts += [chosen.validation_low, chosen.validation_high, chosen.validation_oracle]
-        parts += chosen.validation_further.values()
-    return np.unique(np.concatenate(parts))
+    every = (*chosen.levels.values(), chosen.oracle)
+    return np.unique(np.concatenate([part for one in every for part in (one if validation else one[:1])]))
 
 
 def _built(arm: Arm, problem: Problem, network: Network, options: Record) -> tuple[Potential, list[Stage]]:
     """The arm's potential in float64, moved off its start, where gradients may vanish by symmetry."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        potential, stages = arm.build(problem, network, options)
+        potential, stages = assembled(arm, problem, network, options)
         potential = potential.double()
         with torch.no_grad():
             for parameter in potential.parameters():
@@ -337,17 +363,15 @@ def check_case(given: str | Path | Case, data_folder: Path | None = None) -> Non
             tried += 1
             split, chosen, geometry = prepared.split, prepared.selection, prepared.structures.geometry
             judged = geometry[np.concatenate([split.test, split.unseen])]
-            train = [chosen.train_low, chosen.train_high, chosen.oracle, *chosen.further.values()]
-            validation = [chosen.validation_low, chosen.validation_high, chosen.validation_oracle]
-            validation += chosen.validation_further.values()
+            train, validation = (list(each) for each in zip(*chosen.levels.values(), chosen.oracle))
             used, trained = geometry[np.concatenate(train + validation)], geometry[np.concatenate(train)]
             assert len(judged), f"{case.name}, {name}: expected structures to judge on, found none"
             assert not np.isin(used, judged).any(), f"{case.name}, {name}: a geometry that is judged on is trained on"
             validated = np.isin(geometry[np.concatenate(validation)], trained)
             assert not validated.any(), f"{case.name}, {name}: a geometry that is validated on is trained on"
             if smaller is not None:
-                assert np.isin(smaller, chosen.train_high).all(), f"{case.name}, {name}: sizes are not nested"
-            smaller = chosen.train_high
+                assert np.isin(smaller, chosen.high.train).all(), f"{case.name}, {name}: sizes are not nested"
+            smaller = chosen.high.train
     assert tried, f"{case.name}: expected data of at least one variant on this machine, found none"
 
 

@@ -9,7 +9,7 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.data.splits import Selection
+from mfbench.data.splits import Chosen, Selection
 from mfbench.data.structures import Frames, Structures, assemble
 
 LOW, HIGH = "wb97x/6-31g*", "ccsd(t)*/cbs"
@@ -68,14 +68,11 @@ def selection(structures: Structures, n_train: int = 10, n_validation: int = 5, 
     high = order[structures.energy_mask[order, 1]]
     validation = high[:n_validation]
     return Selection(
-        train_low=np.setdiff1d(order, validation),
-        train_high=high[n_validation : n_validation + n_train],
-        validation_low=validation,
-        validation_high=validation,
-        oracle=np.setdiff1d(high, validation),
-        validation_oracle=validation,
-        further={},
-        validation_further={},
+        {
+            LOW: Chosen(np.setdiff1d(order, validation), validation),
+            HIGH: Chosen(high[n_validation : n_validation + n_train], validation),
+        },
+        Chosen(np.setdiff1d(high, validation), validation),
     )
 
 

@@ -9,19 +9,21 @@ import pytest
 import torch
 
 from mfbench import testing
+from mfbench.data.splits import Chosen
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
 from mfbench.learning import arms
 from mfbench.learning.device import DeviceStructures
-from mfbench.learning.loss import LabelWeights, LossWeights, level_sums, term_names, total_loss
-from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.loss import level_sums, term_names, total_loss
+from mfbench.learning.optimisation import LabelWeights, LossWeights, Optimisation
+from mfbench.learning.problem import Arm, Levels, Problem
 from mfbench.learning.sources import Source, Term
-from mfbench.learning.training import Optimisation, Stage, fit
-from mfbench.models.atomic import AtomicEnergies
-from mfbench.models.backbones.hipnn_ts import HipnnTsSettings
+from mfbench.learning.stages import Stage, assembled
+from mfbench.learning.training import fit
 from mfbench.models.backbones.kinds import BACKBONES, Network
 from mfbench.models.contract import Potential
-from mfbench.models.linear import LinearPotential, LinearSettings, ridge
+from mfbench.models.linear import LinearPotential, ridge
+from mfbench.models.settings import HipnnTsSettings, LinearSettings
 
 NETWORK = Network(BACKBONES[0], (1, 8), HipnnTsSettings(n_features=10, n_sensitivities=6, n_atom_layers=1))
 
@@ -30,19 +32,20 @@ def problem_of(arm: Arm, structures: Structures | None = None, n_train: int = 20
     structures = structures or problems.two_levels()
     chosen = problems.selection(structures, n_train=n_train)
     o = Optimisation(**{"steps": 400, "learning_rate": 8e-3, **optimisation})
-    return Problem(structures, problems.LOW, problems.HIGH, chosen, o, high_forces=arm.high_forces)
+    levels = Levels.of(structures.levels, problems.LOW, problems.HIGH, high_forces=arm.high_forces > 0)
+    return Problem(structures, levels, chosen, o)
 
 
 def built(arm: Arm, problem: Problem, **options: Any) -> tuple[Potential, list[Stage], DeviceStructures]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        potential, stages = arm.build(problem, NETWORK, arm.options.model_validate(options))
+        potential, stages = assembled(arm, problem, NETWORK, arm.options.model_validate(options))
     return potential, stages, DeviceStructures(problem.structures, torch.device("cpu"))
 
 
 def errors(potential: Potential, data: DeviceStructures, level: str = problems.HIGH) -> tuple[float, float]:
     """Energy and force MAE over all structures, kcal/mol and kcal/mol/Angstrom."""
-    every = Source(np.arange(len(data.n_atoms)), (Term(level, True, True),))
+    every = Source(np.arange(len(data.atoms.n_atoms)), (Term(level, True, True),))
     sums = level_sums(potential, data.blocks([every]), training=False)[level]
     assert sums.energy is not None
     assert sums.force is not None
@@ -72,7 +75,7 @@ def test_the_known_answer_is_learned(arm: Arm) -> None:
     after = errors(potential, data)
     assert after[0] < BOUNDS[arm.name][0] * before[0]
     assert after[1] < BOUNDS[arm.name][1] * before[1]
-    assert sum(stage.optimisation.steps for stage in stages) == 400
+    assert sum(stage.lesson.optimisation.steps for stage in stages) == 400
 
 
 def test_the_low_level_is_learned_by_its_own_arm() -> None:
@@ -108,8 +111,14 @@ def test_every_multi_fidelity_arm_takes_further_levels(arm: Arm) -> None:
     problem = replace(
         problem,
         structures=structures,
-        selection=chosen._replace(
-            further={middle: chosen.train_low[:30]}, validation_further={middle: chosen.validation_low}
+        levels=Levels.of(structures.levels, problems.LOW, problems.HIGH, (middle,), high_forces=arm.high_forces > 0),
+        selection=replace(
+            chosen,
+            levels={
+                problems.LOW: chosen.low,
+                middle: Chosen(chosen.low.train[:30], chosen.low.validation),
+                problems.HIGH: chosen.high,
+            },
         ),
     )
     testing.check_arm(arm, problem, NETWORK)
@@ -119,7 +128,7 @@ def test_every_multi_fidelity_arm_takes_further_levels(arm: Arm) -> None:
     )
     for stage in stages:
         fit(stage, data, seed=0)
-    used = {t.level for stage in stages for source in stage.train for t in source.terms}
+    used = {t.level for stage in stages for source in stage.lesson.train for t in source.terms}
     assert (middle in used) == (arm.name != "zero-shot")
 
 
@@ -143,27 +152,29 @@ def test_the_kept_head_starts_where_the_low_level_ended() -> None:
     fit(low, data, seed=0)
     assert high.start is not None
     high.start(data)
-    every = np.arange(len(data.n_atoms))
-    (block,) = data.blocks([Source(every, (Term(problems.LOW), Term(problems.HIGH)))], max_blocks=1)
-    energies = potential(block).energies.detach()
+    every = np.arange(len(data.atoms.n_atoms))
+    (found,) = data.blocks([Source(every, (Term(problems.LOW), Term(problems.HIGH)))], max_blocks=1)
+    energies = potential(found.block).energies.detach()
     difference = (energies[:, 1] - energies[:, 0]).numpy()
     for molecule in range(3):  # equal up to atomic energies
-        assert np.ptp(difference[problem_of(arms.MF()).structures.molecule[block.index] == molecule]) < 1e-5
+        assert np.ptp(difference[problem_of(arms.MF()).structures.molecule[found.rows] == molecule]) < 1e-5
 
 
 def test_mf_plus_learns_from_all_high_level_structures() -> None:
     problem = problem_of(arms.MFPlus(), n_train=20)
     _, stages, _ = built(arms.MFPlus(), problem)
-    used = np.concatenate([source.indices for source in stages[1].train])
+    used = np.concatenate([source.indices for source in stages[1].lesson.train])
     assert len(used) == len(np.unique(used)) == 25
-    assert {t.minus for source in stages[1].train for t in source.terms} == {problems.LOW}
+    assert {t.minus for source in stages[1].lesson.train for t in source.terms} == {problems.LOW}
     _, stages, _ = built(arms.MFPlus(), problem, targets="model")
-    assert {t.minus for source in stages[1].train for t in source.terms} == {None}
+    assert {t.minus for source in stages[1].lesson.train for t in source.terms} == {None}
     # A high-level structure whose low-level label is not selected is compared with the low-level potential.
-    hidden = problem.selection.train_high[:7]
-    fewer = problem.selection._replace(train_low=np.setdiff1d(problem.selection.train_low, hidden))
+    hidden = problem.selection.high.train[:7]
+    levels = dict(problem.selection.levels)
+    levels[problems.LOW] = Chosen(np.setdiff1d(problem.selection.low.train, hidden), problem.selection.low.validation)
+    fewer = replace(problem.selection, levels=levels)
     _, stages, _ = built(arms.MFPlus(), replace(problem, selection=fewer))
-    by_term = {source.terms[0].minus: source.indices for source in stages[1].train}
+    by_term = {source.terms[0].minus: source.indices for source in stages[1].lesson.train}
     assert sorted(by_term[None]) == sorted(hidden)
 
 
@@ -171,9 +182,7 @@ def test_mf_plus_learns_from_all_high_level_structures() -> None:
 
 
 def linear(settings: LinearSettings | None = None) -> LinearPotential:
-    potential = LinearPotential(
-        (1, 6, 7, 8), settings or LinearSettings(), AtomicEnergies(np.zeros((119, 1))), ("high",), "high"
-    )
+    potential = LinearPotential((1, 6, 7, 8), settings or LinearSettings(), ("high",), "high")
     potential.weights.copy_(torch.randn(potential.weights.shape, generator=torch.Generator().manual_seed(0)))
     return potential
 
@@ -225,7 +234,7 @@ def test_ridge_of_fewer_structures_than_elements_is_atomic_energies_alone() -> N
 def test_weights_of_one_level_and_label() -> None:
     problem = problem_of(arms.MF())
     potential, (stage,), data = built(arms.MF(), problem)
-    sums = level_sums(potential, data.blocks(stage.train), training=False)
+    sums = level_sums(potential, data.blocks(stage.lesson.train), training=False)
     whole = float(total_loss(sums, LossWeights()))
     without = LossWeights(levels={problems.LOW: LabelWeights(energy=1, force=0), problems.HIGH: LabelWeights(energy=2)})
     low_force, high_energy = sums[problems.LOW].force, sums[problems.HIGH].energy
@@ -239,8 +248,8 @@ def test_learned_scales_balance_the_terms() -> None:
     """At the scales of least loss every term weighs the same, whatever its size."""
     problem = problem_of(arms.MF())
     potential, (stage,), data = built(arms.MF(), problem)
-    sums = level_sums(potential, data.blocks(stage.train), training=False)
-    names = term_names(stage.train)
+    sums = level_sums(potential, data.blocks(stage.lesson.train), training=False)
+    names = term_names(stage.lesson.train)
     assert names == sorted([f"{problems.LOW} energy", f"{problems.LOW} force", f"{problems.HIGH} energy"])
     scales = {name: torch.zeros((), requires_grad=True) for name in names}
     optimiser = torch.optim.Adam(scales.values(), 0.1)

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from mfbench import testing
 from mfbench.learning.device import DeviceStructures
-from mfbench.learning.loss import LossWeights, level_sums, total_loss
+from mfbench.learning.loss import level_sums, total_loss
+from mfbench.learning.optimisation import LossWeights
 from mfbench.learning.sources import Source, Term, arrange, draw
-from mfbench.models.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
+from mfbench.models.backbones.hipnn_ts import HipnnTs
+from mfbench.models.settings import HipnnTsSettings
 
 CPU = torch.device("cpu")
 
@@ -61,17 +63,18 @@ def test_blocks_are_cut_to_the_bound_on_pairs() -> None:
 
 def test_a_block_holds_what_the_structures_hold() -> None:
     structures = problems.two_levels(4)
-    block = testing.block_of(structures, [1, 9, 6])
-    assert block.index.tolist() == [1, 6, 9]  # ordered by size
-    for row, s in enumerate(block.index.tolist()):
+    rows, block, targets = testing.labelled(structures, [1, 9, 6])
+    assert rows.tolist() == [1, 6, 9]  # ordered by size
+    assert block.sizes == tuple(structures.n_atoms[rows])
+    for row, s in enumerate(rows.tolist()):
         atoms = slice(*structures.offsets[s : s + 2])
         n = int(structures.n_atoms[s])
         assert block.numbers[row].tolist() == structures.numbers[atoms].tolist() + [0] * (4 - n)
         np.testing.assert_array_equal(block.positions[row, :n], structures.positions[atoms])
         for k in (0, 1):
-            np.testing.assert_allclose(block.forces[k][row, :n], structures.forces[k, atoms])
-        np.testing.assert_array_equal(block.energies[row], structures.energies[s])
-    assert tuple(block.forces) == (0, 1)
+            np.testing.assert_allclose(targets.forces[k][row, :n], structures.forces[k, atoms])
+        np.testing.assert_array_equal(targets.energies[row], structures.energies[s])
+    assert tuple(targets.forces) == (0, 1)
 
 
 def test_a_source_contributes_only_its_terms() -> None:
@@ -81,10 +84,10 @@ def test_a_source_contributes_only_its_terms() -> None:
         Source(np.arange(6), (Term(problems.LOW, True, True),)),
         Source(np.arange(6), (Term(problems.HIGH),)),
     ]
-    (block,) = data.blocks(sources)
-    assert block.energy_mask.tolist() == [[True, False]] * 6 + [[False, True]] * 3 + [[False, False]] * 3
-    assert block.force_mask.tolist() == [[True, False]] * 6 + [[False, False]] * 6
-    assert tuple(block.forces) == (0,)
+    (one,) = data.blocks(sources)
+    assert one.targets.energy_mask.tolist() == [[True, False]] * 6 + [[False, True]] * 3 + [[False, False]] * 3
+    assert one.targets.force_mask.tolist() == [[True, False]] * 6 + [[False, False]] * 6
+    assert tuple(one.targets.forces) == (0,)
 
 
 def loss_and_gradient(arrangement: dict[str, int]) -> tuple[Tensor, list[Tensor]]:

@@ -44,7 +44,7 @@ def committee(folders: list[Path]) -> Predictor:
 def atoms() -> Atoms:
     """A geometry of the training set."""
     prepared = prepare(experiment("rmd17-cc", "MF"))
-    one = prepared.structures[prepared.selection.train_high[:1]]
+    one = prepared.structures[prepared.selection.high.train[:1]]
     return Atoms(one.numbers, one.positions)
 
 

@@ -13,13 +13,15 @@ from mfbench import testing
 from mfbench.data.structures import PER_STRUCTURE
 from mfbench.errors import LabelsMissing
 from mfbench.learning import arms
-from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.optimisation import Optimisation
+from mfbench.learning.problem import Arm, Lesson, Levels, Problem
 from mfbench.learning.sources import Source, Term
-from mfbench.learning.training import Optimisation, Stage
-from mfbench.models.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
+from mfbench.learning.stages import Stage
+from mfbench.models.backbones.hipnn_ts import HipnnTs
 from mfbench.models.backbones.kinds import BACKBONES, BackboneKind, Network
 from mfbench.models.block import Block
 from mfbench.models.contract import Backbone, Potential
+from mfbench.models.settings import HipnnTsSettings
 
 ELEMENTS = (1, 6, 7, 8)
 SMALL: dict[str, dict[str, Any]] = {
@@ -49,7 +51,8 @@ def problem(options: dict[str, Any] | None = None, **settings: Any) -> Problem:
     structures = problems.two_levels(**settings)
     options = options or {}
     chosen = problems.selection(structures)
-    return Problem(structures, problems.LOW, problems.HIGH, chosen, Optimisation(steps=4), **options)
+    levels = Levels.of(structures.levels, problems.LOW, problems.HIGH, **options)
+    return Problem(structures, levels, chosen, Optimisation(steps=4))
 
 
 def test_backbone_contract(kind: BackboneKind) -> None:
@@ -64,7 +67,7 @@ def test_backbone_contract_of_lower_tensors(l_max: int) -> None:
 
 @pytest.mark.parametrize("arm", arms.ARMS, ids=lambda arm: arm.name)
 def test_arm_contract(arm: Arm, kind: BackboneKind) -> None:
-    share = {"high_forces": arm.high_forces}
+    share = {"high_forces": arm.high_forces > 0}
     testing.check_arm(arm, problem(share), network(kind))
 
 
@@ -88,24 +91,23 @@ def test_unlabelled_structures_change_no_loss(arm: Arm) -> None:
         offsets=np.concatenate([full.structures.offsets, full.structures.offsets[1:] + full.structures.offsets[-1]]),
     )
     _, (stage,) = testing._built(arm, full, network(), arm.options())
-    loss = testing.stage_loss(stage, stage.train, full.structures)
+    loss = testing.stage_loss(stage, stage.lesson.train, full.structures)
     unlabelled = np.arange(len(full.structures), len(bare))
-    more = tuple(Source(np.concatenate([source.indices, unlabelled]), source.terms) for source in stage.train)
+    more = tuple(Source(np.concatenate([source.indices, unlabelled]), source.terms) for source in stage.lesson.train)
     torch.testing.assert_close(testing.stage_loss(stage, more, bare), loss, rtol=1e-12, atol=0)
     assert loss > 0
 
 
 def test_missing_labels_are_named() -> None:
-    without = problem(high_forces=False)
     with pytest.raises(LabelsMissing, match=r"no forces at ccsd\(t\)\*/cbs"):
-        arms.SFEF().build(replace(without, high_forces=1.0), network())
-    testing.check_arm(arms.SFE(), without, network())
+        arms.SFEF().plan(problem({"high_forces": True}, high_forces=False))
+    testing.check_arm(arms.SFE(), problem(high_forces=False), network())
 
 
 @pytest.mark.parametrize("arm", [arm for arm in arms.ARMS if not arm.high_forces], ids=lambda arm: arm.name)
 def test_no_high_level_force_not_even_to_validate(arm: Arm) -> None:
-    _, stages = arm.build(problem(), network(), arm.options())
-    terms = [t for stage in stages for source in (*stage.train, *stage.validation) for t in source.terms]
+    lessons = arm.plan(problem(), arm.options())
+    terms = [t for lesson in lessons for source in (*lesson.train, *lesson.validation) for t in source.terms]
     assert ({term.level for term in terms} >= {problems.HIGH}) == (arm.name != "SF-low")
     assert not [term for term in terms if term.level == problems.HIGH and term.forces]
 
@@ -115,10 +117,16 @@ class Leaking(Arm):
 
     name, uses_low, uses_high = "leaking", False, True
 
-    def build(self, problem: Problem, network: Network, options: Any) -> tuple[Potential, list[Stage]]:
-        potential, (stage,) = arms.SFE().build(problem, network)
-        terms = (Term(problem.high, forces=True),)
-        return potential, [replace(stage, train=(Source(problem.selection.validation_high, terms),))]
+    def plan(self, problem: Problem, options: Any) -> tuple[Lesson, ...]:
+        (lesson,) = arms.SFE().plan(problem)
+        terms = (Term(problem.levels.high, forces=True),)
+        return (replace(lesson, train=(Source(problem.selection.high.validation, terms),)),)
+
+    def potential(self, network: Network, levels: Levels, options: Any) -> Potential:
+        return arms.SFE().potential(network, levels)
+
+    def stages(self, potential: Potential, lessons: Any, problem: Problem, options: Any) -> list[Stage]:
+        return arms.SFE().stages(potential, lessons, problem)
 
 
 def test_training_outside_the_selection_is_caught() -> None:

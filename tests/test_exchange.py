@@ -22,18 +22,20 @@ from mfbench.data.structures import Structures
 from mfbench.errors import LabelsMissing, UserError
 from mfbench.files import read_json
 from mfbench.learning.arms import ARMS
+from mfbench.learning.optimisation import Optimisation
+from mfbench.learning.problem import Lesson
 from mfbench.learning.sources import Source, Term
-from mfbench.learning.training import Optimisation, Stage
 from mfbench.results.folder import METRICS_FILE, load_runs, read_metrics
 from mfbench.results.predictions import Predictions, read_arrays
 from mfbench.results.rows import curve_rows
 from mfbench.show.tables import error_table, gap_table, sections
 from mfbench.study import experiment
 from mfbench.study import export as exchange
+from mfbench.study.build import build
 from mfbench.study.experiment import Experiment
 from mfbench.study.export import FORMATS, PARTS, _frame, export, slugs, split_hash, visible
 from mfbench.study.external import NOT_PREDICTED, evaluate
-from mfbench.study.prepare import Prepared, build, prepare
+from mfbench.study.prepare import Prepared, lessons_of, prepare
 from mfbench.study.run import run
 
 # (structure, level) -> value: every label in a set of frames.
@@ -71,8 +73,8 @@ def allowed(prepared: Prepared, arm: str, part: str) -> tuple[set[tuple[int, str
     chosen, s = prepared.selection, prepared.structures
     low, high = prepared.low, prepared.high
     train = part == "train"
-    at_low = chosen.train_low if train else chosen.validation_low
-    at_high = chosen.train_high if train else chosen.validation_high
+    at_low = chosen.low.train if train else chosen.low.validation
+    at_high = chosen.high.train if train else chosen.high.validation
     energies = {(int(k), high) for k in at_high}
     forces = {(int(k), high) for k in at_high} if arm == "SF-EF" else set()
     if arm == "MF" and not train:
@@ -81,12 +83,12 @@ def allowed(prepared: Prepared, arm: str, part: str) -> tuple[set[tuple[int, str
         energies |= {(int(k), low) for k in at_low}
         forces |= {(int(k), low) for k in at_low}
     if arm == "MF+":  # a committee: each member's part is trained on by the others
-        pool = np.concatenate([chosen.train_high, chosen.validation_high])
-        both = np.intersect1d(pool, np.concatenate([chosen.train_low, chosen.validation_low]))
+        pool = np.concatenate([chosen.high.train, chosen.high.validation])
+        both = np.intersect1d(pool, np.concatenate([chosen.low.train, chosen.low.validation]))
         if train:
             energies |= {(int(k), high) for k in pool} | {(int(k), low) for k in both}
         else:
-            gone = {*pool.tolist(), *chosen.train_low.tolist()}
+            gone = {*pool.tolist(), *chosen.low.train.tolist()}
             energies = {one for one in energies if one[0] not in gone}
             forces = {one for one in forces if one[0] not in gone}
     column = s.level_index
@@ -149,9 +151,9 @@ def test_spoiled_labels_never_appear(arm: str, tmp_path: Path, monkeypatch: pyte
     chosen = settings("ani1x-tz", arm)
     prepared = prepare(chosen)
     s = prepared.training
-    _, stages = build(chosen, prepared)
+    lessons = lessons_of(chosen, prepared)
     energy, force = np.ones_like(s.energy_mask), np.ones_like(s.force_mask)
-    for source in (source for stage in stages for source in (*stage.train, *stage.validation)):
+    for source in (source for lesson in lessons for source in (*lesson.train, *lesson.validation)):
         for term in source.terms:
             for name in (term.level, *([term.minus] if term.minus else [])):
                 if term.energy:
@@ -164,7 +166,7 @@ def test_spoiled_labels_never_appear(arm: str, tmp_path: Path, monkeypatch: pyte
     spoiled = replace(prepared, training=replace(s, energies=np.where(energy, 98765.5, s.energies), forces=forces))
     files = [tmp_path / f"{part}.extxyz" for part in PARTS]
     for file in files:
-        if file.stem == "valid" and not len(visible(s, stages, "valid").indices):
+        if file.stem == "valid" and not len(visible(s, lessons, "valid").indices):
             file.write_text("")
             continue
         export(chosen, file.stem, file)  # type: ignore[arg-type]
@@ -199,7 +201,7 @@ def test_the_test_part_has_no_label(format_name: str, tmp_path: Path) -> None:
 def test_masks_and_noise_are_those_of_the_experiment(tmp_path: Path) -> None:
     chosen = settings("rmd17-cc", "MF", labels={"low_energies": False, "noise": {"high energy": 0.1}})
     prepared = prepare(chosen)
-    s, train = prepared.training, prepared.selection.train_high
+    s, train = prepared.training, prepared.selection.high.train
     export(chosen, "train", path := tmp_path / "train.extxyz")
     energies, forces = labels_in(path)
     assert {level for _, level in energies} == {prepared.high}
@@ -217,13 +219,13 @@ def test_masks_and_noise_are_those_of_the_experiment(tmp_path: Path) -> None:
 def test_differences_give_the_energies_of_both_levels() -> None:
     prepared = prepare(settings("ani1ccx", "MF"))
     s, low, high = prepared.training, prepared.low, prepared.high
-    chosen = prepared.selection.train_high[:5]
+    chosen = prepared.selection.high.train[:5]
     mask = s.energy_mask.copy()
     mask[chosen[0], s.level_index(low)] = False
     s = replace(s, energy_mask=mask)
     assert s.energy_mask[chosen[1:], s.level_index(low)].all()
     source = Source(chosen, (Term(high, minus=low),))
-    found = visible(s, [Stage(None, (source,), (source,), Optimisation())], "train")  # type: ignore[arg-type]
+    found = visible(s, [Lesson((source,), (source,), Optimisation())], "train")
     assert set(found.indices.tolist()) == set(chosen[1:].tolist())
     assert found.energy.sum(0)[[s.level_index(low), s.level_index(high)]].tolist() == [4, 4]
     assert not found.forces.any()
@@ -270,8 +272,8 @@ def test_mace_has_a_frame_and_a_file_a_level(tmp_path: Path) -> None:
     assert set(export(chosen, "train", path, "mace")) == {path, low, high, tmp_path / "train.extxyz.json"}
     about = read_json(tmp_path / "train.extxyz.json")
     assert [len(frames(file)) for file in (low, high)] == [
-        len(prepared.selection.train_low),
-        len(prepared.selection.train_high),
+        len(prepared.selection.low.train),
+        len(prepared.selection.high.train),
     ]
     assert len(frames(path)) == len(frames(low)) + len(frames(high))
     for frame in frames(path):

@@ -19,14 +19,16 @@ from mfbench.errors import LabelsMissing, UserError
 from mfbench.files import read_json
 from mfbench.learning import arms
 from mfbench.learning.device import DeviceStructures
-from mfbench.learning.training import FitState, Stage
+from mfbench.learning.stages import Stage
+from mfbench.learning.training import FitState
 from mfbench.results import schema
 from mfbench.results.folder import METRICS_FILE, STAGES, is_finished, load_runs, read_metrics
 from mfbench.results.predictions import Predictions, read_arrays
 from mfbench.results.rows import gap_closed
+from mfbench.study.build import build
 from mfbench.study.evaluation import predict
 from mfbench.study.experiment import Experiment, experiment
-from mfbench.study.prepare import build, prepare
+from mfbench.study.prepare import prepare
 from mfbench.study.run import record_absent, run, structures_used
 
 TIMES = ["run", "seconds", "structures_per_second"]
@@ -93,11 +95,11 @@ def test_coupled_cluster_forces_judge_ani1ccx(runs: Path) -> None:
 def test_the_arms_of_a_seed_share_their_structures_and_initial_weights() -> None:
     chosen = {arm: prepare(short(arm=arm, seed=3)).selection for arm in ("SF-E", "MF", "SF-EF")}
     for selection in chosen.values():
-        assert np.array_equal(selection.train_high, chosen["MF"].train_high)
-        assert np.array_equal(selection.validation_high, chosen["MF"].validation_high)
+        assert np.array_equal(selection.high.train, chosen["MF"].high.train)
+        assert np.array_equal(selection.high.validation, chosen["MF"].high.validation)
     larger = prepare(short(n_high=150, seed=3)).selection
-    assert np.array_equal(larger.train_low, chosen["MF"].train_low)
-    assert np.array_equal(larger.train_high[:40], chosen["MF"].train_high)
+    assert np.array_equal(larger.low.train, chosen["MF"].low.train)
+    assert np.array_equal(larger.high.train[:40], chosen["MF"].high.train)
 
     def first_weights(arm: str) -> torch.Tensor:
         settings = short(arm=arm, seed=3)
@@ -319,11 +321,11 @@ def test_the_papers_preset_is_the_authors_recipe() -> None:
     prepared = prepare(settings)
     potential, stages = build(settings, prepared)
     (stage,) = stages
-    assert structures_used(prepared.low, stages) == 40  # the pool, not all low-level structures
-    assert len(stage.train) == 1  # one pool of fully labelled structures
-    assert {term.level for term in stage.train[0].terms} == {"wb97x/6-31g*", "wb97x/def2-tzvpp"}
-    assert stage.optimisation.steps == 2000  # epochs of one batch
-    assert stage.optimisation.loss.hierarchicality == 1.0
+    assert structures_used(prepared.low, [stage.lesson]) == 40  # the pool, not all low-level structures
+    assert len(stage.lesson.train) == 1  # one pool of fully labelled structures
+    assert {term.level for term in stage.lesson.train[0].terms} == {"wb97x/6-31g*", "wb97x/def2-tzvpp"}
+    assert stage.lesson.optimisation.steps == 2000  # epochs of one batch
+    assert stage.lesson.optimisation.loss.hierarchicality == 1.0
     assert sum(p.numel() for p in potential.parameters()) > 400_000
 
 

@@ -24,8 +24,8 @@ from mfbench.data.manifest import Dataset, Manifest, manifest, manifest_names
 from mfbench.errors import UserError
 from mfbench.files import read_json
 from mfbench.learning import arms
-from mfbench.learning.problem import Problem
-from mfbench.learning.training import Optimisation
+from mfbench.learning.optimisation import Optimisation
+from mfbench.learning.problem import Levels, Problem
 from mfbench.models.backbones.kinds import BACKBONES, Network, backbone
 from mfbench.results import metrics, schema
 from mfbench.results.folder import EXTRA, METRICS_FILE, PROVENANCE_FILE, load_runs, read_run
@@ -69,7 +69,8 @@ def test_the_example_keeps_the_contracts(example: SimpleNamespace) -> None:
         torch.manual_seed(0)
         testing.check_backbone(network.build())
     structures = problems.two_levels()
-    problem = Problem(structures, problems.LOW, problems.HIGH, problems.selection(structures), Optimisation(steps=10))
+    levels = Levels.of(structures.levels, problems.LOW, problems.HIGH)
+    problem = Problem(structures, levels, problems.selection(structures), Optimisation(steps=10))
     testing.check_arm(example.arm.Refined(), problem, network)
     testing.check_arm(example.arm.Refined(), problem, Network(BACKBONES[0], (1, 6, 7, 8), _small()))
     testing.check_dataset(example.dataset.HYDRIDES)

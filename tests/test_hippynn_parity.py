@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hippynn.layers.indexers import OneHotSpecies, PaddingIndexer
@@ -10,10 +9,10 @@ from hippynn.layers.pairs.open import OpenPairIndexer
 from hippynn.layers.targets import HEnergy
 from torch import Tensor, nn
 
-from mfbench.models.atomic import AtomicEnergies
-from mfbench.models.backbones.hipnn_ts import HipnnTs, HipnnTsSettings, Interaction, Residual
+from mfbench.models.backbones.hipnn_ts import HipnnTs, Interaction, Residual
 from mfbench.models.block import Block
 from mfbench.models.potentials import HeadsPotential
+from mfbench.models.settings import HipnnTsSettings
 from mfbench.testing import block_of, energies_and_forces, random_structures
 
 networks = pytest.importorskip("hippynn.networks.hipnn", reason="hippynn is not installed (extra dev)")
@@ -71,7 +70,7 @@ def copied(theirs: Theirs, settings: HipnnTsSettings) -> HeadsPotential:
             residual.second.load_state_dict(wrapper.res_layer.state_dict())
             if isinstance(residual.adjust, nn.Linear):
                 residual.adjust.load_state_dict(wrapper.adjust_layer.state_dict())
-    potential = HeadsPotential(ours, AtomicEnergies(np.zeros((119, 1))), ("level",), ("level",)).double()
+    potential = HeadsPotential(ours, ("level",), ("level",)).double()
     for linear, layer in zip(potential.linear, theirs.head.layers):
         linear.load_state_dict(layer.state_dict())
     return potential

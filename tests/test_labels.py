@@ -11,7 +11,7 @@ from mfbench.cli.main import main
 from mfbench.data.labels import Labels
 from mfbench.errors import LabelsMissing, UserError
 from mfbench.learning.arms import ARMS
-from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.problem import Arm, Levels, Problem
 from mfbench.learning.sources import Term
 from mfbench.models.backbones.kinds import BACKBONES, Network
 from mfbench.results.folder import METRICS_FILE, load_runs, read_metrics, read_run
@@ -19,8 +19,9 @@ from mfbench.show import plots
 from mfbench.show.html import errors_html
 from mfbench.show.styles import arm_order, arm_style
 from mfbench.show.tables import gap_table, sections
+from mfbench.study.build import build
 from mfbench.study.experiment import Experiment, experiment
-from mfbench.study.prepare import Prepared, build, prepare
+from mfbench.study.prepare import Prepared, prepare
 from mfbench.study.run import run
 
 KCAL = 0.0433641
@@ -33,7 +34,7 @@ def of(arm: str = "MF", case: str = "ani1x-tz", **settings: Any) -> Experiment:
 
 def terms(settings: Experiment) -> set[Term]:
     _, stages = build(settings, prepare(settings))
-    return {term for stage in stages for source in stage.train for term in source.terms}
+    return {term for stage in stages for source in stage.lesson.train for term in source.terms}
 
 
 def test_low_labels_can_be_left_out() -> None:
@@ -53,10 +54,10 @@ def test_a_fraction_of_the_high_level_structures_has_forces(arm: str) -> None:
         prepared = prepare(settings)
         chosen, column = prepared.selection, prepared.structures.level_index(prepared.high)
         mask = prepared.training.force_mask[:, column]
-        assert mask[chosen.train_high].sum() == round(fraction * 40)
-        assert mask[chosen.validation_high].sum() == round(fraction * 10)
+        assert mask[chosen.high.train].sum() == round(fraction * 40)
+        assert mask[chosen.high.validation].sum() == round(fraction * 10)
         assert prepared.structures.force_mask[prepared.split.test, column].all()  # what is judged on keeps them
-        found[fraction] = set(chosen.train_high[mask[chosen.train_high]].tolist())
+        found[fraction] = set(chosen.high.train[mask[chosen.high.train]].tolist())
         assert Term(prepared.high, forces=True) in terms(settings)
     assert found[0.25] < found[0.5] < found[1.0]
 
@@ -84,10 +85,10 @@ def test_noise_is_on_what_is_trained_on_and_nowhere_else() -> None:
     a, b, chosen = prepared.structures, prepared.training, prepared.selection
     low, high = a.level_index(prepared.low), a.level_index(prepared.high)
     energy = (b.energies - a.energies) / KCAL
-    used_low = np.union1d(chosen.train_low, chosen.validation_low)
+    used_low = np.union1d(chosen.low.train, chosen.low.validation)
     assert 0.9 < energy[used_low, low].std() < 1.1
     assert not np.delete(energy[:, low], used_low).any()
-    assert 1.7 < energy[chosen.train_high, high].std() < 2.3
+    assert 1.7 < energy[chosen.high.train, high].std() < 2.3
     judged = np.concatenate([prepared.split.test, prepared.split.unseen])
     assert not energy[judged].any()
     atoms = a.atoms_of(used_low)
@@ -96,7 +97,7 @@ def test_noise_is_on_what_is_trained_on_and_nowhere_else() -> None:
     assert not np.delete(force, atoms, axis=0).any()
     assert np.array_equal(a.forces[high], b.forces[high])
     larger = prepare(of(n_high=150, labels=labels))  # the same noise at every size
-    assert np.array_equal(larger.training.energies[chosen.train_high], b.energies[chosen.train_high])
+    assert np.array_equal(larger.training.energies[chosen.high.train], b.energies[chosen.high.train])
 
 
 def test_noise_leaves_the_labels_on_disk_and_of_other_runs_alone() -> None:
@@ -109,7 +110,7 @@ def test_noise_leaves_the_labels_on_disk_and_of_other_runs_alone() -> None:
 def test_overlap_of_high_and_low_geometries(case: str) -> None:
     def shared(prepared: Prepared) -> float:
         geometry, chosen = prepared.structures.geometry, prepared.selection
-        return float(np.isin(geometry[chosen.train_high], geometry[prepared.split.low_pool]).mean())
+        return float(np.isin(geometry[chosen.high.train], geometry[prepared.split.low_pool]).mean())
 
     fractions = {o: shared(prepare(of(case=case, n_high=100, overlap=o))) for o in ("nested", "partly", "disjoint")}
     assert fractions["disjoint"] == 0
@@ -169,7 +170,7 @@ def test_a_shared_stage_is_trained_once(runs: Path) -> None:
     trained: list[str] = []
 
     def watch(state: Any, stage: Any) -> None:
-        trained.append("shared" if stage.shared else "own")
+        trained.append("shared" if stage.lesson.shared else "own")
 
     first = run(of("MF+", n_high=50), runs, progress=watch)
     assert trained.count("shared") == 2
@@ -212,15 +213,15 @@ def test_masks_hold_at_every_level_below_the_high_one(arm: Arm, labels: dict[str
     mask = prepared.training.energy_mask if "low_energies" in labels else prepared.training.force_mask
     assert not mask[:, below].any()
     assert prepared.structures.energy_mask[:, below].all()  # what is judged on stays
-    problem = Problem(
-        prepared.training, prepared.low, prepared.high, prepared.selection, settings.optimisation, **labels
-    )
+    columns, further = prepared.training.levels, tuple(settings.further)
+    levels = Levels.of(columns, prepared.low, prepared.high, further, **labels)
+    problem = Problem(prepared.training, levels, prepared.selection, settings.optimisation)
     kind = BACKBONES[0]
     network = Network(kind, (1, 6, 7, 8), kind.settings.model_validate({"n_features": 6, "n_interactions": 1}))
     testing.check_arm(arm, problem, network)
     _, stages = build(settings, prepared)
     for stage in stages:
-        for term in (term for source in (*stage.train, *stage.validation) for term in source.terms):
+        for term in (term for source in (*stage.lesson.train, *stage.lesson.validation) for term in source.terms):
             if term.level != prepared.high:
                 assert not (term.energy if "low_energies" in labels else term.forces)
             assert term.minus is None or "low_energies" not in labels
@@ -232,7 +233,7 @@ def test_noise_reaches_every_level_below_the_high_one() -> None:
     draws = []
     for name in prepared.levels[:-1]:
         column = prepared.structures.level_index(name)
-        chosen = prepared.selection.train_low if name == prepared.low else prepared.selection.further[name]
+        chosen = prepared.selection.low.train if name == prepared.low else prepared.selection.further[name]
         atoms = prepared.structures.atoms_of(chosen)
         assert 0.95 < change[column, atoms].std() < 1.05
         draws.append((prepared.training.energies - prepared.structures.energies)[chosen[:20], column])

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import torch
 
-from mfbench.learning.loss import KCAL, LevelSums, LossWeights, total_loss
+from mfbench.learning.loss import KCAL, LevelSums, total_loss
+from mfbench.learning.optimisation import LossWeights
 from mfbench.learning.sums import ErrorSums, centred
 
 

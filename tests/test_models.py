@@ -192,7 +192,7 @@ def test_together_as_one_by_one(trained: Trained, monkeypatch: pytest.MonkeyPatc
         alone = model.predict(atoms, high)
         np.testing.assert_allclose(together.energies[s], alone.energies[0], rtol=0, atol=1e-9)
         np.testing.assert_allclose(together.forces[together.atoms_of(s)], alone.forces, rtol=0, atol=1e-9)
-    monkeypatch.setattr("mfbench.study.trained._MAX_PAIRS", 1)  # each in a block of its own
+    monkeypatch.setattr("mfbench.learning.predict.MAX_PAIRS", 1)  # each in a block of its own
     for cut in (model.predict(mixed, high), model.predict(structures[rows], high)):
         np.testing.assert_allclose(cut.energies, together.energies, rtol=0, atol=1e-9)
         np.testing.assert_allclose(cut.forces, together.forces, rtol=0, atol=1e-9)

@@ -150,7 +150,8 @@ def test_no_pairs_is_the_limit_of_distant_atoms(name: str) -> None:
     """Atoms out of reach have the features of isolated ones."""
     net = network(name).double()
     far = block(4, stretch=9.0)
-    apart = replace(far, numbers=far.numbers.T, positions=far.positions.transpose(0, 1))  # each in a structure
+    # Each in a structure of its own.
+    apart = replace(far, numbers=far.numbers.T, positions=far.positions.transpose(0, 1), sizes=(1, 1, 1, 1))
     torch.testing.assert_close(net(far)[0][0], net(apart)[0][:, 0], rtol=0, atol=1e-12)
 
 

@@ -85,21 +85,21 @@ def check_parts(structures: Structures, low: str, high: str, rules: CaseData, sp
 def check_selection(structures: Structures, low: str, high: str, split: Split, chosen: Selection, n_high: int) -> None:
     """Assert that nothing which is trained on, or selected by, is judged on; and that n_high is honest."""
     judged = geometries(structures, split.test) | geometries(structures, split.unseen)
-    trained = geometries(structures, chosen.train_low) | geometries(structures, chosen.train_high)
-    validated = geometries(structures, chosen.validation_low) | geometries(structures, chosen.validation_high)
+    trained = geometries(structures, chosen.low.train) | geometries(structures, chosen.high.train)
+    validated = geometries(structures, chosen.low.validation) | geometries(structures, chosen.high.validation)
     assert not judged & trained
     assert not judged & validated
     assert not trained & validated
-    assert len(chosen.train_high) + len(chosen.validation_high) == n_high
-    oracle = geometries(structures, chosen.oracle)
-    assert not oracle & (judged | geometries(structures, chosen.validation_oracle))
-    assert len(chosen.oracle) <= len(chosen.train_low)
+    assert len(chosen.high.train) + len(chosen.high.validation) == n_high
+    oracle = geometries(structures, chosen.oracle.train)
+    assert not oracle & (judged | geometries(structures, chosen.oracle.validation))
+    assert len(chosen.oracle.train) <= len(chosen.low.train)
     for indices in (one for one in chosen if not isinstance(one, dict)):
         assert len(set(indices.tolist())) == len(indices)
     low_column, high_column = structures.level_index(low), structures.level_index(high)
-    for indices in (chosen.train_high, chosen.validation_high):
+    for indices in (chosen.high.train, chosen.high.validation):
         assert structures.energy_mask[indices, high_column].all()
-    for indices in (chosen.train_low, chosen.validation_low):
+    for indices in (chosen.low.train, chosen.low.validation):
         assert (structures.energy_mask & structures.force_mask)[indices, low_column].all()
 
 
@@ -168,11 +168,11 @@ def test_no_geometry_leaks_by_distances_recomputed(seed: int) -> None:
         x, y = sorted_distances(structures, a), sorted_distances(structures, b)
         return np.array([np.abs(y - row).max(1).min() for row in x])
 
-    for part in (chosen.train_low, chosen.train_high):
+    for part in (chosen.low.train, chosen.high.train):
         assert nearest(part, split.test).min() > 1e-3
         assert nearest(part, split.validation).min() > 1e-3
     assert nearest(split.validation, split.test).min() > 1e-3
-    assert nearest(chosen.train_high, chosen.train_low).min() > 1e-3
+    assert nearest(chosen.high.train, chosen.low.train).min() > 1e-3
     # The guard has something to guard against: most test frames do recur, turned, within the test part.
     high = structures.energy_mask[:, structures.level_index(HIGH)]
     assert nearest(split.test[high[split.test]], split.test[~high[split.test]]).max() < 1e-6
@@ -229,30 +229,30 @@ def test_subsets_are_nested_prefixes(name: str, seed: int) -> None:
     }
     for small, large in combinations(chosen, 2):
         a, b = chosen[small], chosen[large]
-        assert b.train_high[: len(a.train_high)].tolist() == a.train_high.tolist()
-        assert b.validation_high[: len(a.validation_high)].tolist() == a.validation_high.tolist()
-        assert b.train_low.tolist() == a.train_low.tolist()
-        assert b.validation_low.tolist() == a.validation_low.tolist()
-    assert len(chosen[50].train_high) == 40
-    assert len(chosen[150].train_high) == 120
+        assert b.high.train[: len(a.high.train)].tolist() == a.high.train.tolist()
+        assert b.high.validation[: len(a.high.validation)].tolist() == a.high.validation.tolist()
+        assert b.low.train.tolist() == a.low.train.tolist()
+        assert b.low.validation.tolist() == a.low.validation.tolist()
+    assert len(chosen[50].high.train) == 40
+    assert len(chosen[150].high.train) == 120
     kept = split.validation[structures.energy_mask[split.validation, structures.level_index(found.high)]]
-    assert chosen[150].validation_high.tolist() == kept[:30].tolist()
+    assert chosen[150].high.validation.tolist() == kept[:30].tolist()
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_other_subset_seeds_give_other_subsets_of_the_same_parts(name: str) -> None:
     structures, found, rules, split = split_of(name, 0)
     one, two = (select(structures, split, found.low, found.high, 150, 100, s, rules.max_low) for s in (0, 1))
-    assert len(set(one.train_high.tolist()) & set(two.train_high.tolist())) < 115
-    assert one.train_low.tolist() != two.train_low.tolist()
-    assert one.validation_high.tolist() == two.validation_high.tolist()
-    assert one.validation_low.tolist() == two.validation_low.tolist()
+    assert len(set(one.high.train.tolist()) & set(two.high.train.tolist())) < 115
+    assert one.low.train.tolist() != two.low.train.tolist()
+    assert one.high.validation.tolist() == two.high.validation.tolist()
+    assert one.low.validation.tolist() == two.low.validation.tolist()
 
 
 def test_low_level_subsets_are_nested_too() -> None:
     structures, found, rules, split = split_of("rmd17-cc", 0)
     small, large = (
-        select(structures, split, found.low, found.high, 50, n, 0, rules.max_low).train_low for n in (100, 400)
+        select(structures, split, found.low, found.high, 50, n, 0, rules.max_low).low.train for n in (100, 400)
     )
     assert (len(small), len(large)) == (100, 400)
     assert large[:100].tolist() == small.tolist()
@@ -271,12 +271,12 @@ def test_experiments_share_parts_and_subsets() -> None:
         for field in fields(Split):
             np.testing.assert_array_equal(getattr(one.split, field.name), getattr(two.split, field.name))
         if other.seed == 0:
-            np.testing.assert_array_equal(one.selection.train_low, two.selection.train_low)
+            np.testing.assert_array_equal(one.selection.low.train, two.selection.low.train)
         if other.arm == "SF-E":
-            np.testing.assert_array_equal(one.selection.train_high, two.selection.train_high)
-            np.testing.assert_array_equal(one.selection.validation_high, two.selection.validation_high)
+            np.testing.assert_array_equal(one.selection.high.train, two.selection.high.train)
+            np.testing.assert_array_equal(one.selection.high.validation, two.selection.high.validation)
         if other.arm == "SF-low":
-            assert len(two.selection.train_high) == len(two.selection.validation_high) == 0
+            assert len(two.selection.high.train) == len(two.selection.high.validation) == 0
     moved = prepare(experiment("rmd17-cc", "MF", n_high=50, seed=0, split_seed=1))
     assert moved.split.test.tolist() != one.split.test.tolist()
 
@@ -321,13 +321,13 @@ def test_at_most_so_many_low_level_structures() -> None:
     """rMD17's authors: never train on more than 1,000; here 100 of 650."""
     structures, found, _, split = split_of("rmd17-cc", 0)
     chosen = select(structures, split, found.low, found.high, 50, None, 0, max_low=100)
-    assert len(chosen.train_low) == 100
+    assert len(chosen.low.train) == 100
     with pytest.raises(UserError, match=r"at most 100 low-level training structures, got 101.*--exceed-max-train"):
         select(structures, split, found.low, found.high, 50, 101, 0, max_low=100)
     chosen = select(structures, split, found.low, found.high, 50, 101, 0, max_low=100, exceed=True)
-    assert len(chosen.train_low) == 101
+    assert len(chosen.low.train) == 101
     unasked = select(structures, split, found.low, found.high, 50, None, 0, max_low=100, exceed=True)
-    assert len(unasked.train_low) == 100
+    assert len(unasked.low.train) == 100
 
 
 def test_every_rmd17_variant_keeps_to_its_authors_limit() -> None:
@@ -350,7 +350,7 @@ def test_published_ethanol(shared_real: Path) -> None:
     assert set(np.flatnonzero(recurring).tolist()) <= set(split.test.tolist())
     chosen = select(structures, split, found.low, high, 200, None, 0, rules.max_low)
     check_selection(structures, found.low, high, split, chosen, 200)
-    assert len(chosen.train_low) <= 1000
+    assert len(chosen.low.train) <= 1000
 
 
 def rules_of(**changes: object) -> CaseData:
@@ -447,8 +447,8 @@ def test_largest_n_high(pool: int, validation: int, most: int) -> None:
         oracle_pool=indices[:pool],
     )
     chosen = select(s, split, LOW, HIGH, most, None, 0)
-    assert len(chosen.train_high) == pool
-    assert len(chosen.train_high) + len(chosen.validation_high) == most
+    assert len(chosen.high.train) == pool
+    assert len(chosen.high.train) + len(chosen.high.validation) == most
     with pytest.raises(LabelsMissing, match=f"expected 10 to {most} .*got {most + 1}"):
         select(s, split, LOW, HIGH, most + 1, None, 0)
 

@@ -21,7 +21,6 @@ from mfbench.data.structures import Frames, Structures, assemble
 from mfbench.data.subset import Subset, pick
 from mfbench.errors import DataCorrupt, UserError
 from mfbench.learning.device import DeviceStructures
-from mfbench.learning.sources import Source, Term
 
 LOW, TZ, CC = "wb97x/6-31g*", "wb97x/def2-tzvpp", "ccsd(t)*/cbs"
 METHANOL = ("mini-rmd17-methanol", "mini-md17cc-methanol")
@@ -145,26 +144,10 @@ def test_subsets_that_are_not_there(
         pick(whole, "mini-ani1x", levels, subset)
 
 
-def test_straight_to_the_device(ani: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks gathered from atoms that went from file to device are those of structures in memory."""
-    monkeypatch.setattr(store, "_SLAB_ATOMS", 1000)
-    subset = Subset.model_validate({"min_atoms": 4})
-    structures = store.read(ani, (LOW, CC), subset)
-    with Reader(ani, (LOW, CC), subset) as reader:
-        direct = DeviceStructures(reader.outline, torch.device("cpu"), torch.float64, reader)
-    usual = DeviceStructures(structures, torch.device("cpu"), torch.float64)
-    source = Source(np.arange(0, len(structures), 7), (Term(LOW, True, True), Term(CC, True, True)))
-    for one, other in zip(direct.blocks([source]), usual.blocks([source]), strict=True):
-        for name in ("index", "numbers", "positions", "energies", "energy_mask", "force_mask"):
-            assert torch.equal(getattr(one, name), getattr(other, name)), name
-        assert one.forces.keys() == other.forces.keys()
-        assert all(torch.equal(one.forces[k], other.forces[k]) for k in one.forces)
-
-
 def test_on_the_cpu_nothing_is_copied(whole: Structures) -> None:
     data = DeviceStructures(whole, torch.device("cpu"))
     assert np.shares_memory(data._forces[1].numpy(), whole.forces)
-    assert np.shares_memory(data._positions.numpy(), whole.positions)
+    assert np.shares_memory(data.atoms._positions.numpy(), whole.positions)
 
 
 # geometry ids in a file

@@ -1,6 +1,7 @@
 """The training loop, by running it on levels of theory whose answers are known."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from mfbench.errors import UserError
 from mfbench.learning import arms
 from mfbench.learning.device import DeviceStructures
 from mfbench.learning.loss import level_sums
-from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.optimisation import Optimisation
+from mfbench.learning.problem import Arm, Levels, Problem
 from mfbench.learning.sources import Source, Term
-from mfbench.learning.training import FitState, Optimisation, Stage, fit, learning_rate
-from mfbench.models.backbones.hipnn_ts import HipnnTsSettings
+from mfbench.learning.stages import Stage, assembled
+from mfbench.learning.training import FitState, Validation, fit, learning_rate
 from mfbench.models.backbones.kinds import BACKBONES, Network
 from mfbench.models.contract import Potential
+from mfbench.models.settings import HipnnTsSettings
 
 NETWORK = HipnnTsSettings(n_features=10, n_sensitivities=6, n_atom_layers=1)
 
@@ -27,16 +30,17 @@ def built(arm: Arm, **optimisation: Any) -> tuple[Potential, Stage, DeviceStruct
     structures = problems.two_levels()
     chosen = problems.selection(structures, n_train=20)
     o = Optimisation(**optimisation)
-    problem = Problem(structures, problems.LOW, problems.HIGH, chosen, o, high_forces=arm.high_forces)
+    levels = Levels.of(structures.levels, problems.LOW, problems.HIGH, high_forces=arm.high_forces > 0)
+    problem = Problem(structures, levels, chosen, o)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        potential, (stage,) = arm.build(problem, Network(BACKBONES[0], (1, 8), NETWORK), arm.options())
+        potential, (stage,) = assembled(arm, problem, Network(BACKBONES[0], (1, 8), NETWORK))
     return potential, stage, DeviceStructures(structures, torch.device("cpu"))
 
 
 def errors(potential: Potential, data: DeviceStructures, forces: bool = True) -> tuple[float, float]:
     """Energy and force MAE at the high level over all structures, kcal/mol and kcal/mol/Angstrom."""
-    every = Source(torch.arange(len(data.n_atoms)).numpy(), (Term(problems.HIGH, True, forces),))
+    every = Source(torch.arange(len(data.atoms.n_atoms)).numpy(), (Term(problems.HIGH, True, forces),))
     sums = level_sums(potential, data.blocks([every]), training=False)[problems.HIGH]
     assert sums.energy is not None
     assert sums.force is not None
@@ -51,8 +55,8 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def without_time(state: FitState) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in state.history]
+def without_time(state: FitState) -> list[Validation]:
+    return [replace(one, seconds=0.0) for one in state.history]
 
 
 def test_mf_learns_high_level_forces_from_low_level_ones() -> None:
@@ -97,7 +101,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path: Path, recipe: dict[str
     again, stage, data = built(arms.MF(), steps=30, validations=10, **recipe)
     steps: list[int] = []
     state = fit(stage, data, 3, checkpoint, progress=lambda state, stage: steps.append(state.step))
-    assert steps == [18, 21, 24, 27, 30]  # the one it was stopped in had not been saved
+    assert steps == [15, 18, 21, 24, 27, 30]  # told where it goes on: the one it was stopped in had not been saved
     assert same(weights(again), weights(whole))
     assert without_time(state) == without_time(expected)
     assert (state.best_step, state.best_error) == (expected.best_step, expected.best_error)
@@ -106,25 +110,28 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path: Path, recipe: dict[str
 def test_the_best_weights_are_kept_after_the_full_budget() -> None:
     potential, stage, data = built(arms.SFE(), steps=80, validations=20, learning_rate=0.05, schedule="plateau")
     state = fit(stage, data, seed=0)
-    selected = [row["selected"] for row in state.history]
+    selected = [one.selected for one in state.history]
     assert state.step == 80
     assert state.drawn == 80 * 16
     assert len(selected) == 20
     assert state.best_step < 80  # or the test would prove nothing
     assert state.best_error == min(selected)
-    sums = level_sums(potential, data.blocks(stage.validation), training=False)[problems.HIGH]
+    sums = level_sums(potential, data.blocks(stage.lesson.validation), training=False)[problems.HIGH]
     assert sums.energy is not None
     assert math.isclose(float(sums.energy.mae()), min(selected), rel_tol=1e-6)
 
 
 def test_validation_error_of_an_energy_arm_is_energy_alone() -> None:
     _, stage, data = built(arms.MF(), steps=4, validations=2)
-    row = fit(stage, data, seed=0).history[-1]
-    assert row["selected"] == row[f"{problems.HIGH} energy mae"]
-    assert not [key for key in row if "force" in key]
+    last = fit(stage, data, seed=0).history[-1]
+    (energy,) = last.errors
+    assert (energy.level, energy.label) == (problems.HIGH, "energy")
+    assert last.selected == energy.mae
     _potential, stage, data = built(arms.SFEF(), steps=4, validations=2)
-    row = fit(stage, data, seed=0).history[-1]
-    assert row["selected"] == row[f"{problems.HIGH} energy mae"] + row[f"{problems.HIGH} force mae"]
+    last = fit(stage, data, seed=0).history[-1]
+    assert [one.label for one in last.errors] == ["energy", "force"]
+    assert last.selected == sum(one.mae for one in last.errors)
+    assert Validation.of_row(last.row()) == last
 
 
 def test_learning_rates() -> None:
@@ -142,7 +149,7 @@ def test_a_plateau_raises_the_batch_and_then_halves_the_rate() -> None:
         batch_size=8, learning_rate=0.05, warmup=0, ema_decay=0.0,
     )  # fmt: skip
     state = fit(stage, data, seed=0)
-    rates = [row["learning_rate"] for row in state.history]
+    rates = [one.learning_rate for one in state.history]
     assert state.batch_size == 16
     assert rates[-1] < 0.05
     assert set(rates) <= {0.05 / 2**k for k in range(20)}

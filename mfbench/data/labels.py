@@ -43,9 +43,7 @@ class Labels(Record):
         return self.model_copy(update=kept)
 
 
-def with_labels(
-    structures: Structures, selection: Selection, low: str, high: str, labels: Labels, seed: int
-) -> Structures:
+def with_labels(structures: Structures, selection: Selection, high: str, labels: Labels, seed: int) -> Structures:
     """The structures with the labels that may be trained on masked and disturbed; what is judged on is untouched.
 
     Args:
@@ -59,20 +57,20 @@ def with_labels(
     if labels == Labels():  # all as they are: nothing is copied
         return structures
     high_column = structures.level_index(high)
-    below = [structures.level_index(name) for name in (low, *selection.further)]
+    below = {name: structures.level_index(name) for name in selection.levels if name != high}
     energy_mask, force_mask = structures.energy_mask.copy(), structures.force_mask.copy()
-    energy_mask[:, below] &= labels.low_energies
-    force_mask[:, below] &= labels.low_forces
+    energy_mask[:, [*below.values()]] &= labels.low_energies
+    force_mask[:, [*below.values()]] &= labels.low_forces
     fraction = 1.0 if labels.high_forces is None else labels.high_forces
-    for indices in (selection.train_high, selection.validation_high):
+    for indices in selection.high:
         # A prefix of one order: what has forces at a small fraction has them at a larger one.
         force_mask[indices[round(fraction * len(indices)) :], high_column] = False
-    at_high = np.concatenate([selection.train_high, selection.validation_oracle, selection.oracle])
-    at_low = np.union1d(selection.train_low, selection.validation_low)
     # Structures whose labels are disturbed, at each level that a kind of noise is of.
-    used: dict[str, list[tuple[int, Indices]]] = {"low": [(below[0], at_low)], "high": [(high_column, at_high)]}
-    for column, name in zip(below[1:], selection.further):
-        used["low"].append((column, np.union1d(selection.further[name], selection.validation_further[name])))
+    at_high = np.concatenate([selection.high.train, selection.oracle.validation, selection.oracle.train])
+    used: dict[str, list[tuple[int, Indices]]] = {
+        "low": [(column, np.union1d(*selection.levels[name])) for name, column in below.items()],
+        "high": [(high_column, at_high)],
+    }
     energies, forces = structures.energies.copy(), structures.forces
     for kind, size in labels.noise.items():
         role, what = kind.split()

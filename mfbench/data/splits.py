@@ -41,17 +41,43 @@ class Split:
     oracle_pool: Indices  # with a high-level energy, whatever the overlap: what an oracle learns from
 
 
-class Selection(NamedTuple):
+class Chosen(NamedTuple):
+    """Structures of one level."""
+
+    train: Indices
+    validation: Indices
+
+
+@dataclass(frozen=True)
+class Selection:
     """What one experiment trains and validates on: indices of structures."""
 
-    train_low: Indices
-    train_high: Indices
-    validation_low: Indices
-    validation_high: Indices
-    oracle: Indices  # to train on: as many high-level structures as low-level ones, where there are so many
-    validation_oracle: Indices
-    further: Mapping[str, Indices]  # by level between the two: low-level structures that it labels, too
-    validation_further: Mapping[str, Indices]
+    levels: Mapping[str, Chosen]  # the low level first, the high one last, further ones between as they were named
+    oracle: Chosen  # as many high-level structures as low-level ones, where there are so many
+
+    @property
+    def low(self) -> Chosen:
+        """Those of the low level."""
+        return next(iter(self.levels.values()))
+
+    @property
+    def high(self) -> Chosen:
+        """Those of the high level."""
+        return [*self.levels.values()][-1]
+
+    def named(self) -> dict[str, Indices | dict[str, Indices]]:
+        """All of it by the names in split.npz; those of further levels by level."""
+        between = {name: self.levels[name] for name in [*self.levels][1:-1]}
+        return {
+            "train_low": self.low.train,
+            "train_high": self.high.train,
+            "validation_low": self.low.validation,
+            "validation_high": self.high.validation,
+            "oracle": self.oracle.train,
+            "validation_oracle": self.oracle.validation,
+            "further": {name: one.train for name, one in between.items()},
+            "validation_further": {name: one.validation for name, one in between.items()},
+        }
 
 
 def make_split(structures: Structures, low: str, high: str, rules: CaseData, seed: int) -> Split:
@@ -244,24 +270,18 @@ def select(
     if n_low is not None and not 10 <= n_low <= most_low:
         raise LabelsMissing(f"n_low: expected 10 to {most_low} structures at {low}, got {n_low}")
     train_low = _rng(seed, _LOW_ORDER).permutation(split.low_pool)[: n_low or min(most_low, max_low or most_low)]
-    train_further = {}
+    chosen = {low: Chosen(train_low, validation_low)}
     for level, count in (further or {}).items():
         labelled = _labelled(structures, train_low, level, forces=True)
         if not 1 <= (count or len(labelled)) <= len(labelled):
             raise LabelsMissing(
                 f"{level}: expected 1 to {len(labelled)} of the {len(train_low)} low-level structures, got {count or 0}"
             )
-        train_further[level] = labelled[:count]
-    return Selection(
-        train_low=train_low,
-        train_high=_rng(seed, _HIGH_ORDER).permutation(split.high_pool)[: n_high - n_validation],
-        validation_low=validation_low,
-        validation_high=validation_high[:n_validation],
-        oracle=_rng(seed, _ORACLE).permutation(split.oracle_pool)[: len(train_low)],
-        validation_oracle=validation_high,
-        further=train_further,
-        validation_further={level: _labelled(structures, split.validation, level, True) for level in train_further},
-    )
+        chosen[level] = Chosen(labelled[:count], _labelled(structures, split.validation, level, forces=True))
+    train_high = _rng(seed, _HIGH_ORDER).permutation(split.high_pool)[: n_high - n_validation]
+    chosen[high] = Chosen(train_high, validation_high[:n_validation])
+    oracle = _rng(seed, _ORACLE).permutation(split.oracle_pool)[: len(train_low)]
+    return Selection(chosen, Chosen(oracle, validation_high))
 
 
 def too_many(expected: str, most: int, what: str, got: int) -> UserError:

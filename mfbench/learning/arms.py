@@ -1,151 +1,145 @@
 """Arms: what is trained on which labels. An arm is a potential plus a list of stages, and nothing more.
 
-Every arm gets the same budget of gradient steps: those of its stages add up to ``Optimisation.steps``.
+Every arm gets the same budget of gradient steps: those of its stages add up to ``Optimisation.steps``. What an arm
+learns from (``plan``) is told without loading torch; the rest imports it when it is asked for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from mfbench import extensions
-from mfbench.data.splits import Indices
-from mfbench.data.structures import Structures
-from mfbench.errors import LabelsMissing, UserError, unknown
-from mfbench.learning.device import DeviceStructures
-from mfbench.learning.predict import energies_of
-from mfbench.learning.problem import Arm, Labelled, Problem
+from mfbench.errors import unknown
+from mfbench.learning.optimisation import Optimisation
+from mfbench.learning.problem import Arm, Lesson, Levels, Offer, Problem, sources_of, with_labels_of
 from mfbench.learning.sources import Source, Term
-from mfbench.learning.training import Optimisation, Stage
-from mfbench.models.atomic import AtomicEnergies, fit_atomic_energies
 from mfbench.models.backbones.kinds import Network
-from mfbench.models.contract import Backbone, Potential
-from mfbench.models.linear import LinearPotential, LinearSettings
-from mfbench.models.potentials import EmbeddingPotential, HeadsPotential, Offset, Share, Sum
+from mfbench.models.settings import LinearSettings
 from mfbench.records import Record
 
-# What arms are made of
+if TYPE_CHECKING:
+    from mfbench.learning.stages import Stage
+    from mfbench.models.contract import Potential
 
 
-def _labelled(structures: Structures, source: Source, whole: bool = False, needs_all: bool = True) -> Source:
-    """The source's structures that have a label of its terms (``whole``: every one).
-
-    Raises:
-        LabelsMissing: no structure is left; or, with ``needs_all``, there is no label of one of the kinds named.
-    """
-    keep = np.full(len(source.indices), whole)
-    for term in source.terms:
-        columns = [structures.level_index(name) for name in (term.level, term.minus) if name is not None]
-        for wanted, mask, kind in (
-            (term.energy, structures.energy_mask, "energies"),
-            (term.forces, structures.force_mask, "forces"),
-        ):
-            if wanted:
-                there = mask[source.indices][:, columns].all(1)
-                if needs_all and not there.any():
-                    raise LabelsMissing(
-                        f"no {kind} at {' and '.join(structures.levels[k] for k in columns)} to train on: "
-                        "expected some among the structures selected, found none"
-                    )
-                keep = keep & there if whole else keep | there
-    if not keep.any():
-        raise LabelsMissing("expected structures that have the labels of a source, found none")
-    return Source(source.indices[keep], source.terms)
+# Plans
 
 
-def _atomic_energies(structures: Structures, sources: Sequence[Source]) -> AtomicEnergies:
-    """Atomic energies of every level that the sources name the energies of, fitted on those; zero elsewhere."""
-    table = np.zeros((119, len(structures.levels)))
-    for column, level in enumerate(structures.levels):
-        named = [s.indices for s in sources if Term(level) in [Term(t.level, t.energy) for t in s.terms]]
-        if named:
-            indices = np.concatenate(named)
-            indices = indices[structures.energy_mask[indices, column]]
-            table[:, column] = fit_atomic_energies(structures, indices, structures.energies[indices, column])
-    return AtomicEnergies(table)
-
-
-def _named(structures: Structures, sources: Sequence[Source]) -> tuple[str, ...]:
-    """The levels that the sources name, from low to high."""
-    named = {term.level for source in sources for term in source.terms}
-    return tuple(name for name in structures.levels if name in named)
-
-
-def _heads(structures: Structures, network: Network, train: tuple[Source, ...]) -> HeadsPotential:
-    """One network with a head for each level that is trained on."""
-    atomic = _atomic_energies(structures, train)
-    return HeadsPotential(network.build(), atomic, structures.levels, _named(structures, train))
-
-
-def _sources(structures: Structures, parts: Sequence[Labelled]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
-    """What to train and to validate on, a source a level."""
-    train = tuple(_labelled(structures, Source(part.train, (part.term,))) for part in parts)
-    # Few structures validate: of a small fraction with forces, none of them need have any.
-    validation = (Source(part.validation, (part.term,)) for part in parts)
-    return train, tuple(_labelled(structures, source, needs_all=False) for source in validation)
-
-
-def _single_fidelity(problem: Problem, network: Network, part: Labelled) -> tuple[Potential, list[Stage]]:
+def _single_fidelity(problem: Problem, offer: Offer, **said: Any) -> tuple[Lesson, ...]:
     """One network that learns, and is selected by, the labels of one level."""
-    train, validation = _sources(problem.structures, [part])
-    potential = _heads(problem.structures, network, train)
-    return potential, [Stage(potential, train, validation, problem.optimisation)]
+    return (Lesson(*sources_of(problem.structures, [offer]), problem.optimisation, **said),)
+
+
+def _all_levels(problem: Problem) -> tuple[Lesson, ...]:
+    """What a network of all levels trains on, and its validation at the high level."""
+    structures, offers, high = problem.structures, problem.offers, problem.offers[-1]
+    if not problem.pooled:
+        train, validation = sources_of(structures, offers)
+        return (Lesson(train, validation[-1:], problem.optimisation),)
+    terms = problem.levels.terms
+    energies = tuple(Term(term.level) for term in terms)
+    train = (with_labels_of(structures, Source(high.train, terms), whole=True),)
+    validation = (with_labels_of(structures, Source(high.validation, energies), whole=True),)
+    return (Lesson(train, validation, problem.optimisation),)
+
+
+def _low_lesson(problem: Problem, share: float, rate: float | None) -> Lesson:
+    """The low level with a share of the budget: SF-low's own, shared by all arms that begin so."""
+    o = problem.optimisation
+    changes = {"steps": round(share * o.steps), "learning_rate": rate or o.learning_rate}
+    (lesson,) = SFLow().plan(replace(problem, optimisation=o.model_copy(update=changes)))
+    return lesson
+
+
+def _above(problem: Problem, share: float, **changes: Any) -> list[Lesson]:
+    """A lesson for each level above the low one, on equal parts of what the low level leaves of the budget."""
+    o, above = problem.optimisation, problem.offers[1:]
+    rest = o.model_copy(update={"steps": (o.steps - round(share * o.steps)) // len(above), **changes})
+    return [Lesson(*sources_of(problem.structures, [offer]), rest) for offer in above]
+
+
+def _no_steps(problem: Problem) -> Optimisation:
+    return problem.optimisation.model_copy(update={"steps": 0})
+
+
+# Arms of one network
+
+
+class _OneNetwork(Arm):
+    """One network with a head for each level that it learns from, trained in one stage."""
+
+    def potential(self, network: Network, levels: Levels, options: Any = None) -> "Potential":
+        from mfbench.models.potentials import HeadsPotential
+
+        heads = tuple(term.level for term in self.learns(levels, options))
+        return HeadsPotential(network.build(), levels.columns, heads)
+
+    def stages(
+        self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any = None
+    ) -> "list[Stage]":
+        from mfbench.learning.stages import Training, shift_to_labels
+
+        (lesson,) = lessons
+        shift_to_labels(potential, problem.structures, lesson.train)
+        return [Training(potential, lesson)]
 
 
 @final
-class SFE(Arm):
+class SFE(_OneNetwork):
     """Single fidelity, high-level energies only. Never sees a high-level force."""
 
     name, uses_low, uses_high = "SF-E", False, True
     takes_high_forces = False
 
-    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
-        return _single_fidelity(problem, network, problem.at_high)
+    def plan(self, problem: Problem, options: Any = None) -> tuple[Lesson, ...]:
+        return _single_fidelity(problem, problem.offers[-1])
 
 
 @final
-class SFEF(Arm):
+class SFEF(_OneNetwork):
     """Single fidelity, high-level energies and forces: what MF is to come close to."""
 
     name, uses_low, uses_high = "SF-EF", False, True
     high_forces = 1.0
 
-    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
-        return _single_fidelity(problem, network, problem.at_high)
+    def plan(self, problem: Problem, options: Any = None) -> tuple[Lesson, ...]:
+        return _single_fidelity(problem, problem.offers[-1])
 
 
 @final
-class Oracle(Arm):
+class Oracle(_OneNetwork):
     """SF-EF on as many high-level structures as the low level has: what a multi-fidelity arm can hope for at most."""
 
     name, uses_low, uses_high = "oracle", False, False
     high_forces = 1.0
     takes_high_forces = False
 
-    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
-        chosen = problem.selection
-        return _single_fidelity(
-            problem, network, Labelled(problem.at_high.term, chosen.oracle, chosen.validation_oracle)
-        )
+    def learns(self, levels: Levels, options: Any = None) -> tuple[Term, ...]:
+        return levels.terms[-1:]
+
+    def plan(self, problem: Problem, options: Any = None) -> tuple[Lesson, ...]:
+        return _single_fidelity(problem, Offer(problem.levels.terms[-1], *problem.selection.oracle))
 
 
 @final
-class SFLow(Arm):
+class SFLow(_OneNetwork):
     """Single fidelity, low-level energies and forces: the low level itself, learned."""
 
     name, uses_low, uses_high = "SF-low", True, False
     takes_high_forces = False
 
-    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
-        potential, (stage,) = _single_fidelity(problem, network, problem.at_low)
-        return potential, [replace(stage, name="low level", shared=True)]
+    def learns(self, levels: Levels, options: Any = None) -> tuple[Term, ...]:
+        return levels.terms[:1]
+
+    def plan(self, problem: Problem, options: Any = None) -> tuple[Lesson, ...]:
+        return _single_fidelity(problem, problem.offers[0], name="low level", shared=True)
 
 
 @final
-class MF(Arm):
+class MF(_OneNetwork):
     """Multi-fidelity: low-level energies and forces and high-level energies, one head a level.
 
     Level-balanced: at each step a batch is drawn per level and joined, and a structure drawn for a level
@@ -155,25 +149,8 @@ class MF(Arm):
 
     name, uses_low, uses_high = "MF", True, True
 
-    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
-        train, validation = _all_levels(problem)
-        potential = _heads(problem.structures, network, train)
-        return potential, [Stage(potential, train, validation, problem.optimisation)]
-
-
-def _all_levels(problem: Problem) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
-    """What a network of all levels trains on, and its validation at the high level."""
-    structures, high = problem.structures, problem.at_high
-    parts = (*problem.below_high, high)
-    if not problem.pooled:
-        train, validation = _sources(structures, parts)
-        return train, validation[-1:]
-    terms = tuple(part.term for part in parts)
-    energies = tuple(Term(term.level) for term in terms)
-    return (
-        (_labelled(structures, Source(high.train, terms), whole=True),),
-        (_labelled(structures, Source(high.validation, energies), whole=True),),
-    )
+    def plan(self, problem: Problem, options: Any = None) -> tuple[Lesson, ...]:
+        return _all_levels(problem)
 
 
 @final
@@ -185,52 +162,35 @@ class Embedding(Arm):
 
     name, uses_low, uses_high = "embedding", True, True
 
-    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
-        train, validation = _all_levels(problem)
-        heads = _named(problem.structures, train)
-        atomic = _atomic_energies(problem.structures, train)
-        potential = EmbeddingPotential(network.build(len(heads)), atomic, problem.structures.levels, heads)
-        return potential, [Stage(potential, train, validation, problem.optimisation)]
+    def plan(self, problem: Problem, options: Any = None) -> tuple[Lesson, ...]:
+        return _all_levels(problem)
+
+    def potential(self, network: Network, levels: Levels, options: Any = None) -> "Potential":
+        from mfbench.models.potentials import EmbeddingPotential
+
+        heads = tuple(term.level for term in levels.terms)
+        return EmbeddingPotential(network.build(len(heads)), levels.columns, heads)
+
+    def stages(
+        self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any = None
+    ) -> "list[Stage]":
+        return MF().stages(potential, lessons, problem)
 
 
-class LowStage(Record):
-    """The low-level stage of an arm that begins with one; it is shared by all such arms and sizes."""
-
-    low_share: Annotated[float, Field(gt=0, lt=1)] = 0.7  # of the budget of steps
-    low_learning_rate: Annotated[float, Field(gt=0)] | None = None  # None: the rate of the arm's other stages
+# Arms that begin with a low-level potential, which is then a part of a sum
 
 
-def _low_stage(problem: Problem, network: Network, share: float, rate: float | None) -> tuple[Potential, Stage]:
-    """A potential of the low level and the stage that trains it with a share of the budget."""
-    o = problem.optimisation
-    changes = {"steps": round(share * o.steps), "learning_rate": rate or o.learning_rate}
-    potential, (stage,) = SFLow().build(replace(problem, optimisation=o.model_copy(update=changes)), network)
-    return potential, stage
+def _low_potential(network: Network, levels: Levels) -> "Potential":
+    return SFLow().potential(network, levels)
 
 
-def _rest(problem: Problem, share: float, stages: int = 1) -> Optimisation:
-    """What is left of the budget after the low-level stage, for each of the stages that follow."""
-    o = problem.optimisation
-    return o.model_copy(update={"steps": (o.steps - round(share * o.steps)) // stages})
+def _begun(potential: "Potential", lessons: Sequence[Lesson], problem: Problem) -> "tuple[Any, Stage]":
+    """The potential as the sum that it is, and the stage that trains its first part at the low level."""
+    from mfbench.models.potentials import Sum
 
-
-def _refit(
-    potential: Potential, structures: Structures, level: str, indices: Indices
-) -> Callable[[DeviceStructures], None]:
-    """Fits the atomic energies of a level to what the potential leaves of the structures' labels.
-
-    Least squares of atomic contributions, the "dressed atoms" of Hansen et al. (10.1021/ct400195d).
-    """
-    column = structures.level_index(level)
-    indices = indices[structures.energy_mask[indices, column]]
-
-    def start(data: DeviceStructures) -> None:
-        if not len(indices):  # forces alone are learned from at this level: its energies have no zero
-            return
-        left = structures.energies[indices, column] - energies_of(potential, data, indices, level)
-        potential.shift(level, fit_atomic_energies(structures, indices, left))
-
-    return start
+    assert isinstance(potential, Sum)
+    (first,) = SFLow().stages(potential.part(0), lessons[:1], problem)
+    return potential, first
 
 
 @final
@@ -243,22 +203,39 @@ class ZeroShot(Arm):
     name, uses_low, uses_high = "zero-shot", True, True
     takes_high_forces = False
 
-    def build(self, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
-        structures, high = problem.structures, problem.at_high
-        (train,), validation = _sources(structures, [high])
-        low, stage = SFLow().build(problem, network)
-        offset = Offset(AtomicEnergies(np.zeros((119, len(structures.levels)))), structures.levels, (problem.high,))
-        shares = {problem.low: (Share(0, problem.low),), problem.high: (Share(0, problem.low), Share(1, problem.high))}
-        potential = Sum(structures.levels, [low, offset], shares)
-        fitting = Stage(
-            potential,
-            (train,),
-            validation,
-            problem.optimisation.model_copy(update={"steps": 0}),
-            frozen=("",),
-            start=_refit(potential, structures, problem.high, train.indices),
-        )
-        return potential, [*stage, fitting]
+    def learns(self, levels: Levels, options: Any = None) -> tuple[Term, ...]:
+        return (levels.terms[0], levels.terms[-1])
+
+    def fits_networks(self, level: str, levels: Levels) -> bool:
+        return level != levels.high
+
+    def plan(self, problem: Problem, options: Any = None) -> tuple[Lesson, ...]:
+        train, validation = sources_of(problem.structures, [problem.offers[-1]])
+        fitting = Lesson(train, validation, _no_steps(problem), closed_form=True)
+        return (*SFLow().plan(problem), fitting)
+
+    def potential(self, network: Network, levels: Levels, options: Any = None) -> "Potential":
+        from mfbench.models.potentials import Offset, Share, Sum
+
+        low, high = levels.low, levels.high
+        parts = [_low_potential(network, levels), Offset(levels.columns, (high,))]
+        return Sum(levels.columns, parts, {low: (Share(0, low),), high: (Share(0, low), Share(1, high))})
+
+    def stages(
+        self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any = None
+    ) -> "list[Stage]":
+        from mfbench.learning.stages import ClosedForm, refit
+
+        whole, first = _begun(potential, lessons, problem)
+        (train,) = lessons[1].train
+        return [first, ClosedForm(whole, lessons[1], refit(whole, problem.structures, problem.levels.high, train))]
+
+
+class LowStage(Record):
+    """The low-level stage of an arm that begins with one; it is shared by all such arms and sizes."""
+
+    low_share: Annotated[float, Field(gt=0, lt=1)] = 0.7  # of the budget of steps
+    low_learning_rate: Annotated[float, Field(gt=0)] | None = None  # None: the rate of the arm's other stages
 
 
 class DeltaOptions(LowStage):
@@ -279,26 +256,35 @@ class Delta(Arm):
     name, uses_low, uses_high = "delta", True, True
     options = DeltaOptions
 
-    def build(self, problem: Problem, network: Network, options: DeltaOptions) -> tuple[Potential, list[Stage]]:
-        structures = problem.structures
-        low, first = _low_stage(problem, network, options.low_share, options.low_learning_rate)
-        above = [*problem.below_high[1:], problem.at_high]
-        optimisation = _rest(problem, options.low_share, len(above))
-        optimisation = optimisation.model_copy(update={"weight_decay": options.weight_decay})
-        correction = network.changed(options.network)
-        parts, stages = [low], [first]
-        shares: dict[str, tuple[Share, ...]] = {problem.low: (Share(0, problem.low),)}
-        for place, part in enumerate(above, 1):
-            name, before = part.term.level, above[place - 2].term.level if place > 1 else problem.low
-            train, validation = _sources(structures, [part])
-            atomic = AtomicEnergies(np.zeros((119, len(structures.levels))))
-            parts.append(HeadsPotential(correction.build(), atomic, structures.levels, (name,)))
-            shares[name] = (*shares[before], Share(place, name))
-            so_far = Sum(structures.levels, parts, shares)
-            frozen = tuple(f"parts.{k}." for k in range(place))
-            start = _refit(so_far, structures, name, train[0].indices)
-            stages.append(Stage(so_far, train, validation, optimisation, f"correction to {name}", frozen, start))
-        return Sum(structures.levels, parts, shares), stages
+    def plan(self, problem: Problem, options: DeltaOptions) -> tuple[Lesson, ...]:
+        above = _above(problem, options.low_share, weight_decay=options.weight_decay)
+        named = [replace(one, name=f"correction to {one.train[0].terms[0].level}") for one in above]
+        return (_low_lesson(problem, options.low_share, options.low_learning_rate), *named)
+
+    def potential(self, network: Network, levels: Levels, options: DeltaOptions) -> "Potential":
+        from mfbench.models.potentials import HeadsPotential, Share, Sum
+
+        parts, correction = [_low_potential(network, levels)], network.changed(options.network)
+        shares: dict[str, tuple[Share, ...]] = {levels.low: (Share(0, levels.low),)}
+        below = levels.low
+        for place, term in enumerate(levels.terms[1:], 1):
+            parts.append(HeadsPotential(correction.build(), levels.columns, (term.level,)))
+            shares[term.level] = (*shares[below], Share(place, term.level))
+            below = term.level
+        return Sum(levels.columns, parts, shares)
+
+    def stages(
+        self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: DeltaOptions
+    ) -> "list[Stage]":
+        from mfbench.learning.stages import Training, refit
+
+        whole, first = _begun(potential, lessons, problem)
+        stages: list[Stage] = [first]
+        for place, lesson in enumerate(lessons[1:], 1):
+            so_far = whole.upto(place + 1)
+            start = refit(so_far, problem.structures, lesson.train[0].terms[0].level, lesson.train[0])
+            stages.append(Training(so_far, lesson, tuple(f"parts.{k}." for k in range(place)), start))
+        return stages
 
 
 class TransferOptions(LowStage):
@@ -318,60 +304,32 @@ class Transfer(Arm):
     name, uses_low, uses_high = "transfer", True, True
     options = TransferOptions
 
-    def build(self, problem: Problem, network: Network, options: TransferOptions) -> tuple[Potential, list[Stage]]:
-        structures = problem.structures
-        before, first = _low_stage(problem, network, options.low_share, options.low_learning_rate)
-        above = [*problem.below_high[1:], problem.at_high]
-        optimisation = _rest(problem, options.low_share, len(above))
-        parts, stages = [before], [first]
-        shares = {problem.low: (Share(0, problem.low),)}
-        for place, part in enumerate(above, 1):
-            name = part.term.level
-            train, validation = _sources(structures, [part])
-            atomic = AtomicEnergies(np.zeros((119, len(structures.levels))))
-            after = HeadsPotential(network.build(), atomic, structures.levels, (name,))
-            stages.append(
-                Stage(
-                    after,
-                    train,
-                    validation,
-                    optimisation,
-                    f"going on at {name}",
-                    _frozen(after, options.freeze),
-                    _going_on(before, after, options.head, _refit(after, structures, name, train[0].indices)),
-                )
-            )
-            parts.append(after)
-            shares[name] = (Share(place, name),)
-            before = after
-        return Sum(structures.levels, parts, shares), stages
+    def plan(self, problem: Problem, options: TransferOptions) -> tuple[Lesson, ...]:
+        above = _above(problem, options.low_share)
+        named = [replace(one, name=f"going on at {one.train[0].terms[0].level}") for one in above]
+        return (_low_lesson(problem, options.low_share, options.low_learning_rate), *named)
 
+    def potential(self, network: Network, levels: Levels, options: TransferOptions) -> "Potential":
+        from mfbench.models.potentials import HeadsPotential, Share, Sum
 
-def _frozen(potential: HeadsPotential, freeze: str | int) -> tuple[str, ...]:
-    if freeze == "nothing":
-        return ()
-    if freeze == "backbone":
-        return ("backbone.",)
-    assert isinstance(potential.backbone, Backbone)
-    blocks = potential.backbone.parameter_blocks
-    if not isinstance(freeze, int) or freeze > len(blocks):
-        raise UserError(f"freeze: expected at most the {len(blocks)} blocks that this network has, got {freeze}")
-    return tuple(f"backbone.{name}" for block in blocks[:freeze] for name in block)
+        names = [term.level for term in levels.terms]
+        parts = [_low_potential(network, levels)]
+        parts += [HeadsPotential(network.build(), levels.columns, (name,)) for name in names[1:]]
+        return Sum(levels.columns, parts, {name: (Share(place, name),) for place, name in enumerate(names)})
 
+    def stages(
+        self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: TransferOptions
+    ) -> "list[Stage]":
+        from mfbench.learning.stages import Training, frozen_blocks, go_on, refit
 
-def _going_on(
-    before: Potential, after: HeadsPotential, head: str, then: Callable[[DeviceStructures], None]
-) -> Callable[[DeviceStructures], None]:
-    """Gives ``after`` the weights of ``before``, the head's where it is kept; then does what is to follow."""
-    assert isinstance(before, HeadsPotential)
-
-    def start(data: DeviceStructures) -> None:
-        after.backbone.load_state_dict(before.backbone.state_dict())
-        if head == "kept":
-            after.linear.load_state_dict(before.linear.state_dict())
-        then(data)
-
-    return start
+        whole, first = _begun(potential, lessons, problem)
+        stages: list[Stage] = [first]
+        for place, lesson in enumerate(lessons[1:], 1):
+            before, after = whole.part(place - 1), whole.part(place)
+            then = refit(after, problem.structures, lesson.train[0].terms[0].level, lesson.train[0])
+            start = go_on(before, after, options.head, then)
+            stages.append(Training(after, lesson, frozen_blocks(after, options.freeze), start))
+        return stages
 
 
 class MFPlusOptions(Record):
@@ -386,10 +344,9 @@ class MFPlusOptions(Record):
 class MFPlus(Arm):
     """A low-level potential plus small, regular potentials of the differences between levels, in closed form.
 
-    The whole budget of steps trains the low level. From each level to the next a
-    ``LinearPotential`` (see ``difference``) is fitted to energies: differences of labels where a structure has
-    both, and what is left to the potential so far where it has not. It needs no validation, so all ``n_high``
-    structures are learned from.
+    The whole budget of steps trains the low level. From each level to the next a ``LinearPotential`` (see
+    ``models.linear``) is fitted to energies: differences of labels where a structure has both, and what is left to
+    the potential so far where it has not. It needs no validation, so all ``n_high`` structures are learned from.
     """
 
     name, uses_low, uses_high = "MF+", True, True
@@ -397,62 +354,55 @@ class MFPlus(Arm):
     trains_on_validation = True
     options = MFPlusOptions
 
-    def build(self, problem: Problem, network: Network, options: MFPlusOptions) -> tuple[Potential, list[Stage]]:
+    def learns(self, levels: Levels, options: Any = None) -> tuple[Term, ...]:
+        # A level whose forces alone may be learned from teaches nothing above the low one.
+        return (levels.terms[0], *(term for term in levels.terms[1:] if term.energy))
+
+    def plan(self, problem: Problem, options: MFPlusOptions) -> tuple[Lesson, ...]:
         structures, chosen = problem.structures, problem.selection
-        low, first = _low_stage(problem, network, 1.0, options.low_learning_rate)
-        parts: list[Potential] = [low]
-        stages = [first]
-        shares: dict[str, tuple[Share, ...]] = {problem.low: (Share(0, problem.low),)}
-        before, seen = problem.low, np.concatenate([chosen.train_low, chosen.validation_low])
-        # A level whose forces alone may be learned from teaches nothing here.
-        above = [part for part in (*problem.below_high[1:], problem.at_high) if part.term.energy]
-        for place, part in enumerate(above, 1):
-            name = part.term.level
-            indices = np.concatenate([part.train, part.validation])
-            both = np.isin(indices, seen) & structures.energy_mask[indices, structures.level_index(before)]
-            both &= options.targets == "labels" and problem.low_energies
+        lessons = [_low_lesson(problem, 1.0, options.low_learning_rate)]
+        below, seen = problem.levels.low, np.concatenate(chosen.levels[problem.levels.low])
+        for term in self.learns(problem.levels)[1:]:
+            name = term.level
+            indices = np.concatenate(chosen.levels[name])
+            both = np.isin(indices, seen) & structures.energy_mask[indices, structures.level_index(below)]
+            both &= options.targets == "labels" and problem.levels.terms[0].energy
             sources = tuple(
-                _labelled(structures, Source(indices[these], (term,)))
-                for these, term in ((both, Term(name, minus=before)), (~both, Term(name)))
+                with_labels_of(structures, Source(indices[these], (one,)))
+                for these, one in ((both, Term(name, minus=below)), (~both, Term(name)))
                 if these.any()
             )
-            atomic = AtomicEnergies(np.zeros((119, len(structures.levels))))
-            difference = LinearPotential(network.elements, options.difference, atomic, structures.levels, name)
-            so_far = Sum(structures.levels, parts, shares)
-            parts.append(difference)
-            shares = {**shares, name: (*shares[before], Share(place, name))}
-            stages.append(
-                Stage(
-                    Sum(structures.levels, parts, shares),
-                    sources,
-                    (),
-                    problem.optimisation.model_copy(update={"steps": 0}),
-                    start=_fit_difference(difference, so_far, structures, sources, before),
-                    closed_form=True,
-                )
+            lessons.append(Lesson(sources, (), _no_steps(problem), closed_form=True))
+            below, seen = name, indices
+        return tuple(lessons)
+
+    def potential(self, network: Network, levels: Levels, options: MFPlusOptions) -> "Potential":
+        from mfbench.models.linear import LinearPotential
+        from mfbench.models.potentials import Share, Sum
+
+        parts = [_low_potential(network, levels)]
+        shares: dict[str, tuple[Share, ...]] = {levels.low: (Share(0, levels.low),)}
+        below = levels.low
+        for place, term in enumerate(self.learns(levels)[1:], 1):
+            parts.append(LinearPotential(network.elements, options.difference, levels.columns, term.level))
+            shares[term.level] = (*shares[below], Share(place, term.level))
+            below = term.level
+        return Sum(levels.columns, parts, shares)
+
+    def stages(
+        self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: MFPlusOptions
+    ) -> "list[Stage]":
+        from mfbench.learning.stages import ClosedForm, fit_difference
+
+        whole, first = _begun(potential, lessons, problem)
+        stages: list[Stage] = [first]
+        names = [term.level for term in self.learns(problem.levels)]
+        for place, lesson in enumerate(lessons[1:], 1):
+            solve = fit_difference(
+                whole.part(place), whole.upto(place), problem.structures, lesson.train, names[place - 1]
             )
-            before, seen = name, indices
-        return Sum(structures.levels, parts, shares), stages
-
-
-def _fit_difference(
-    difference: LinearPotential, so_far: Potential, structures: Structures, sources: tuple[Source, ...], before: str
-) -> Callable[[DeviceStructures], None]:
-    """Fits a difference potential to each source's energies minus its other level's, or minus what is predicted."""
-
-    def start(data: DeviceStructures) -> None:
-        left = np.zeros(len(structures))
-        for source in sources:
-            (term,) = source.terms
-            left[source.indices] = structures.energies[source.indices, structures.level_index(term.level)]
-            if term.minus is not None:
-                left[source.indices] -= structures.energies[source.indices, structures.level_index(term.minus)]
-            else:
-                left[source.indices] -= energies_of(so_far, data, source.indices, before)
-        blocks = list(data.blocks(sources, max_pairs=1 << 16))
-        difference.fit(blocks, [torch.as_tensor(left, device=data.device)[block.index] for block in blocks])
-
-    return start
+            stages.append(ClosedForm(whole.upto(place + 1), lesson, solve))
+        return stages
 
 
 ARMS: tuple[Arm, ...] = (

@@ -9,40 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from mfbench import units
+from mfbench.learning.device import Labelled
+from mfbench.learning.optimisation import DIFFERENCE, LossWeights
 from mfbench.learning.sources import Source
 from mfbench.learning.sums import ErrorSums
-from mfbench.models.block import Block
 from mfbench.models.contract import Potential, forces
-from mfbench.records import Record
 
 KCAL = 1 / units.internal("kcal/mol")  # kcal/mol of one eV
-
-DIFFERENCE = " - "  # in the name of a difference of two levels
-
-
-class LabelWeights(Record):
-    """Weights of one level's energies and forces."""
-
-    energy: float = 1.0
-    force: float = 1.0
-
-
-class LossWeights(Record):
-    """Weights of the terms: the same for every level, times those of ``levels`` where a level is named there."""
-
-    energy: float = 1.0
-    force: float = 1.0
-    hierarchicality: float = 0.0
-    levels: dict[str, LabelWeights] = Field(default_factory=dict)
-
-    def of(self, level: str) -> LabelWeights:
-        """Weights of one level (of a difference: of the level that it leads to)."""
-        own = self.levels.get(level.split(DIFFERENCE)[0], LabelWeights())
-        return LabelWeights(energy=self.energy * own.energy, force=self.force * own.force)
 
 
 @dataclass(frozen=True)
@@ -66,7 +42,7 @@ def _add(a: ErrorSums | None, b: ErrorSums | None) -> ErrorSums | None:
 
 
 def level_sums(
-    potential: Potential, blocks: Iterable[Block], training: bool, auxiliary: bool = False
+    potential: Potential, blocks: Iterable[Labelled], training: bool, auxiliary: bool = False
 ) -> dict[str, LevelSums]:
     """Errors of a potential over blocks, per level with labels that count, or pair of levels ("high - low").
 
@@ -74,37 +50,47 @@ def level_sums(
         training: whether gradients with respect to the parameters will be asked for.
         auxiliary: whether the potential's auxiliary loss is wanted.
     """
+    return reduced(block_sums(potential, one, training, auxiliary) for one in blocks)
+
+
+def reduced(parts: Iterable[Mapping[str, LevelSums]]) -> dict[str, LevelSums]:
+    """The sums over all blocks: the one place where they meet, and where those of other devices would be added."""
     total: dict[str, LevelSums] = {}
-    for block in blocks:
-        with torch.set_grad_enabled(training or bool(block.forces)):
-            if block.forces:
-                block = replace(block, positions=block.positions.detach().requires_grad_())
-            out = potential(block, auxiliary)
-            real = (block.numbers > 0).unsqueeze(-1)
-            for column, name in enumerate(potential.levels):
-                if name not in potential.heads:
-                    continue
-                mask = block.energy_mask[:, column]
-                error = (out.energies[:, column] - block.energies[:, column]) * KCAL
-                sums = LevelSums(ErrorSums.of(error, mask))
-                if out.auxiliary is not None:
-                    sums = replace(sums, auxiliary=ErrorSums.of(out.auxiliary[:, column], mask))
-                if column in block.forces:
-                    predicted = forces(out.energies, block.positions, column, create_graph=training)
-                    force_error = (predicted - block.forces[column]) * KCAL
-                    labelled = real & block.force_mask[:, column, None, None]
-                    sums = replace(sums, force=ErrorSums.of(force_error, labelled))
-                _add_to(total, name, sums, training)
-            for (one, other), mask in block.difference_masks.items():
-                predicted = out.energies[:, one] - out.energies[:, other]
-                error = (predicted - (block.energies[:, one] - block.energies[:, other])) * KCAL
-                name = DIFFERENCE.join((potential.levels[one], potential.levels[other]))
-                _add_to(total, name, LevelSums(ErrorSums.of(error, mask)), training)
+    for part in parts:
+        for name, sums in part.items():
+            total[name] = total.get(name, LevelSums()) + sums
     return total
 
 
-def _add_to(total: dict[str, LevelSums], name: str, sums: LevelSums, training: bool) -> None:
-    total[name] = total.get(name, LevelSums()) + (sums if training else _detached(sums))
+def block_sums(potential: Potential, labelled: Labelled, training: bool, auxiliary: bool) -> dict[str, LevelSums]:
+    """Errors of a potential over one block; see ``level_sums``."""
+    _, block, targets = labelled
+    found: dict[str, LevelSums] = {}
+    with torch.set_grad_enabled(training or bool(targets.forces)):
+        if targets.forces:
+            block = replace(block, positions=block.positions.detach().requires_grad_())
+        out = potential(block, auxiliary)
+        real = (block.numbers > 0).unsqueeze(-1)
+        for column, name in enumerate(potential.levels):
+            if name not in potential.heads:
+                continue
+            mask = targets.energy_mask[:, column]
+            error = (out.energies[:, column] - targets.energies[:, column]) * KCAL
+            sums = LevelSums(ErrorSums.of(error, mask))
+            if out.auxiliary is not None:
+                sums = replace(sums, auxiliary=ErrorSums.of(out.auxiliary[:, column], mask))
+            if column in targets.forces:
+                predicted = forces(out.energies, block.positions, column, create_graph=training)
+                force_error = (predicted - targets.forces[column]) * KCAL
+                counts = real & targets.force_mask[:, column, None, None]
+                sums = replace(sums, force=ErrorSums.of(force_error, counts))
+            found[name] = sums
+        for (one, other), mask in targets.difference_masks.items():
+            predicted = out.energies[:, one] - out.energies[:, other]
+            error = (predicted - (targets.energies[:, one] - targets.energies[:, other])) * KCAL
+            name = DIFFERENCE.join((potential.levels[one], potential.levels[other]))
+            found[name] = LevelSums(ErrorSums.of(error, mask))
+    return found if training else {name: _detached(sums) for name, sums in found.items()}
 
 
 def _detached(sums: LevelSums) -> LevelSums:
@@ -129,11 +115,12 @@ def total_loss(
     """The scalar that is minimised. Terms without labels are zero, whatever was predicted for them.
 
     Args:
+        sums: at least one level's.
         log_scales: by name (``term_names``), the logarithm s of a term's learned scale: the term L becomes
             L exp(-s) + s, the negative logarithm of a Laplace likelihood of that scale (Kendall, Gal and Cipolla,
             CVPR 2018, for several tasks). At its best s = log L, so that terms are balanced by their own size.
     """
-    loss = torch.zeros(())
+    terms: list[Tensor] = []
     for name, level in sums.items():
         own = weights.of(name)
         for label, weight, part in (("energy", own.energy, level.energy), ("force", own.force, level.force)):
@@ -143,8 +130,8 @@ def total_loss(
                 term = torch.sqrt(part.square / n + 1e-12) + part.absolute / n
                 if log_scales is not None and (key := f"{name} {label}") in log_scales:
                     term = term * torch.exp(-log_scales[key]) + log_scales[key]
-                loss = loss + weight * term
+                terms.append(weight * term)
         if level.auxiliary is not None:
             mean = level.auxiliary.absolute / level.auxiliary.n.clamp_min(1)
-            loss = loss + weights.hierarchicality * mean
-    return loss
+            terms.append(weights.hierarchicality * mean)
+    return sum(terms[1:], terms[0])

@@ -1,20 +1,68 @@
-"""What an arm is, and what it is given: structures, levels, the selection, and which labels may be learned from."""
+"""What an arm is, and what it is given: levels, structures, the selection, and which labels may be learned from.
+
+Nothing here loads torch: what an arm learns from can be told, exported and counted without a network.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
 
 from mfbench.data.splits import Indices, Selection
 from mfbench.data.structures import Structures
-from mfbench.learning.sources import Term
-from mfbench.learning.training import Optimisation, Stage
-from mfbench.models.backbones.kinds import Network
-from mfbench.models.contract import Potential
+from mfbench.errors import LabelsMissing
+from mfbench.learning.optimisation import Optimisation
+from mfbench.learning.sources import Source, Term
 from mfbench.records import Record
 
+if TYPE_CHECKING:
+    from mfbench.learning.stages import Stage
+    from mfbench.models.backbones.kinds import Network
+    from mfbench.models.contract import Potential
 
-class Labelled(NamedTuple):
-    """Structures of one level, to train and to validate on, with the labels that count there."""
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels of an experiment, and which of their labels may be learned from. It takes no data to tell."""
+
+    columns: tuple[str, ...]  # all levels of the data, in the order of their label arrays and of energies (B, L)
+    terms: tuple[Term, ...]  # those of the experiment from low to high, each with the labels that may be learned from
+
+    @classmethod
+    def of(
+        cls,
+        columns: tuple[str, ...],
+        low: str,
+        high: str,
+        further: Sequence[str] = (),
+        low_energies: bool = True,
+        low_forces: bool = True,
+        high_forces: bool = False,
+    ) -> "Levels":
+        """Two levels of the data, with ``further`` ones between: energies, and of all but the high one forces.
+
+        Args:
+            low_energies, low_forces: whether these may be learned from below the high level.
+            high_forces: whether those may.
+        """
+        below = (low, *(name for name in columns if name in further))
+        return cls(columns, (*(Term(name, low_energies, low_forces) for name in below), Term(high, forces=high_forces)))
+
+    @property
+    def low(self) -> str:
+        """Name of the lowest."""
+        return self.terms[0].level
+
+    @property
+    def high(self) -> str:
+        """Name of the highest."""
+        return self.terms[-1].level
+
+
+class Offer(NamedTuple):
+    """What a level offers: structures to train and to validate on, with the labels that count there."""
 
     term: Term
     train: Indices
@@ -23,47 +71,35 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """What an arm may use: structures, levels, what is selected to train and validate on, and which labels of it."""
+    """What an arm may use: structures, levels, what is selected to train and validate on, and the budget."""
 
     structures: Structures
-    low: str
-    high: str
+    levels: Levels
     selection: Selection
     optimisation: Optimisation
     pooled: bool = False  # one pool of fully labelled structures, as in the authors' script
-    low_energies: bool = True
-    low_forces: bool = True
-    high_forces: float = 0.0  # fraction of the high-level structures; the others' are masked
 
     @property
-    def at_low(self) -> Labelled:
-        """The low level."""
-        chosen = self.selection
-        term = Term(self.low, energy=self.low_energies, forces=self.low_forces)
-        return Labelled(term, chosen.train_low, chosen.validation_low)
+    def offers(self) -> tuple[Offer, ...]:
+        """What each level offers, from low to high."""
+        chosen = self.selection.levels
+        return tuple(Offer(term, *chosen[term.level]) for term in self.levels.terms)
 
-    @property
-    def at_high(self) -> Labelled:
-        """The high level."""
-        chosen = self.selection
-        return Labelled(Term(self.high, forces=self.high_forces > 0), chosen.train_high, chosen.validation_high)
 
-    @property
-    def below_high(self) -> tuple[Labelled, ...]:
-        """All levels but the high one, from low to high."""
-        chosen = self.selection
-        further = [
-            Labelled(
-                Term(name, energy=self.low_energies, forces=self.low_forces), train, chosen.validation_further[name]
-            )
-            for name, train in chosen.further.items()
-        ]
-        order = self.structures.levels.index
-        return (self.at_low, *sorted(further, key=lambda one: order(one.term.level)))
+@dataclass(frozen=True)
+class Lesson:
+    """What one stage learns from: numpy alone."""
+
+    train: tuple[Source, ...]
+    validation: tuple[Source, ...]
+    optimisation: Optimisation  # of a closed form, with no steps
+    name: str = ""  # for people, where an arm has several
+    shared: bool = False  # not this experiment's alone: others may start from what it leaves
+    closed_form: bool = False
 
 
 class Arm(ABC):
-    """What is trained on which labels."""
+    """What is trained on which labels: a potential, and the stages that train it. Nothing more."""
 
     name: ClassVar[str]
     uses_low: ClassVar[bool]
@@ -77,8 +113,8 @@ class Arm(ABC):
     )
 
     @abstractmethod
-    def build(self, problem: Problem, network: Network, options: Any) -> tuple[Potential, list[Stage]]:
-        """The untrained potential and the stages that train it, in order.
+    def plan(self, problem: Problem, options: Any) -> tuple[Lesson, ...]:
+        """What each stage learns from, in order.
 
         Args:
             options: an instance of the class's ``options``.
@@ -86,3 +122,61 @@ class Arm(ABC):
         Raises:
             LabelsMissing: the problem holds no labels of a kind that this arm trains on.
         """
+
+    @abstractmethod
+    def potential(self, network: "Network", levels: Levels, options: Any) -> "Potential":
+        """The untrained potential, its atomic energies zero. It has one shape, whatever the data."""
+
+    @abstractmethod
+    def stages(
+        self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any
+    ) -> "list[Stage]":
+        """What trains the potential that ``potential`` made, a stage for each lesson of ``plan``.
+
+        Atomic energies that depend on labels alone are fitted here.
+        """
+
+    def learns(self, levels: Levels, options: Any) -> tuple[Term, ...]:
+        """The labels that it learns from, by level from low to high."""
+        return tuple(t for t in levels.terms if (self.uses_high if t.level == levels.high else self.uses_low))
+
+    def fits_networks(self, level: str, levels: Levels) -> bool:
+        """Whether the labels of a level that it learns from train a network, and not atomic energies alone."""
+        return True
+
+
+# What plans are made of
+
+
+def with_labels_of(structures: Structures, source: Source, whole: bool = False, needs_all: bool = True) -> Source:
+    """The source's structures that have a label of its terms (``whole``: every one).
+
+    Raises:
+        LabelsMissing: no structure is left; or, with ``needs_all``, there is no label of one of the kinds named.
+    """
+    keep = np.full(len(source.indices), whole)
+    for term in source.terms:
+        columns = [structures.level_index(name) for name in (term.level, term.minus) if name is not None]
+        for wanted, mask, kind in (
+            (term.energy, structures.energy_mask, "energies"),
+            (term.forces, structures.force_mask, "forces"),
+        ):
+            if wanted:
+                there = mask[source.indices][:, columns].all(1)
+                if needs_all and not there.any():
+                    raise LabelsMissing(
+                        f"no {kind} at {' and '.join(structures.levels[k] for k in columns)} to train on: "
+                        "expected some among the structures selected, found none"
+                    )
+                keep = keep & there if whole else keep | there
+    if not keep.any():
+        raise LabelsMissing("expected structures that have the labels of a source, found none")
+    return Source(source.indices[keep], source.terms)
+
+
+def sources_of(structures: Structures, offers: Sequence[Offer]) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+    """What to train and to validate on, a source a level; raises LabelsMissing."""
+    train = tuple(with_labels_of(structures, Source(one.train, (one.term,))) for one in offers)
+    # Few structures validate: of a small fraction with forces, none of them need have any.
+    validation = (Source(one.validation, (one.term,)) for one in offers)
+    return train, tuple(with_labels_of(structures, source, needs_all=False) for source in validation)

@@ -33,6 +33,9 @@ class Source:
     terms: tuple[Term, ...]
 
 
+# Most padded pairs of atoms in a block that is only predicted: what bounds the memory.
+MAX_PAIRS = 1 << 18
+
 # Starting one more block costs about as much as computing this many pairs (CPU and GPU alike, to a factor).
 _BLOCK_OVERHEAD = 4096
 

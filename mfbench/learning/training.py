@@ -3,72 +3,69 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, NamedTuple
 
 import safetensors.torch
-import torch
-from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from mfbench.errors import UserError
 from mfbench.files import replacing
 from mfbench.learning.device import DeviceStructures
-from mfbench.learning.loss import LevelSums, LossWeights, level_sums, term_names, total_loss
-from mfbench.learning.sources import Source, draw
-from mfbench.models.contract import Potential
-from mfbench.records import Record
+from mfbench.learning.learner import Learner, train_step
+from mfbench.learning.loss import LevelSums, level_sums
+from mfbench.learning.optimisation import Optimisation
+from mfbench.learning.sources import MAX_PAIRS, draw
+from mfbench.learning.stages import ClosedForm, Stage, Training
 
 
-class Optimisation(Record):
-    """How a stage is optimised; every arm gets the same, but for its own learning rate."""
+class Error(NamedTuple):
+    """A validation error, in kcal/mol or kcal/mol/Angstrom."""
 
-    steps: Annotated[int, Field(ge=0)] = 3000
-    batch_size: Annotated[int, Field(gt=0)] = 16  # structures per source
-    max_batch_size: int | None = None  # plateau: the batch is doubled up to this, then the rate is halved
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    schedule: Literal["cosine", "plateau"] = "cosine"
-    warmup: Annotated[int, Field(ge=0)] = 50  # steps of linear warm-up
-    patience: Annotated[int, Field(gt=0)] = 20  # plateau: validations without improvement to wait for
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995  # 0: no averaging of weights
-    clip_norm: Annotated[float, Field(gt=0)] = 100.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled (AdamW)
-    balance: Literal["none", "uncertainty"] = "none"  # learned scales of the loss terms: see loss.total_loss
-    validations: Annotated[int, Field(gt=0)] = 50  # how often the validation error is looked at
-    select_by: Literal["mae", "rmse"] = "mae"
-    loss: LossWeights = LossWeights()
+    level: str  # or pair of levels ("high - low")
+    label: str  # energy or force
+    mae: float
+    rmse: float
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One training: which potential, on what, and what the best weights are selected by.
+class Validation:
+    """One look at the validation errors: a row of history.csv."""
 
-    The selection error is the sum of energy (kcal/mol) and force (kcal/mol/Angstrom) errors of the
-    validation sources' terms; without validation sources the last weights are kept.
-    """
+    step: int
+    seconds: float
+    loss: float
+    learning_rate: float
+    errors: tuple[Error, ...]
+    selected: float  # what the best weights are chosen by
 
-    potential: Potential  # the arm's, a part of it, or another sum of its parts
-    train: tuple[Source, ...]
-    validation: tuple[Source, ...]
-    optimisation: Optimisation
-    name: str = ""  # for people, where an arm has several
-    frozen: tuple[str, ...] = ()  # beginnings of the names of parameters that are not trained
-    start: Callable[[DeviceStructures], None] | None = None  # done before: copy weights, fit atomic energies
-    closed_form: bool = False  # what is done before fits a potential, without a gradient step
-    shared: bool = False  # not this experiment's alone: others may start from what it leaves
+    def row(self) -> dict[str, float]:
+        """Flat, as files have it: the errors as ``LEVEL LABEL mae`` and ``... rmse``."""
+        errors = {
+            f"{e.level} {e.label} {name}": value
+            for e in self.errors
+            for name, value in (("mae", e.mae), ("rmse", e.rmse))
+        }
+        first = {"step": float(self.step), "seconds": self.seconds, "loss": self.loss}
+        return {**first, "learning_rate": self.learning_rate, **errors, "selected": self.selected}
 
-    def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that are trained, by name."""
-        named = self.potential.named_parameters()
-        return {name: parameter for name, parameter in named if not name.startswith(self.frozen)}
+    @classmethod
+    def of_row(cls, row: Mapping[str, float]) -> "Validation":
+        """What ``row`` wrote."""
+        errors = []
+        for key in (key for key in row if key.endswith(" mae")):
+            level, label, _ = key.rsplit(" ", 2)
+            errors.append(Error(level, label, row[key], row[f"{level} {label} rmse"]))
+        same = {name: row[name] for name in ("seconds", "loss", "learning_rate", "selected")}
+        return cls(step=int(row["step"]), errors=tuple(errors), **same)
 
 
 @dataclass
 class FitState:
-    """Where a training stands; with the weights and the optimiser's moments, all that it needs to go on."""
+    """Where a training stands; with the learner's tensors, all that it needs to go on."""
 
     batch_size: int
     step: int = 0
@@ -78,7 +75,7 @@ class FitState:
     best_error: float = math.inf
     plateau_factor: float = 1.0
     plateau_wait: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Validation] = field(default_factory=list)
 
 
 Progress = Callable[[FitState, Stage], None]
@@ -105,13 +102,13 @@ def fit(
     checkpoint_seconds: float = 5.0,
     progress: Progress = silent,
 ) -> FitState:
-    """Train the stage's potential in place for its full budget of steps, and leave the best weights in it.
+    """Train the stage's potential in place, and leave the best weights in it.
 
     Args:
         seed: decides which structures each step draws.
         checkpoint: file to continue from, and to write every ``checkpoint_seconds`` and at the end; removed by
             the caller.
-        progress: called after each validation.
+        progress: called after each validation, and first where it goes on from a checkpoint.
 
     Returns:
         The history (one entry a validation; errors in kcal/mol and kcal/mol/Angstrom), the best step and
@@ -120,170 +117,110 @@ def fit(
     Raises:
         UserError: the loss is no longer finite.
     """
-    o, potential = stage.optimisation, stage.potential
+    if isinstance(stage, ClosedForm):
+        return _solved(stage, data)
+    assert isinstance(stage, Training)
+    o = stage.lesson.optimisation
     if stage.start is not None:
         stage.start(data)
-    if not o.steps:
-        state = FitState(o.batch_size)
-        _record(state, stage, _errors(potential, stage.validation, data), 0.0, 0.0)
-        return state
-    trained = stage.trained()
-    for name, parameter in potential.named_parameters():
-        parameter.requires_grad_(name in trained)
-    parameters: list[Tensor] = [*trained.values()]
-    names = term_names(stage.train) if o.balance == "uncertainty" else []
-    scales = torch.zeros(len(names), device=data.device, requires_grad=True)
-    groups = [{"params": parameters, "weight_decay": o.weight_decay}]
-    if names:
-        groups.append({"params": [scales], "weight_decay": 0.0})
-        parameters = [*parameters, scales]
-    optimiser = torch.optim.Adam(groups, o.learning_rate, fused=True, decoupled_weight_decay=True)
-    average = [p.detach().clone() for p in parameters]
-    best = [p.detach().clone() for p in parameters]
-    state = FitState(batch_size=o.batch_size)
+    learner, state = Learner(stage, data.device), FitState(o.batch_size)
     if checkpoint is not None and checkpoint.is_file():
-        state = _load(checkpoint, parameters, average, best, optimiser)
+        state = _load(checkpoint, learner)
+        if 0 < state.step < o.steps:
+            progress(state, stage)  # where it goes on
     every = max(1, o.steps // o.validations)
     started, written = time.monotonic() - state.seconds, time.monotonic()
     while state.step < o.steps:
         rate = learning_rate(o, state)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        drawn = [draw(s, state.batch_size, seed, k, state.step) for k, s in enumerate(stage.train)]
-        sums = level_sums(potential, data.blocks(drawn), training=True, auxiliary=o.loss.hierarchicality > 0)
-        optimiser.zero_grad()
-        loss = total_loss(sums, o.loss, dict(zip(names, scales)))
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, o.clip_norm)
-        optimiser.step()
+        drawn = [draw(s, state.batch_size, seed, k, state.step) for k, s in enumerate(stage.lesson.train)]
+        loss, norm = train_step(learner, data.blocks(drawn), rate, state.step)
         state.step += 1
         state.drawn += sum(len(source.indices) for source in drawn)
-        # A short memory at first, so that the average does not carry the initial weights along.
-        decay = min(o.ema_decay, state.step / (state.step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(average, parameters, 1 - decay)
         if state.step % every and state.step != o.steps:
             continue
-        if not math.isfinite(float(norm)):
-            raise UserError(
-                f"training diverged before step {state.step}: gradient norm {float(norm)}; "
-                f"try a learning rate below {o.learning_rate:g}"
-            )
-        errors = _validate(potential, stage.validation, data, parameters, average)
+        _require_finite(norm, state, o)
+        with learner.averaged():
+            errors = _errors(stage, data)
         state.seconds = time.monotonic() - started
-        _record(state, stage, errors, float(loss.detach()), rate)
+        _record(state, stage, errors, float(loss), rate)
         if state.best_step == state.step:
-            torch._foreach_copy_(best, average)
+            learner.keep_best()
         progress(state, stage)
         if checkpoint is not None and time.monotonic() - written > checkpoint_seconds:
-            _save(checkpoint, state, parameters, average, best, optimiser)
+            _save(checkpoint, state, learner)
             written = time.monotonic()
     if checkpoint is not None and state.step > 0:
-        _save(checkpoint, state, parameters, average, best, optimiser)
+        _save(checkpoint, state, learner)
     if not math.isfinite(state.best_error):
         raise UserError("no validation error was ever finite; check the labels, or lower the learning rate")
     state.seconds = time.monotonic() - started
-    with torch.no_grad():
-        torch._foreach_copy_(parameters, best)
+    learner.take_best()
     return state
 
 
-def _validate(
-    potential: Potential,
-    sources: tuple[Source, ...],
-    data: DeviceStructures,
-    parameters: list[Tensor],
-    average: list[Tensor],
-) -> dict[str, LevelSums]:
-    """Validation errors of the averaged weights."""
-    trained = [p.detach().clone() for p in parameters]
-    with torch.no_grad():
-        torch._foreach_copy_(parameters, average)
-    sums = _errors(potential, sources, data)
-    with torch.no_grad():
-        torch._foreach_copy_(parameters, trained)
-    return sums
+def _solved(stage: ClosedForm, data: DeviceStructures) -> FitState:
+    """Solve, and look at the validation errors once."""
+    stage.solve(data)
+    state = FitState(stage.lesson.optimisation.batch_size)
+    _record(state, stage, _errors(stage, data), 0.0, 0.0)
+    return state
 
 
-def _errors(potential: Potential, sources: tuple[Source, ...], data: DeviceStructures) -> dict[str, LevelSums]:
-    blocks = data.blocks(sources, max_pairs=1 << 18) if sources else ()
-    return level_sums(potential, blocks, training=False)
+def _require_finite(norm: Tensor, state: FitState, optimisation: Optimisation) -> None:
+    if not math.isfinite(float(norm)):
+        raise UserError(
+            f"training diverged before step {state.step}: gradient norm {float(norm)}; "
+            f"try a learning rate below {optimisation.learning_rate:g}"
+        )
+
+
+def _errors(stage: Stage, data: DeviceStructures) -> dict[str, LevelSums]:
+    """Validation errors of the weights as they are."""
+    sources = stage.lesson.validation
+    blocks = data.blocks(sources, max_pairs=MAX_PAIRS) if sources else ()
+    return level_sums(stage.potential, blocks, training=False)
 
 
 def _record(state: FitState, stage: Stage, errors: dict[str, LevelSums], loss: float, rate: float) -> None:
     """Add a validation to the history and update what selection and plateau depend on."""
-    row = {"step": float(state.step), "seconds": state.seconds, "loss": loss, "learning_rate": rate}
+    o = stage.lesson.optimisation
+    found = tuple(
+        Error(level, label, float(part.mae()), float(part.rmse()))
+        for level, sums in errors.items()
+        for label, part in (("energy", sums.energy), ("force", sums.force))
+        if part is not None and int(part.n)
+    )
     selected = 0.0
-    for level, sums in errors.items():
-        for name, part in (("energy", sums.energy), ("force", sums.force)):
-            if part is not None and int(part.n):
-                row[f"{level} {name} mae"], row[f"{level} {name} rmse"] = (
-                    float(part.mae()),
-                    float(part.rmse()),
-                )
-                selected += row[f"{level} {name} {stage.optimisation.select_by}"]
-    row["selected"] = selected
-    state.history.append(row)
-    if selected < state.best_error or not stage.validation:
+    for one in found:
+        selected += one.mae if o.select_by == "mae" else one.rmse
+    state.history.append(Validation(state.step, state.seconds, loss, rate, found, selected))
+    if selected < state.best_error or not stage.lesson.validation:
         state.best_error, state.best_step, state.plateau_wait = selected, state.step, 0
     else:
         state.plateau_wait += 1
-        if state.plateau_wait > stage.optimisation.patience:
-            state.plateau_wait, most = 0, stage.optimisation.max_batch_size
+        if state.plateau_wait > o.patience:
+            state.plateau_wait, most = 0, o.max_batch_size
             if most and state.batch_size < most:
                 state.batch_size = min(2 * state.batch_size, most)
             else:
                 state.plateau_factor /= 2
 
 
-def _save(
-    path: Path,
-    state: FitState,
-    parameters: list[Tensor],
-    average: list[Tensor],
-    best: list[Tensor],
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    tensors: dict[str, Tensor] = {}
-    for k, parameter in enumerate(parameters):
-        moments = optimiser.state[parameter]
-        tensors |= {
-            f"parameter.{k}": parameter.detach(),
-            f"average.{k}": average[k],
-            f"best.{k}": best[k],
-            f"exp_avg.{k}": moments["exp_avg"],
-            f"exp_avg_sq.{k}": moments["exp_avg_sq"],
-        }
+def _save(path: Path, state: FitState, learner: Learner) -> None:
+    said: dict[str, Any] = {**asdict(state), "history": [one.row() for one in state.history]}
     with replacing(path) as temporary:
         # Not save_file, which makes a file that only its owner can read: shared stages are read by others.
-        temporary.write_bytes(safetensors.torch.save(tensors, {"state": json.dumps(asdict(state))}))
+        temporary.write_bytes(safetensors.torch.save(learner.state(), {"state": json.dumps(said)}))
 
 
-def _load(
-    path: Path,
-    parameters: list[Tensor],
-    average: list[Tensor],
-    best: list[Tensor],
-    optimiser: torch.optim.Optimizer,
-) -> FitState:
-    device = str(parameters[0].device)
+def _load(path: Path, learner: Learner) -> FitState:
+    device = str(learner.parameters[0].device)
     try:
         with safe_open(path, "pt", device=device) as file:
             saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            state = FitState(**json.loads(file.metadata()["state"]))
-        for k, parameter in enumerate(parameters):
-            if saved[f"parameter.{k}"].shape != parameter.shape:
-                raise KeyError(f"parameter.{k}")
+            said = json.loads(file.metadata()["state"])
+        state = FitState(**{**said, "history": [Validation.of_row(row) for row in said["history"]]})
+        learner.load_state(saved, state.step)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"cannot go on from {path}: {error}; delete that file to train from the start") from error
-    with torch.no_grad():
-        for k, parameter in enumerate(parameters):
-            parameter.copy_(saved[f"parameter.{k}"])
-            average[k].copy_(saved[f"average.{k}"])
-            best[k].copy_(saved[f"best.{k}"])
-            optimiser.state[parameter] = {
-                "step": torch.tensor(float(state.step), device=device),
-                "exp_avg": saved[f"exp_avg.{k}"],
-                "exp_avg_sq": saved[f"exp_avg_sq.{k}"],
-            }
     return state

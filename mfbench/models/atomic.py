@@ -1,33 +1,15 @@
-"""Atomic reference energies: a constant an element and level, fitted by least squares."""
+"""Atomic reference energies: a constant an element and level, fitted by least squares; numpy alone."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from mfbench.data.structures import Structures
 
-
-class AtomicEnergies(nn.Module):
-    """The sum of a level's atomic reference energies: a constant per element and level, in float64."""
-
-    table: Tensor
-
-    def __init__(self, table: NDArray[np.float64]) -> None:
-        """``table``: (largest atomic number + 1, L) eV; row 0 (padding) is zero."""
-        super().__init__()
-        self.register_buffer("table", torch.as_tensor(table, dtype=torch.float64))
-
-    def forward(self, numbers: Tensor) -> Tensor:
-        return self.table[numbers].sum(1)
-
-    def shift(self, column: int, table: NDArray[np.float64]) -> None:
-        """Add ``table`` to the column of a level."""
-        self.table[:, column] += torch.as_tensor(table, device=self.table.device)
+N_ROWS = 119  # of a table: largest atomic number + 1
 
 
 def fit_atomic_energies(
-    structures: Structures, indices: NDArray[np.int64], energies: NDArray[np.float64], n_rows: int = 119
+    structures: Structures, indices: NDArray[np.int64], energies: NDArray[np.float64], n_rows: int = N_ROWS
 ) -> NDArray[np.float64]:
     """Atomic energies (n_rows,) eV whose sums come closest to the energies, by least squares in float64.
 

@@ -10,28 +10,19 @@ Kondor and Csanyi, 10.1103/PhysRevB.87.184115): the two- and three-body terms of
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
-from mfbench.models.atomic import AtomicEnergies
 from mfbench.models.block import Block
 from mfbench.models.contract import Energies, Potential
-from mfbench.records import Record
+from mfbench.models.pairs import pairs
+from mfbench.models.potentials import AtomicEnergies
+from mfbench.models.settings import LinearSettings
 
 # The radial functions are Gaussians, evenly spaced in exp(-(r - NEAR) / RANGE): dense where bonds are.
 _NEAR, _RANGE = 0.5, 1.5  # Angstrom
-
-
-class LinearSettings(Record):
-    """Shape of the features."""
-
-    n_radial: Annotated[int, Field(ge=2)] = 6
-    l_max: Annotated[int, Field(ge=0, le=3)] = 3
-    cutoff: Annotated[float, Field(gt=0)] = 5.0  # Angstrom
 
 
 def features(block: Block, elements: Tensor, settings: LinearSettings) -> Tensor:
@@ -43,15 +34,10 @@ def features(block: Block, elements: Tensor, settings: LinearSettings) -> Tensor
     With c[e, n, l] the sum over neighbours of element e of radial function n times the l-th traceless or plain
     tensor of the direction: c[e, n, 0], and the products c[e, n, l] . c[e', n', l] for l = 0 to ``l_max``.
     """
-    positions, real = block.positions.double(), block.numbers > 0
-    atoms = positions.shape[1]
-    itself = torch.eye(atoms, dtype=torch.bool, device=positions.device)
-    vector = positions[:, None] - positions[:, :, None]  # (B, i, j, 3)
-    pair = real[:, :, None] & real[:, None, :] & ~itself
-    distance = torch.where(pair, vector.square().sum(-1), 1.0).sqrt()
-    near = pair & (distance < settings.cutoff)
+    vector, distance, real = pairs(block, torch.float64)
+    near = real & (distance < settings.cutoff)
     damping = torch.where(near, torch.cos(torch.pi / 2 * distance / settings.cutoff).square(), 0.0)
-    centres = torch.linspace(0, 1, settings.n_radial, dtype=torch.float64, device=positions.device)
+    centres = torch.linspace(0, 1, settings.n_radial, dtype=torch.float64, device=vector.device)
     place = torch.exp(-(distance - _NEAR) / _RANGE).unsqueeze(-1)
     radial = torch.exp(-0.5 * ((place - centres) * (settings.n_radial - 1)).square()) * damping.unsqueeze(-1)
     species = block.numbers.unsqueeze(-1) == elements  # (B, j, E)
@@ -62,7 +48,7 @@ def features(block: Block, elements: Tensor, settings: LinearSettings) -> Tensor
         density = channels.transpose(2, 3) @ _tensor(unit, order)  # (B, i, E * n, components)
         if order == 0:
             found.append(density.squeeze(-1))
-            one, other = torch.triu_indices(density.shape[2], density.shape[2], device=positions.device)
+            one, other = torch.triu_indices(density.shape[2], density.shape[2], device=vector.device)
         found.append((density @ density.transpose(2, 3))[..., one, other])
     return torch.cat(found, -1)
 
@@ -89,13 +75,12 @@ class LinearPotential(Potential):
         self,
         elements: tuple[int, ...],
         settings: LinearSettings,
-        atomic: AtomicEnergies,
         levels: tuple[str, ...],
         head: str,
     ) -> None:
         super().__init__()
         self.levels, self.heads = levels, (head,)
-        self.settings, self.atomic = settings, atomic
+        self.settings, self.atomic = settings, AtomicEnergies(len(levels))
         self.register_buffer("species", torch.tensor(elements), persistent=False)
         channels = len(elements) * settings.n_radial
         width = channels + (settings.l_max + 1) * channels * (channels + 1) // 2

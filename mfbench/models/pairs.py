@@ -1,30 +1,47 @@
-"""Geometry of the pairs of atoms in a block."""
+"""Geometry of the pairs of atoms in a block: all pairs within a molecule, enumerated on the device and masked."""
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mfbench.models.block import Block
 
 
-def pair_geometry(block: Block, l_max: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances (B, N, N), the mask of pairs as 0 or 1, and the angular tensors (B, i, T, j).
+class Pairs(NamedTuple):
+    """All pairs of B structures of N padded atoms."""
 
-    Distances of pairs that are none (an atom with itself, padding) are 1, so that gradients stay finite.
-    """
-    positions, real = block.positions, block.numbers > 0
-    atoms = positions.shape[1]
-    itself = torch.eye(atoms, dtype=torch.bool, device=positions.device)
-    pair = real[:, :, None] & real[:, None, :] & ~itself
-    vector = positions[:, None, :, :] - positions[:, :, None, :]  # (B, i, j, 3), from i to j
-    square = torch.where(pair, vector.square().sum(-1), 1.0)
-    distance = square.sqrt()
-    ones = torch.ones_like(distance).unsqueeze(2)
-    if l_max == 0:
-        return distance, pair.to(positions.dtype), ones
-    unit = (vector / distance.unsqueeze(-1)).transpose(2, 3)  # (B, i, 3, j)
-    if l_max == 1:
-        return distance, pair.to(positions.dtype), torch.cat([ones, unit], 2)
-    x, y, zc = unit.unbind(2)
-    third = unit.square().sum(2) / 3
-    matrix = torch.stack([x * x - third, x * y, x * zc, y * y - third, y * zc], 2)
-    return distance, pair.to(positions.dtype), torch.cat([ones, unit, matrix], 2)
+    vector: Tensor  # (B, i, j, 3) Angstrom, from atom i to atom j
+    distance: Tensor  # (B, i, j) Angstrom; 1 where there is no pair, so that gradients stay finite
+    real: Tensor  # (B, i, j) whether these are two different atoms, neither of them padding
+
+
+def pairs(block: Block, dtype: torch.dtype | None = None) -> Pairs:
+    """The pairs of a block, in the precision of its positions or in ``dtype``."""
+    positions = block.positions if dtype is None else block.positions.to(dtype)
+    atom = block.numbers > 0
+    itself = torch.eye(positions.shape[1], dtype=torch.bool, device=positions.device)
+    real = atom[:, :, None] & atom[:, None, :] & ~itself
+    vector = positions[:, None] - positions[:, :, None]
+    return Pairs(vector, torch.where(real, vector.square().sum(-1), 1.0).sqrt(), real)
+
+
+class FlatPairs(NamedTuple):
+    """The same for networks that want no padding: atoms in one row, pairs as two indices into it."""
+
+    slots: NDArray[np.int64]  # (A,) which of the B * N padded atoms each atom is
+    owner: NDArray[np.int64]  # (A,) which structure it belongs to
+    first: NDArray[np.int64]  # (P,)
+    second: NDArray[np.int64]  # (P,)
+
+
+def flat_pairs(block: Block) -> FlatPairs:
+    """All ordered pairs of a block's atoms, from its sizes alone: nothing waits for the device."""
+    sizes, width = np.asarray(block.sizes), block.numbers.shape[1]
+    there = np.arange(width) < sizes[:, None]  # (B, N)
+    place = np.cumsum(there.ravel()).reshape(there.shape) - 1  # of each atom among the atoms
+    structure, i, j = np.nonzero(there[:, :, None] & there[:, None, :] & ~np.eye(width, dtype=bool))
+    owner, slot = np.nonzero(there)
+    return FlatPairs(owner * width + slot, owner, place[structure, i], place[structure, j])

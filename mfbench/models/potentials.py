@@ -9,9 +9,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mfbench.models.atomic import AtomicEnergies
+from mfbench.models.atomic import N_ROWS
 from mfbench.models.block import Block
-from mfbench.models.contract import Energies, Potential
+from mfbench.models.contract import Backbone, Energies, Potential
+
+
+class AtomicEnergies(nn.Module):
+    """The sum of a level's atomic reference energies: a constant per element and level, in float64."""
+
+    table: Tensor
+
+    def __init__(self, n_levels: int) -> None:
+        """All zero: they are fitted to labels, and are no part of what an untrained potential is."""
+        super().__init__()
+        # (largest atomic number + 1, L) eV; row 0 (padding) stays zero
+        self.register_buffer("table", torch.zeros(N_ROWS, n_levels, dtype=torch.float64))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return self.table[numbers].sum(1)
+
+    def shift(self, column: int, table: NDArray[np.float64]) -> None:
+        """Add ``table`` to the column of a level."""
+        self.table[:, column] += torch.as_tensor(table, device=self.table.device)
 
 
 class HeadsPotential(Potential):
@@ -21,20 +40,20 @@ class HeadsPotential(Potential):
     10.1063/1.5011181) plus the atomic energies of that level.
     """
 
-    def __init__(
-        self, backbone: "nn.Module", atomic: AtomicEnergies, levels: tuple[str, ...], heads: tuple[str, ...]
-    ) -> None:
+    columns: Tensor
+
+    def __init__(self, backbone: Backbone, levels: tuple[str, ...], heads: tuple[str, ...]) -> None:
         super().__init__()
         self.levels, self.heads = levels, heads
-        self.backbone, self.atomic = backbone, atomic
-        sizes: tuple[int, ...] = backbone.feature_sizes  # type: ignore[assignment]
-        biases: tuple[bool, ...] = backbone.head_bias  # type: ignore[assignment]
+        self.backbone, self.atomic = backbone, AtomicEnergies(len(levels))
         # One linear map a block holds the heads of all levels: their rows are independent.
-        self.linear = nn.ModuleList(nn.Linear(n, len(heads), bias=b) for n, b in zip(sizes, biases))
+        shapes = zip(backbone.feature_sizes, backbone.head_bias)
+        self.linear = nn.ModuleList(nn.Linear(n, len(heads), bias=b) for n, b in shapes)
         # Heads start at zero, so that training starts from the atomic energies and not several eV away.
         for parameter in self.linear.parameters():
             nn.init.zeros_(parameter)
-        self.columns = [levels.index(name) for name in heads]
+        columns = torch.tensor([levels.index(name) for name in heads])
+        self.register_buffer("columns", columns, persistent=False)  # on the device: a list would be copied there
 
     def forward(self, block: Block, auxiliary: bool = False) -> Energies:
         real = (block.numbers > 0).unsqueeze(-1)
@@ -42,13 +61,11 @@ class HeadsPotential(Potential):
         terms = [(linear(f) * real) for linear, f in zip(self.linear, features)]  # each (B, N, H)
         energy = sum(terms[1:], terms[0]).sum(1)
         shape = (len(block.numbers), len(self.levels))
-        energies = energy.new_zeros(shape, dtype=torch.float64)
-        energies[:, self.columns] = energy.double() + self.atomic(block.numbers)[:, self.columns]
+        total = energy.double() + self.atomic(block.numbers).index_select(1, self.columns)
+        energies = energy.new_zeros(shape, dtype=torch.float64).index_copy(1, self.columns, total)
         if not auxiliary:
             return Energies(energies, None)
-        hierarchicality = energy.new_zeros(shape)
-        hierarchicality[:, self.columns] = _hierarchicality(terms)
-        return Energies(energies, hierarchicality)
+        return Energies(energies, energy.new_zeros(shape).index_copy(1, self.columns, _hierarchicality(terms)))
 
     def shift(self, level: str, table: NDArray[np.float64]) -> None:
         self.atomic.shift(self.levels.index(level), table)
@@ -69,15 +86,13 @@ class EmbeddingPotential(Potential):
     Levels differ by that input and by their atomic energies alone.
     """
 
-    def __init__(
-        self, backbone: "nn.Module", atomic: AtomicEnergies, levels: tuple[str, ...], heads: tuple[str, ...]
-    ) -> None:
+    def __init__(self, backbone: Backbone, levels: tuple[str, ...], heads: tuple[str, ...]) -> None:
         """``backbone`` takes ``Block.level``, the place of a level among ``heads``."""
         super().__init__()
         self.levels, self.heads = levels, heads
         # As any single head; the column of the level that is asked for is filled with it.
-        self.single = HeadsPotential(backbone, AtomicEnergies(np.zeros((119, 1))), ("any",), ("any",))
-        self.atomic = atomic
+        self.single = HeadsPotential(backbone, ("any",), ("any",))
+        self.atomic = AtomicEnergies(len(levels))
 
     def forward(self, block: Block, auxiliary: bool = False) -> Energies:
         shape = (len(block.numbers), len(self.levels))
@@ -121,6 +136,17 @@ class Sum(Potential):
         self.parts = nn.ModuleList(parts)
         self.shares = dict(shares)
 
+    def upto(self, place: int) -> "Sum":
+        """The sum of the first parts alone, with the levels that need no other: it shares their weights."""
+        kept = {name: shares for name, shares in self.shares.items() if all(one.part < place for one in shares)}
+        return Sum(self.levels, [self.part(k) for k in range(place)], kept)
+
+    def part(self, place: int) -> Potential:
+        """One of the parts."""
+        found = self.parts[place]
+        assert isinstance(found, Potential)
+        return found
+
     def forward(self, block: Block, auxiliary: bool = False) -> Energies:
         wanted = [name for name in self.heads if not block.wanted or self.levels.index(name) in block.wanted]
         needed = sorted({share.part for name in wanted for share in self.shares[name]})
@@ -132,9 +158,8 @@ class Sum(Potential):
         for name in self.levels:
             column, extra = zero.double(), zero
             for share in self.shares[name] if name in wanted else ():
-                part, out = self.parts[share.part], outs[share.part]
-                assert isinstance(part, Potential)
-                at = part.levels.index(share.head)
+                out = outs[share.part]
+                at = self.part(share.part).levels.index(share.head)
                 column = column + out.energies[:, at]
                 if out.auxiliary is not None:
                     extra = extra + out.auxiliary[:, at]
@@ -144,15 +169,15 @@ class Sum(Potential):
 
     def shift(self, level: str, table: NDArray[np.float64]) -> None:
         last = self.shares[level][-1]
-        self.parts[last.part].shift(last.head, table)  # type: ignore[operator]
+        self.part(last.part).shift(last.head, table)
 
 
 class Offset(Potential):
     """Atomic energies alone."""
 
-    def __init__(self, atomic: AtomicEnergies, levels: tuple[str, ...], heads: tuple[str, ...]) -> None:
+    def __init__(self, levels: tuple[str, ...], heads: tuple[str, ...]) -> None:
         super().__init__()
-        self.levels, self.heads, self.atomic = levels, heads, atomic
+        self.levels, self.heads, self.atomic = levels, heads, AtomicEnergies(len(levels))
 
     def forward(self, block: Block, auxiliary: bool = False) -> Energies:
         energies = self.atomic(block.numbers)

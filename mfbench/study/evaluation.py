@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from torch import Tensor
 from mfbench.errors import UserError
 from mfbench.files import replacing
 from mfbench.learning.device import DeviceStructures
-from mfbench.learning.sources import Source
+from mfbench.learning.predict import predict as predict_rows
 from mfbench.learning.sums import ErrorSums, centred
-from mfbench.models.contract import Potential, forces
+from mfbench.models.contract import Potential
 from mfbench.results import metrics
 from mfbench.results.folder import EXTRA, METRICS_FILE, PREDICTIONS_FILE, read_metrics
 from mfbench.results.metrics import Metric
@@ -29,28 +29,11 @@ from mfbench.study.prepare import Prepared
 def predict(potential: Potential, data: DeviceStructures, prepared: Prepared, seed: int) -> Predictions:
     """Predict the test and unseen parts at all levels of the experiment."""
     indices = np.concatenate([prepared.split.test, prepared.split.unseen])
-    structures, levels = prepared.structures, prepared.levels
-    heads = tuple(name if name in potential.heads else potential.heads[0] for name in levels)
-    part = structures[indices]
-    energies = np.zeros((len(part), len(structures.levels)))
-    predicted_forces = np.zeros((len(structures.levels), len(part.positions), 3), np.float32)
-    row_of = {int(index): row for row, index in enumerate(indices)}
-    for block in data.blocks([Source(indices, ())], max_pairs=1 << 18):
-        positions = block.positions.detach().requires_grad_()
-        with torch.enable_grad():
-            out = potential(replace(block, positions=positions)).energies
-            by_head = {
-                name: forces(out, positions, structures.level_index(name), create_graph=False).cpu().numpy()
-                for name in set(heads)
-            }
-        rows = np.asarray([row_of[index] for index in block.index.tolist()], dtype=np.int64)
-        energies[rows] = out.detach().cpu().numpy()
-        counts = part.n_atoms[rows]
-        inside = np.arange(positions.shape[1]) < counts[:, None]
-        for name, values in by_head.items():
-            predicted_forces[structures.level_index(name), part.atoms_of(rows)] = values[inside]
-    source = [structures.level_index(name) for name in heads]
-    return as_predictions(prepared, heads, energies[:, source], predicted_forces[source].swapaxes(0, 1), seed)
+    heads = tuple(name if name in potential.heads else potential.heads[0] for name in prepared.levels)
+    found = predict_rows(potential, data.atoms, indices, list(dict.fromkeys(heads)), forces=True)
+    assert found.forces is not None
+    source = [list(dict.fromkeys(heads)).index(name) for name in heads]
+    return as_predictions(prepared, heads, found.energies[:, source], found.forces[:, source].astype(np.float32), seed)
 
 
 def as_predictions(

@@ -13,9 +13,9 @@ from mfbench.data.labels import Labels
 from mfbench.data.manifest import Dataset, LevelName, Manifest, identity, manifest
 from mfbench.errors import UserError
 from mfbench.learning import arms
+from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.presets import preset
 from mfbench.learning.problem import Arm
-from mfbench.learning.training import Optimisation
 from mfbench.levels import level as level_of
 from mfbench.models.backbones import kinds
 from mfbench.models.backbones.kinds import BackboneKind, backbone

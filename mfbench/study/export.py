@@ -20,10 +20,10 @@ from mfbench.data.structures import BoolArray, Structures
 from mfbench.elements import SYMBOLS
 from mfbench.errors import UserError, unknown
 from mfbench.files import replacing, write_json
-from mfbench.learning.training import Stage
+from mfbench.learning.problem import Lesson
 from mfbench.models.atomic import fit_atomic_energies
 from mfbench.study.experiment import Experiment
-from mfbench.study.prepare import Prepared, build, prepare
+from mfbench.study.prepare import Prepared, lessons_of, prepare
 
 Part = Literal["train", "valid", "test"]
 
@@ -83,8 +83,8 @@ class Visible:
         return Visible(self.indices[keep], self.energy[keep], self.forces[keep])
 
 
-def visible(structures: Structures, stages: Sequence[Stage], part: Literal["train", "valid"]) -> Visible:
-    """The labels that the stages of an arm train on (``valid``: are selected by), each once.
+def visible(structures: Structures, lessons: Sequence[Lesson], part: Literal["train", "valid"]) -> Visible:
+    """The labels that the lessons of an arm train on (``valid``: are selected by), each once.
 
     A structure that some stage trains on is never in ``valid``, even where another stage (a committee's fold)
     is selected by it.
@@ -92,7 +92,7 @@ def visible(structures: Structures, stages: Sequence[Stage], part: Literal["trai
     Args:
         structures: with the labels that may be trained on, ``Prepared.training``.
     """
-    sources = [source for stage in stages for source in (stage.train if part == "train" else stage.validation)]
+    sources = [source for one in lessons for source in (one.train if part == "train" else one.validation)]
     indices = np.unique(np.concatenate([np.zeros(0, np.int64), *(source.indices for source in sources)]))
     shape = (len(indices), len(structures.levels))
     energy, forces = np.zeros(shape, bool), np.zeros(shape, bool)
@@ -109,7 +109,7 @@ def visible(structures: Structures, stages: Sequence[Stage], part: Literal["trai
     found = Visible(indices, energy, forces)
     found = found.only(energy.any(1) | forces.any(1))
     if part == "valid":
-        found = found.only(~np.isin(found.indices, visible(structures, stages, "train").indices))
+        found = found.only(~np.isin(found.indices, visible(structures, lessons, "train").indices))
     return found
 
 
@@ -124,7 +124,7 @@ def split_hash(prepared: Prepared) -> str:
             return
         digest.update(f"{name} {len(value)} ".encode() + np.ascontiguousarray(value, np.int64).tobytes())
 
-    for name, value in (*vars(prepared.split).items(), *prepared.selection._asdict().items()):
+    for name, value in (*vars(prepared.split).items(), *prepared.selection.named().items()):
         add(name, value)
     return f"split-{digest.hexdigest()[:12]}"  # digits and an e alone would be read as a number
 
@@ -168,8 +168,8 @@ def export(
         raise UserError(f"--out: expected a file name ending in .extxyz or .xyz, got {path.name}")
     style, prepared = FORMATS[format_name], prepare(settings, data_folder)
     structures = prepared.training
-    _, stages = build(settings, prepared)
-    shown = {"train": visible(structures, stages, "train"), "valid": visible(structures, stages, "valid")}
+    lessons = lessons_of(settings, prepared)
+    shown = {"train": visible(structures, lessons, "train"), "valid": visible(structures, lessons, "valid")}
     names = slugs(prepared.levels)
     seen = [
         name

@@ -30,8 +30,7 @@ from mfbench.study import evaluation, provenance
 from mfbench.study.evaluation import as_predictions
 from mfbench.study.experiment import Experiment
 from mfbench.study.export import split_hash
-from mfbench.study.prepare import Prepared, build, prepare
-from mfbench.study.run import structures_used
+from mfbench.study.prepare import Prepared, lessons_of, n_high_of, prepare, structures_used
 
 POSITION_TOLERANCE = 1e-6  # Angstrom; programs that write 8 decimals round by 5e-9
 
@@ -83,15 +82,15 @@ def evaluate(
     _check_frames(frames, prepared, indices)
     predictions = _predictions(frames, prepared, indices, energy_keys, forces_keys, units.internal(unit), settings.seed)
     missing = {level for level in prepared.levels if level not in energy_keys}
-    _, stages = build(settings, prepared)
+    lessons = lessons_of(settings, prepared)
     table = evaluation.evaluate(predictions)
     absent = (table["n"] == 0) & _not_predicted(table, missing, predictions, prepared)
     table.loc[absent, "remark"] = NOT_PREDICTED
     split = split_hash(prepared)
     digest = hashlib.sha256(json.dumps([name, settings.deciding(), split], sort_keys=True).encode()).hexdigest()[:10]
     slug = re.sub(r"[^\w.+-]+", "_", name)
-    n_low = structures_used(prepared.low, stages)
-    n_high = settings.n_high or structures_used(prepared.high, stages, validated=True)
+    n_low = structures_used(prepared.low, lessons)
+    n_high = n_high_of(settings, prepared.high, lessons)
     folder = runs / f"{settings.case}-{settings.data}-{slug}-{EXTERNAL}-n{n_high}-s{settings.seed}-{digest}"
     for old in (folder, folder / EXTRA):  # until all of the new is there, there is nothing
         (old / METRICS_FILE).unlink(missing_ok=True)

@@ -6,23 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mfbench.data.splits import Selection, Split
-from mfbench.data.structures import Frames, assemble
 from mfbench.errors import UserError
 from mfbench.files import read_json
-from mfbench.learning.training import Stage
+from mfbench.learning import arms
+from mfbench.learning.problem import Levels
 from mfbench.results.folder import METRICS_FILE, SETTINGS_FILE, WEIGHTS_FILE, is_finished, read_metrics
+from mfbench.study.build import untrained
 from mfbench.study.experiment import Experiment
-from mfbench.study.prepare import Prepared, build
+from mfbench.study.prepare import levels_of
 from mfbench.study.trained import Committee, DType, Model
-
-_MADE_UP = 300  # structures that a potential is built on; an MF+ committee shares a third of them out
 
 
 @overload
@@ -91,7 +88,8 @@ def _load(run: Path, device: torch.device, dtype: DType | None) -> Model:
             f"{run / WEIGHTS_FILE}: expected it to name its levels, heads and elements; found {sorted(named)}: made by "
             "an earlier version of mfbench? Delete the folder and run the experiment again"
         ) from error
-    potential, stages = build(settings, _made_up(settings, levels, low, high, elements))
+    asked = levels_of(settings, levels, low, high)
+    potential = untrained(settings, asked, elements)
     if (dtype or settings.dtype) == "float64":
         potential = potential.double()
     try:
@@ -106,7 +104,7 @@ def _load(run: Path, device: torch.device, dtype: DType | None) -> Model:
             "backbone differ from that which trained it?"
         ) from error
     potential = potential.to(device).eval().requires_grad_(False)
-    return Model(run.resolve().name, settings, potential, elements, _trained_on(stages, levels, settings, high))
+    return Model(run.resolve().name, settings, potential, elements, _trained_on(settings, asked))
 
 
 def _ends(run: Path) -> tuple[str, str]:
@@ -162,57 +160,14 @@ def _weights(run: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def _made_up(settings: Experiment, levels: tuple[str, ...], low: str, high: str, elements: tuple[int, ...]) -> Prepared:
-    """Structures with all labels that an arm could ask for: its potential has one shape, whatever it is built on."""
-    rng = np.random.default_rng(0)
-    n = len(elements)
-    structures = assemble(
-        levels,
-        [
-            Frames(
-                molecule="made up",
-                numbers=np.asarray(elements, np.uint8),
-                positions=np.arange(n)[:, None] * np.ones(3) + rng.normal(0, 0.1, (_MADE_UP, n, 3)),
-                energies=np.zeros((_MADE_UP, len(levels))),
-                forces=[np.zeros((_MADE_UP, n, 3)) for _ in levels],
-                file="made up",
-                rows=np.arange(_MADE_UP),
-            )
-        ],
-    )
-    train, validation, test = np.split(np.arange(_MADE_UP), 3)
-    chosen = Selection(
-        train_low=train,
-        train_high=train,
-        validation_low=validation,
-        validation_high=validation,
-        oracle=train,
-        validation_oracle=validation,
-        further=dict.fromkeys(settings.further, train),
-        validation_further=dict.fromkeys(settings.further, validation),
-    )
-    none = np.zeros(0, np.int64)
-    split = Split(test=test, unseen=none, validation=validation, high_pool=train, low_pool=train, oracle_pool=train)
-    named = (low, *(name for name in levels if name in settings.further), high)
-    return Prepared(structures, low, high, named, split, chosen, structures)
-
-
-def _trained_on(stages: Sequence[Stage], levels: tuple[str, ...], settings: Experiment, high: str) -> str:
+def _trained_on(settings: Experiment, levels: Levels) -> str:
     """Which labels of which level, from high to low, for people."""
-    kinds: dict[str, set[str]] = {}
-    of_networks: set[str] = set()
-    for stage in stages:
-        for term in (term for source in stage.train for term in source.terms):
-            for name in (term.level, term.minus):
-                if name is not None:
-                    wanted = {"energies": term.energy, "forces": term.forces and name == term.level}
-                    kinds.setdefault(name, set()).update(kind for kind, there in wanted.items() if there)
-                    fitted = stage.closed_form or (stage.optimisation.steps and stage.trained())
-                    of_networks |= {name} if fitted else set()
+    chosen = arms.arm(settings.arm)
     parts = []
-    for name in (name for name in reversed(levels) if name in kinds):
-        text = f"{' and '.join(sorted(kinds[name]))} of {name}"
-        if name == high and "forces" in kinds[name] and settings.high_forces < 1:
+    for term in reversed(chosen.learns(levels, chosen.options.model_validate(settings.arm_options))):
+        kinds = [kind for kind, there in (("energies", term.energy), ("forces", term.forces)) if there]
+        text = f"{' and '.join(kinds)} of {term.level}"
+        if term.level == levels.high and term.forces and settings.high_forces < 1:
             text += f" (forces of {settings.high_forces:.0%} of its structures)"
-        parts.append(text if name in of_networks else f"{text} (atomic energies alone)")
+        parts.append(text if chosen.fits_networks(term.level, levels) else f"{text} (atomic energies alone)")
     return ", ".join(parts) + (", with noise added to the labels" if any(settings.labels.noise.values()) else "")

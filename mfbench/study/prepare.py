@@ -1,22 +1,20 @@
-"""An experiment's data, split and selected, and its potential with the stages that train it."""
+"""An experiment's data, split and selected, and what its arm learns from; nothing here loads torch."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mfbench.data.datasets import DataRequest
 from mfbench.data.labels import with_labels
 from mfbench.data.splits import Selection, Split, make_split, select, too_many
 from mfbench.data.structures import Structures
 from mfbench.learning import arms
-from mfbench.learning.problem import Problem
-from mfbench.learning.training import Optimisation, Stage
-from mfbench.models.backbones.kinds import Network, backbone
-from mfbench.models.contract import Potential
+from mfbench.learning.optimisation import Optimisation
+from mfbench.learning.problem import Lesson, Levels, Problem
 from mfbench.study.experiment import Experiment
 
 
@@ -31,6 +29,11 @@ class Prepared:
     split: Split
     selection: Selection
     training: Structures  # the same, with the labels that may be trained on masked and disturbed
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that occur in the data, in ascending order."""
+        return tuple(int(z) for z in np.unique(self.structures.numbers))
 
 
 @lru_cache(maxsize=2)
@@ -65,42 +68,66 @@ def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
     )
     if not settings.exceed_max_train:
         chosen = arms.arm(settings.arm)
-        with_high = selection.train_high if chosen.uses_high else selection.oracle
-        trained = np.union1d(selection.train_low, with_high) if chosen.uses_low else with_high
+        with_high = (selection.high if chosen.uses_high else selection.oracle).train
+        trained = np.union1d(selection.low.train, with_high) if chosen.uses_low else with_high
         for name, (files, most) in rules.limits.items():
             theirs = [k for k, file in enumerate(structures.files) if file in files]
             if (got := np.count_nonzero(np.isin(structures.file[trained], theirs))) > most:
                 raise too_many(f"{name}: expected", most, "training structures at both levels together", int(got))
-    training = with_labels(structures, selection, low, high, settings.labels, settings.seed)
+    training = with_labels(structures, selection, high, settings.labels, settings.seed)
     return Prepared(structures, low, high, levels, split, selection, training)
 
 
-def build(settings: Experiment, prepared: Prepared) -> tuple[Potential, list[Stage]]:
-    """The experiment's untrained potential and its stages. No global seed is changed."""
-    present = tuple(int(z) for z in np.unique(prepared.structures.numbers))
-    kind, chosen = backbone(settings.backbone), arms.arm(settings.arm)
-    network = Network(kind, present, kind.settings.model_validate(settings.network))
-    problem = Problem(
-        prepared.training,
-        prepared.low,
-        prepared.high,
-        prepared.selection,
-        _with_budget(settings, prepared),
-        settings.pooled,
-        settings.labels.low_energies,
-        settings.labels.low_forces,
-        settings.high_forces,
+def levels_of(settings: Experiment, columns: tuple[str, ...], low: str, high: str) -> Levels:
+    """The experiment's levels with the labels that may be learned from.
+
+    Args:
+        columns: all levels of the data, in the order of their label arrays.
+    """
+    labels = settings.labels
+    return Levels.of(
+        columns, low, high, tuple(settings.further), labels.low_energies, labels.low_forces, settings.high_forces > 0
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(settings.seed)  # torch.manual_seed would reach every GPU, too
-        return chosen.build(problem, network, chosen.options.model_validate(settings.arm_options))
+
+
+def problem_of(settings: Experiment, prepared: Prepared) -> Problem:
+    """What the experiment's arm may use."""
+    structures = prepared.training
+    levels = levels_of(settings, structures.levels, prepared.low, prepared.high)
+    budget = _with_budget(settings, prepared)
+    return Problem(structures, levels, prepared.selection, budget, settings.pooled)
+
+
+def lessons_of(settings: Experiment, prepared: Prepared) -> tuple[Lesson, ...]:
+    """What the experiment's arm learns from, stage by stage; raises LabelsMissing where there are no such labels."""
+    chosen = arms.arm(settings.arm)
+    return chosen.plan(problem_of(settings, prepared), chosen.options.model_validate(settings.arm_options))
+
+
+def structures_used(level: str, lessons: Sequence[Lesson], validated: bool = False) -> int:
+    """Structures that are trained on (or ``validated``, too) with labels of a level.
+
+    Where a high-level energy is compared with a low-level one, it is the high level that is trained.
+    """
+    used = [
+        source.indices
+        for lesson in lessons
+        for source in (*lesson.train, *(lesson.validation if validated else ()))
+        if level in {term.level for term in source.terms}
+    ]
+    return len(np.unique(np.concatenate(used))) if used else 0
+
+
+def n_high_of(settings: Experiment, high: str, lessons: Sequence[Lesson]) -> int:
+    """High-level structures in all: what was asked for, or, of an arm that takes what there is, what it used."""
+    return settings.n_high or structures_used(high, lessons, validated=True)
 
 
 def _with_budget(settings: Experiment, prepared: Prepared) -> Optimisation:
     """The optimisation with a budget in epochs turned into steps."""
-    o = settings.optimisation
+    o, chosen = settings.optimisation, prepared.selection
     if settings.epochs is None:
         return o
-    low = prepared.selection.train_low if settings.n_high == 0 else prepared.selection.train_high
-    per_epoch = math.ceil(len(low) / min(o.batch_size, len(low)))
+    passed = (chosen.low if settings.n_high == 0 else chosen.high).train
+    per_epoch = math.ceil(len(passed) / min(o.batch_size, len(passed)))
     return o.model_copy(update={"steps": settings.epochs * per_epoch, "validations": settings.epochs})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from mfbench import bars as plain
+from mfbench.learning.stages import Stage
 
 if TYPE_CHECKING:
     from mfbench.learning.training import FitState, Progress, Stage
@@ -25,14 +26,9 @@ def bar(place: str, settings: "Experiment") -> "Iterator[Progress]":
             stages.append(stage)
             for shown in bars:
                 shown.close()
-            which = f", {stage.name}" if stage.name else ""
-            bars[:] = [plain.bar(desc=f"{label}{which}", total=stage.optimisation.steps, unit="step")]
-        errors = {
-            f"{quantity[0].upper()}({level})": f"{value:.3g}"
-            for key, value in state.history[-1].items()
-            if key.endswith(" mae")
-            for level, quantity, _ in [key.rsplit(" ", 2)]
-        }
+            which = f", {stage.lesson.name}" if stage.lesson.name else ""
+            bars[:] = [plain.bar(desc=f"{label}{which}", total=stage.lesson.optimisation.steps, unit="step")]
+        errors = {f"{one.label[0].upper()}({one.level})": f"{one.mae:.3g}" for one in state.history[-1].errors}
         bars[0].set_postfix(errors, refresh=bars[0].n == 0)
         bars[0].update(state.step - bars[0].n)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,8 +20,10 @@ from mfbench.data.structures import Structures
 from mfbench.errors import LabelsMissing
 from mfbench.files import replacing, write_json
 from mfbench.learning.device import DeviceStructures
+from mfbench.learning.problem import Lesson
+from mfbench.learning.stages import Stage, Training
 from mfbench.learning.threads import device_name, use_threads
-from mfbench.learning.training import FitState, Progress, Stage, fit, silent
+from mfbench.learning.training import FitState, Progress, fit, silent
 from mfbench.results import metrics
 from mfbench.results.folder import (
     FORMAT_VERSION,
@@ -35,9 +38,10 @@ from mfbench.results.folder import (
 from mfbench.results.predictions import save_arrays
 from mfbench.results.schema import EXPERIMENT, METRICS, PARTS, QUANTITIES
 from mfbench.study import provenance
+from mfbench.study.build import build
 from mfbench.study.evaluation import NO_ENERGIES, evaluate, measure, predict, roles
 from mfbench.study.experiment import Experiment
-from mfbench.study.prepare import Prepared, build, prepare
+from mfbench.study.prepare import Prepared, n_high_of, prepare, structures_used
 
 
 def forecast(settings: Experiment, device: str = "cpu", data_folder: Path | None = None) -> str:
@@ -50,17 +54,18 @@ def forecast(settings: Experiment, device: str = "cpu", data_folder: Path | None
     data = DeviceStructures(prepared.training, where, next(potential.parameters()).dtype)
     seconds = 0.0
     for stage in stages:
-        trial = replace(stage, optimisation=stage.optimisation.model_copy(update={"steps": 4, "validations": 1}))
-        warm = replace(stage, optimisation=stage.optimisation.model_copy(update={"steps": 1, "validations": 1}))
-        o = stage.optimisation
-        if not o.steps:
+        o = stage.lesson.optimisation
+        if not isinstance(stage, Training):
             continue
-        first, later = (fit(one, data, settings.seed).seconds for one in (warm, trial))
+        few = (o.model_copy(update={"steps": n, "validations": 1}) for n in (1, 4))
+        trials = [replace(stage, lesson=replace(stage.lesson, optimisation=one)) for one in few]
+        first, later = (fit(one, data, settings.seed).seconds for one in trials)
         validation = max(0.0, first - (later - first) / 3)
         seconds += o.steps * max(0.0, later - first) / 3 + o.validations * validation
-    chosen, steps = prepared.selection, sum(stage.optimisation.steps for stage in stages)
+    chosen, steps = prepared.selection, sum(stage.lesson.optimisation.steps for stage in stages)
+    low, high = len(chosen.low.train), len(chosen.high.train)
     return (
-        f"{len(chosen.train_low):,} low- and {len(chosen.train_high):,} high-level structures, judged on "
+        f"{low:,} low- and {high:,} high-level structures, judged on "
         f"{len(prepared.split.test) + len(prepared.split.unseen):,}; {steps:,} steps, about {_duration(seconds)} here"
     )
 
@@ -117,7 +122,7 @@ def run(
     for number, stage in enumerate(stages):
         checkpoint = folder / f"checkpoint-{number}.safetensors"
         lock: AbstractContextManager[Any] = nullcontext()
-        if stage.shared:
+        if stage.lesson.shared:
             name = stage_name(stage, prepared.training, settings, where.type, threads)
             checkpoint = runs / STAGES / f"{name}.safetensors"
             checkpoint.parent.mkdir(exist_ok=True)
@@ -128,14 +133,14 @@ def run(
     with replacing(folder / PREDICTIONS_FILE) as temporary:
         save_arrays(temporary, predictions)
     _write_split(folder / "split.npz", prepared)
-    history = pd.concat([pd.DataFrame(s.history).assign(stage=k) for k, s in enumerate(states)])
+    history = pd.concat([pd.DataFrame([one.row() for one in s.history]).assign(stage=k) for k, s in enumerate(states)])
     with replacing(folder / "history.csv") as temporary:
         history.to_csv(temporary, index=False)
     with replacing(folder / "weights.safetensors") as temporary:
         heads = {
             "heads": json.dumps(potential.heads),
             "levels": json.dumps(potential.levels),
-            "elements": json.dumps(np.unique(prepared.structures.numbers).tolist()),
+            "elements": json.dumps(prepared.elements),
         }
         # Not save_file, which makes a file that only its owner can read.
         temporary.write_bytes(safetensors.torch.save(potential.state_dict(), heads))
@@ -152,10 +157,11 @@ def run(
             "n_parameters": sum(p.numel() for p in potential.parameters()),
         },
     )
-    table = _with_zero(evaluate(predictions), stages).assign(
-        **_identity(settings, structures_used(prepared.low, stages), _n_high(settings, prepared, stages)),
+    lessons = [stage.lesson for stage in stages]
+    table = _with_zero(evaluate(predictions), lessons).assign(
+        **_identity(settings, structures_used(prepared.low, lessons), n_high_of(settings, prepared.high, lessons)),
         steps=steps,
-        steps_shared=sum(s.step for s, stage in zip(states, stages) if stage.shared),
+        steps_shared=sum(s.step for s, lesson in zip(states, lessons) if lesson.shared),
         seconds=seconds,
         structures_per_second=sum(s.drawn for s in states) / max(seconds, 1e-9),
         device=device_name(where),
@@ -167,9 +173,9 @@ def run(
     return folder
 
 
-def _with_zero(table: pd.DataFrame, stages: list[Stage]) -> pd.DataFrame:
+def _with_zero(table: pd.DataFrame, lessons: Sequence[Lesson]) -> pd.DataFrame:
     """The rows, total energies of levels whose energies no stage learns from being n = 0: they have no zero."""
-    learned = {term.level for stage in stages for source in stage.train for term in source.terms if term.energy}
+    learned = {term.level for lesson in lessons for source in lesson.train for term in source.terms if term.energy}
     gone = table["quantity"].isin(["energy", "energy_per_atom"]) & (table["n"] > 0) & ~table["level"].isin(learned)
     return table.assign(
         value=table["value"].mask(gone), n=table["n"].mask(gone, 0), remark=table["remark"].mask(gone, NO_ENERGIES)
@@ -182,8 +188,8 @@ def stage_name(stage: Stage, structures: Structures, settings: Experiment, devic
     # Not all of a network's settings show in its weights: the cutoff does not.
     network = [settings.backbone, settings.network, settings.dtype]
     digest = hashlib.sha256(json.dumps([FORMAT_VERSION, settings.seed, device, threads, network]).encode())
-    digest.update(stage.optimisation.model_dump_json().encode())
-    for source in (*stage.train, *stage.validation):
+    digest.update(stage.lesson.optimisation.model_dump_json().encode())
+    for source in (*stage.lesson.train, *stage.lesson.validation):
         digest.update(json.dumps([[asdict(term) for term in source.terms], len(source.indices)]).encode())
         part = structures[source.indices]
         columns = [structures.level_index(term.level) for term in source.terms]
@@ -200,25 +206,6 @@ def stage_name(stage: Stage, structures: Structures, settings: Experiment, devic
     for name, tensor in stage.potential.state_dict().items():
         digest.update(f"{name} {tensor.dtype}".encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:24]
-
-
-def structures_used(level: str, stages: list[Stage], validated: bool = False) -> int:
-    """Structures that are trained on (or ``validated``, too) with labels of a level.
-
-    Where a high-level energy is compared with a low-level one, it is the high level that is trained.
-    """
-    used = [
-        source.indices
-        for stage in stages
-        for source in (*stage.train, *(stage.validation if validated else ()))
-        if level in {term.level for term in source.terms}
-    ]
-    return len(np.unique(np.concatenate(used))) if used else 0
-
-
-def _n_high(settings: Experiment, prepared: Prepared, stages: list[Stage]) -> int:
-    """High-level structures in all: what was asked for, or, of an arm that takes what there is, what it used."""
-    return settings.n_high or structures_used(prepared.high, stages, validated=True)
 
 
 def _identity(settings: Experiment, n_low: int, n_high: int) -> dict[str, Any]:
@@ -264,9 +251,11 @@ def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Pa
 
 def _write_split(path: Path, prepared: Prepared) -> None:
     """Indices of the parts and of what was selected, and the file and row that each index stands for."""
-    selected = prepared.selection._asdict()
-    for name in ("further", "validation_further"):
-        selected |= {f"{name} {level}": indices for level, indices in selected.pop(name).items()}
+    selected = {
+        f"{name} {level}" if level else name: indices
+        for name, held in prepared.selection.named().items()
+        for level, indices in (held.items() if isinstance(held, dict) else [("", held)])
+    }
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,

@@ -5,23 +5,19 @@ from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
-from mfbench.learning.sources import arrange
-from mfbench.models.block import Block
+from mfbench.learning.device import DeviceAtoms
+from mfbench.learning.predict import predict
 from mfbench.models.contract import Potential
-from mfbench.models.contract import forces as gradient
 from mfbench.study.calculator import Prediction, Predictor
 from mfbench.study.experiment import Experiment
 
 DType = Literal["float32", "float64"]
-
-_MAX_PAIRS = 1 << 18  # padded pairs of atoms in a block: what bounds the memory
 
 
 @final
@@ -46,51 +42,19 @@ class Model(Predictor):
         return self._predict(_flat(structures, self.elements), level, forces)
 
     def _predict(self, flat: "_Flat", level: str, forces: bool) -> Prediction:
-        column, n_atoms = self.potential.levels.index(level), np.diff(flat.offsets)
-        energies = np.zeros(len(n_atoms))
-        pushed = np.zeros((len(flat.numbers), 3)) if forces else None
-        for rows in arrange(n_atoms, _MAX_PAIRS) if len(n_atoms) else ():
-            block, atoms, inside = self._block(flat, rows, column)
-            positions = block.positions.requires_grad_(forces)
-            with torch.set_grad_enabled(forces):
-                out = self.potential(block).energies
-            energies[rows] = out[:, column].detach().cpu().numpy()
-            if pushed is not None:
-                pushed[atoms] = gradient(out, positions, column, create_graph=False).cpu().numpy()[inside]
-            bad = ~np.isfinite(energies[rows])
-            if pushed is not None:
-                bad |= ~np.isfinite(np.add.reduceat(pushed[atoms].sum(1), _starts(n_atoms[rows])))
-            if bad.any():
-                raise UserError(
-                    f"structure {rows[bad].min()}: expected a finite energy and forces, got none at {level}: are atoms "
-                    "in one place, or far too close?"
-                )
-        return Prediction(level, flat.offsets, energies, pushed)
-
-    def _block(
-        self, flat: "_Flat", rows: NDArray[np.int64], column: int
-    ) -> tuple[Block, NDArray[np.int64], NDArray[np.bool_]]:
-        """The structures as one block without labels, which atoms they are, and (B, N) where those are in it."""
-        counts = np.diff(flat.offsets)[rows]
-        atoms = np.repeat(flat.offsets[rows] - _starts(counts), counts) + np.arange(counts.sum())
-        inside = np.arange(counts.max()) < counts[:, None]
-        numbers = np.zeros(inside.shape, np.int64)
-        positions = np.zeros((*inside.shape, 3))
-        numbers[inside], positions[inside] = flat.numbers[atoms], flat.positions[atoms]
         parameter = next(self.potential.parameters())
-        device, labels = parameter.device, (len(rows), len(self.potential.levels))
-        block = Block(
-            index=torch.as_tensor(rows, device=device),
-            numbers=torch.as_tensor(numbers, device=device),
-            positions=torch.as_tensor(positions, dtype=parameter.dtype, device=device),
-            energies=torch.zeros(labels, dtype=torch.float64, device=device),
-            forces={},
-            energy_mask=torch.zeros(labels, dtype=torch.bool, device=device),
-            force_mask=torch.zeros(labels, dtype=torch.bool, device=device),
-            difference_masks={},
-            wanted=frozenset([column]),
-        )
-        return block, atoms, inside
+        atoms = DeviceAtoms(flat.numbers, flat.positions, flat.offsets, parameter.device, parameter.dtype)
+        found = predict(self.potential, atoms, np.arange(len(flat.offsets) - 1), (level,), forces)
+        energies, pushed = found.energies[:, 0], None if found.forces is None else found.forces[:, 0]
+        bad = ~np.isfinite(energies)
+        if pushed is not None and len(energies):
+            bad |= ~np.isfinite(np.add.reduceat(pushed.sum(1), flat.offsets[:-1]))
+        if bad.any():
+            raise UserError(
+                f"structure {np.flatnonzero(bad)[0]}: expected a finite energy and forces, got none at {level}: are "
+                "atoms in one place, or far too close?"
+            )
+        return Prediction(level, flat.offsets, energies, pushed)
 
 
 @final
@@ -141,10 +105,6 @@ class _Flat:
     numbers: NDArray[np.integer]  # (A,)
     positions: NDArray[np.float64]  # (A, 3) Angstrom
     offsets: NDArray[np.int64]  # (S + 1,)
-
-
-def _starts(counts: NDArray[np.integer]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
 
 
 def _flat(structures: Structures | Iterable[Atoms], elements: tuple[int, ...]) -> _Flat:

@@ -13,33 +13,18 @@ numbers by linearity, with V applied once, and dense products over padded molecu
 """
 
 import math
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from mfbench.models.block import Block
 from mfbench.models.contract import Backbone, required_level
-from mfbench.models.pairs import pair_geometry
-from mfbench.records import Record
+from mfbench.models.pairs import pairs
+from mfbench.models.settings import HipnnTsSettings
 
 _CUSP = 1e-6  # keeps the norms of vectors and matrices smooth at zero (hippynn's cusp_reg)
 
 _LEVEL_WIDTH = 8  # of the learned vector of a level, where the level is an input
-
-
-class HipnnTsSettings(Record):
-    """Shape of the network. The defaults are small enough for a laptop's CPU."""
-
-    l_max: Literal[0, 1, 2] = 2
-    n_interactions: Annotated[int, Field(gt=0)] = 1
-    n_atom_layers: Annotated[int, Field(ge=0)] = 3
-    n_features: Annotated[int, Field(gt=0)] = 32
-    n_sensitivities: Annotated[int, Field(gt=0)] = 12
-    soft_min: float = 0.75  # Angstrom, centre of the first sensitivity
-    soft_max: float = 4.0  # Angstrom, centre of the last
-    cutoff: float = 5.0  # Angstrom
 
 
 class Sensitivity(nn.Module):
@@ -151,3 +136,19 @@ class HipnnTs(Backbone):
                 z = atom_layer(z)
             features.append(z)
         return features
+
+
+def pair_geometry(block: Block, l_max: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances (B, N, N), the mask of pairs as 0 or 1, and the angular tensors (B, i, T, j)."""
+    vector, distance, real = pairs(block)
+    pair = real.to(vector.dtype)
+    ones = torch.ones_like(distance).unsqueeze(2)
+    if l_max == 0:
+        return distance, pair, ones
+    unit = (vector / distance.unsqueeze(-1)).transpose(2, 3)  # (B, i, 3, j)
+    if l_max == 1:
+        return distance, pair, torch.cat([ones, unit], 2)
+    x, y, zc = unit.unbind(2)
+    third = unit.square().sum(2) / 3
+    matrix = torch.stack([x * x - third, x * y, x * zc, y * y - third, y * zc], 2)
+    return distance, pair, torch.cat([ones, unit, matrix], 2)

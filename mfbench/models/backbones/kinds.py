@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from mfbench import extensions
 from mfbench.errors import UserError, unknown
-from mfbench.models.backbones.hipnn_ts import HipnnTs, HipnnTsSettings
-from mfbench.models.backbones.settings import PaiNNSettings, SchNetSettings, SO3netSettings
-from mfbench.models.contract import Backbone
+from mfbench.models.settings import HipnnTsSettings, PaiNNSettings, SchNetSettings, SO3netSettings
 from mfbench.records import Record
+
+if TYPE_CHECKING:
+    from mfbench.models.contract import Backbone
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,9 @@ class BackboneKind:
 
     name: str
     settings: type[Record]
-    build: Callable[[tuple[int, ...], Any], Backbone]  # (elements, settings) -> network
-    build_with_levels: Callable[[tuple[int, ...], Any, int], Backbone] | None = None  # and that many levels as an input
+    build: "Callable[[tuple[int, ...], Any], Backbone]"  # (elements, settings) -> network
+    # (elements, settings, that many levels as an input) -> network; None: the level cannot be one
+    build_with_levels: "Callable[[tuple[int, ...], Any, int], Backbone] | None" = None
     version: str = ""  # of a backbone of one's own: changed with what it computes, as of an arm
 
 
@@ -33,7 +35,7 @@ class Network:
     elements: tuple[int, ...]
     settings: Record
 
-    def build(self, n_levels: int = 0) -> Backbone:
+    def build(self, n_levels: int = 0) -> "Backbone":
         """The network with fresh weights; with ``n_levels``, one that takes the level as an input (``Block.level``).
 
         Raises:
@@ -57,29 +59,35 @@ class Network:
         return replace(self, settings=own)
 
 
-# SchNetPack takes seconds to import: only where one of its networks is asked for.
+# torch and SchNetPack take seconds to import: only where a network is built.
 
 
-def _schnet(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> Backbone:
+def _hipnn_ts(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> "Backbone":
+    from mfbench.models.backbones.hipnn_ts import HipnnTs
+
+    return HipnnTs(elements, settings, n_levels)
+
+
+def _schnet(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> "Backbone":
     from mfbench.models.backbones.schnetpack import schnet
 
     return schnet(settings, n_levels)
 
 
-def _painn(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> Backbone:
+def _painn(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> "Backbone":
     from mfbench.models.backbones.schnetpack import painn
 
     return painn(settings, n_levels)
 
 
-def _so3net(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> Backbone:
+def _so3net(elements: tuple[int, ...], settings: Any, n_levels: int = 0) -> "Backbone":
     from mfbench.models.backbones.schnetpack import so3net
 
     return so3net(settings, n_levels)
 
 
 BACKBONES = (
-    BackboneKind("hipnn-ts", HipnnTsSettings, HipnnTs, HipnnTs),
+    BackboneKind("hipnn-ts", HipnnTsSettings, _hipnn_ts, _hipnn_ts),
     BackboneKind("schnet", SchNetSettings, _schnet, _schnet),
     BackboneKind("painn", PaiNNSettings, _painn, _painn),
     BackboneKind("so3net", SO3netSettings, _so3net, _so3net),

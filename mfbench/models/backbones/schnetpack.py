@@ -11,9 +11,10 @@ from schnetpack.nn import CosineCutoff, GaussianRBF
 from schnetpack.representation import PaiNN, SchNet, SO3net
 from torch import Tensor, nn
 
-from mfbench.models.backbones.settings import PaiNNSettings, SchNetSettings, SO3netSettings
 from mfbench.models.block import Block
 from mfbench.models.contract import Backbone, required_level
+from mfbench.models.pairs import flat_pairs
+from mfbench.models.settings import PaiNNSettings, SchNetSettings, SO3netSettings
 
 _LEVEL = "mfbench_level"  # in the input dict: the level of each atom, (atoms,)
 
@@ -34,40 +35,38 @@ class LevelEmbedding(nn.Module):
 class SchNetPackBackbone(Backbone):
     """Any representation of SchNetPack that gives ``scalar_representation``, as a backbone of one block."""
 
-    def __init__(self, representation: nn.Module, width: int, cutoff: float, takes_level: bool = False) -> None:
-        """Wrap a representation.
+    def __init__(self, representation: nn.Module, width: int, takes_level: bool = False) -> None:
+        """Wrap a representation, whose cutoff function is zero for pairs that are no neighbours.
 
         Args:
             width: of its ``scalar_representation``.
-            cutoff: Angstrom; closer pairs are its neighbours.
             takes_level: whether a ``LevelEmbedding`` is among its ``electronic_embeddings``.
         """
         super().__init__()
-        self.representation, self.cutoff, self.takes_level = representation, cutoff, takes_level
+        self.representation, self.takes_level = representation, takes_level
         self.feature_sizes, self.head_bias = (width,), (True,)
         self.parameter_blocks = _blocks(representation)
 
     def forward(self, block: Block) -> list[Tensor]:
-        real = block.numbers > 0
-        batch, atoms = real.shape
-        place = torch.cumsum(real.flatten(), 0).reshape(batch, atoms) - 1  # of each real atom among the real
-        with torch.no_grad():
-            distance = (block.positions[:, :, None] - block.positions[:, None, :]).norm(dim=-1)
-            pair = real[:, :, None] & real[:, None, :] & (distance < self.cutoff)
-            pair &= ~torch.eye(atoms, dtype=torch.bool, device=pair.device)
-            structure, i, j = pair.nonzero(as_tuple=True)
+        batch, width = block.numbers.shape
+        # All pairs, those beyond the cutoff included: SchNetPack's cutoff functions are zero there, and which pairs are
+        # near is known on the device alone, which would have to be waited for.
+        flat = flat_pairs(block)
+        slots, owner, i, j = (torch.as_tensor(index, device=block.numbers.device) for index in flat)
+        positions = block.positions.reshape(-1, 3)[slots]
         inputs = {
-            properties.Z: block.numbers[real],
-            properties.R: block.positions[real],
-            properties.Rij: block.positions[structure, j] - block.positions[structure, i],
-            properties.idx_i: place[structure, i],
-            properties.idx_j: place[structure, j],
-            properties.idx_m: torch.arange(batch, device=real.device)[:, None].expand(batch, atoms)[real],
+            properties.Z: block.numbers.reshape(-1)[slots],
+            properties.R: positions,
+            properties.Rij: positions[j] - positions[i],
+            properties.idx_i: i,
+            properties.idx_j: j,
+            properties.idx_m: owner,
         }
         if self.takes_level:
-            inputs[_LEVEL] = required_level(block)[:, None].expand(batch, atoms)[real]
+            inputs[_LEVEL] = required_level(block)[owner]
         features = self.representation(inputs)["scalar_representation"]
-        return [features.new_zeros(batch, atoms, features.shape[-1]).index_put((real,), features)]
+        padded = features.new_zeros(batch * width, features.shape[-1]).index_copy(0, slots, features)
+        return [padded.reshape(batch, width, -1)]
 
 
 def _build(network: type[nn.Module], settings: Any, n_levels: int, **shape: int) -> SchNetPackBackbone:
@@ -80,7 +79,7 @@ def _build(network: type[nn.Module], settings: Any, n_levels: int, **shape: int)
         electronic_embeddings=[LevelEmbedding(n_levels, settings.n_features)] if n_levels else None,
         **shape,
     )
-    return SchNetPackBackbone(representation, settings.n_features, settings.cutoff, takes_level=n_levels > 0)
+    return SchNetPackBackbone(representation, settings.n_features, takes_level=n_levels > 0)
 
 
 def schnet(settings: SchNetSettings, n_levels: int = 0) -> SchNetPackBackbone:

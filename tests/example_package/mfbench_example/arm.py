@@ -1,17 +1,19 @@
 """An arm: MF, and then the high-level head alone."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from mfbench.learning.arms import MF
-from mfbench.learning.problem import Arm, Problem
-from mfbench.learning.sources import Source
-from mfbench.learning.training import Stage
-from mfbench.models.backbones.kinds import Network
-from mfbench.models.contract import Potential
+from mfbench.learning.problem import Arm, Lesson, Levels, Problem, sources_of
 from mfbench.records import Record
+
+if TYPE_CHECKING:
+    from mfbench.learning.stages import Stage
+    from mfbench.models.backbones.kinds import Network
+    from mfbench.models.contract import Potential
 
 
 class RefinedOptions(Record):
@@ -27,18 +29,19 @@ class Refined(Arm):
     takes_high_forces = False
     options = RefinedOptions
 
-    def build(self, problem: Problem, network: Network, options: RefinedOptions) -> tuple[Potential, list[Stage]]:
+    def plan(self, problem: Problem, options: RefinedOptions) -> tuple[Lesson, ...]:
         whole = problem.optimisation
-        last = round(options.share * whole.steps)
-        first = whole.model_copy(update={"steps": whole.steps - last})
-        potential, stages = MF().build(replace(problem, optimisation=first), network)
-        high = problem.at_high
-        heads = Stage(
-            potential,
-            train=(Source(high.train, (high.term,)),),
-            validation=(Source(high.validation, (high.term,)),),
-            optimisation=whole.model_copy(update={"steps": last}),
-            name="heads",
-            frozen=("backbone.",),
-        )
-        return potential, [*stages, heads]
+        last = whole.model_copy(update={"steps": round(options.share * whole.steps)})
+        first = whole.model_copy(update={"steps": whole.steps - last.steps})
+        heads = Lesson(*sources_of(problem.structures, problem.offers[-1:]), last, name="heads")
+        return (*MF().plan(replace(problem, optimisation=first)), heads)
+
+    def potential(self, network: "Network", levels: Levels, options: RefinedOptions) -> "Potential":
+        return MF().potential(network, levels)
+
+    def stages(
+        self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: RefinedOptions
+    ) -> "list[Stage]":
+        from mfbench.learning.stages import Training
+
+        return [*MF().stages(potential, lessons[:1], problem), Training(potential, lessons[1], frozen=("backbone.",))]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mfbench.models.backbones.kinds import BackboneKind
 from mfbench.models.block import Block
 from mfbench.models.contract import Backbone
+from mfbench.models.pairs import pairs
 from mfbench.records import Record
 
 
@@ -37,12 +38,7 @@ class Distances(Backbone):
         self.parameter_blocks = (("element.", "filter."), ("dense.",))
 
     def forward(self, block: Block) -> list[Tensor]:
-        real = block.numbers > 0
-        apart = ~torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
-        pair = real[:, :, None] & real[:, None, :] & apart
-        vectors = block.positions[:, :, None] - block.positions[:, None, :]
-        # A distance of an atom to itself, or to padding, has no slope: another number stands for it.
-        r = torch.where(pair, vectors.square().sum(-1), 1.0).sqrt()
+        _, r, pair = pairs(block)  # of what is no pair, r is 1
         cutoff = self.settings.cutoff
         near = torch.where(pair & (r < cutoff), (torch.cos(torch.pi * r / cutoff) + 1) / 2, 0.0)
         width = cutoff / self.settings.n_radial

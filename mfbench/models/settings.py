@@ -1,10 +1,23 @@
-"""Settings of SchNetPack's networks, which can be read without loading SchNetPack."""
+"""Shapes of the networks: settings alone, which can be read without loading torch."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from mfbench.records import Record
+
+
+class HipnnTsSettings(Record):
+    """Shape of the network. The defaults are small enough for a laptop's CPU."""
+
+    l_max: Literal[0, 1, 2] = 2
+    n_interactions: Annotated[int, Field(gt=0)] = 1
+    n_atom_layers: Annotated[int, Field(ge=0)] = 3
+    n_features: Annotated[int, Field(gt=0)] = 32
+    n_sensitivities: Annotated[int, Field(gt=0)] = 12
+    soft_min: float = 0.75  # Angstrom, centre of the first sensitivity
+    soft_max: float = 4.0  # Angstrom, centre of the last
+    cutoff: float = 5.0  # Angstrom
 
 
 class _SchNetPackSettings(Record):
@@ -32,3 +45,11 @@ class SO3netSettings(_SchNetPackSettings):
     """
 
     l_max: Annotated[int, Field(ge=0, le=3)] = 1
+
+
+class LinearSettings(Record):
+    """Shape of the features of a linear potential (``models.linear``)."""
+
+    n_radial: Annotated[int, Field(ge=2)] = 6
+    l_max: Annotated[int, Field(ge=0, le=3)] = 3
+    cutoff: Annotated[float, Field(gt=0)] = 5.0  # Angstrom
