@@ -24,9 +24,8 @@ from mfbench.learning.device import DeviceStructures, Labelled
 from mfbench.learning.learner import Learner, train_step
 from mfbench.learning.loss import level_sums, total_loss
 from mfbench.learning.optimisation import LossWeights
-from mfbench.learning.problem import Arm, Problem
+from mfbench.learning.problem import Arm, ClosedForm, Problem, Stage, Training, assembled
 from mfbench.learning.sources import Source, Term, draw
-from mfbench.learning.stages import ClosedForm, Stage, Training, assembled
 from mfbench.models.backbones.kinds import Network
 from mfbench.models.block import Block
 from mfbench.models.contract import Backbone, Potential, forces

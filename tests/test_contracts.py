@@ -14,9 +14,8 @@ from mfbench.data.structures import PER_STRUCTURE
 from mfbench.errors import LabelsMissing
 from mfbench.learning import arms
 from mfbench.learning.optimisation import Optimisation
-from mfbench.learning.problem import Arm, Lesson, Levels, Problem
+from mfbench.learning.problem import Arm, Lesson, Levels, Problem, Stage
 from mfbench.learning.sources import Source, Term
-from mfbench.learning.stages import Stage
 from mfbench.models.backbones.hipnn_ts import HipnnTs
 from mfbench.models.backbones.kinds import BACKBONES, BackboneKind, Network
 from mfbench.models.block import Block

@@ -19,7 +19,7 @@ from mfbench.errors import LabelsMissing, UserError
 from mfbench.files import read_json
 from mfbench.learning import arms
 from mfbench.learning.device import DeviceStructures
-from mfbench.learning.stages import Stage
+from mfbench.learning.problem import Stage
 from mfbench.learning.training import FitState
 from mfbench.results import schema
 from mfbench.results.folder import METRICS_FILE, STAGES, is_finished, load_runs, read_metrics

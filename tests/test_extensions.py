@@ -153,7 +153,7 @@ def test_a_version_makes_other_runs(example: SimpleNamespace) -> None:
         (lambda: BACKBONES[0], None),
         (lambda: cases.case("ladder"), None),
         (lambda: manifest("mini-ani1x"), None),
-        (lambda: type("X", (arms.MF.__base__,), {"name": "MF", "build": lambda *a: None})(), "an arm .* got 'MF'"),
+        (lambda: type("X", (arms.MF.__base__,), {"name": "MF", "plan": lambda *a: ()})(), "an arm .* got 'MF'"),
         (lambda: replace(BACKBONES[0], version="mine"), "a backbone .* got 'hipnn-ts'"),
         (lambda: cases.case("ladder").model_copy(update={"basis": "x"}), "a case .* got 'ladder'"),
         (lambda: manifest("mini-ani1x").model_copy(update={"title": "x"}), "a dataset .* got 'mini-ani1x'"),

@@ -152,7 +152,7 @@ def test_levels_between_the_two(runs: Path) -> None:
     settings = of(case="ladder", n_high=50)
     assert settings.levels == ("gfn2-xtb", "wb97x/6-31g*", "wb97x/def2-tzvpp", "ccsd(t)*/cbs")
     prepared = prepare(settings)
-    assert {level: len(found) for level, found in prepared.selection.further.items()} == {
+    assert {level: len(prepared.selection.levels[level].train) for level in prepared.levels[1:-1]} == {
         "wb97x/6-31g*": 240,
         "wb97x/def2-tzvpp": 120,
     }
@@ -233,7 +233,7 @@ def test_noise_reaches_every_level_below_the_high_one() -> None:
     draws = []
     for name in prepared.levels[:-1]:
         column = prepared.structures.level_index(name)
-        chosen = prepared.selection.low.train if name == prepared.low else prepared.selection.further[name]
+        chosen = prepared.selection.levels[name].train
         atoms = prepared.structures.atoms_of(chosen)
         assert 0.95 < change[column, atoms].std() < 1.05
         draws.append((prepared.training.energies - prepared.structures.energies)[chosen[:20], column])

@@ -94,7 +94,7 @@ def check_selection(structures: Structures, low: str, high: str, split: Split, c
     oracle = geometries(structures, chosen.oracle.train)
     assert not oracle & (judged | geometries(structures, chosen.oracle.validation))
     assert len(chosen.oracle.train) <= len(chosen.low.train)
-    for indices in (one for one in chosen if not isinstance(one, dict)):
+    for indices in (part for one in (*chosen.levels.values(), chosen.oracle) for part in one):
         assert len(set(indices.tolist())) == len(indices)
     low_column, high_column = structures.level_index(low), structures.level_index(high)
     for indices in (chosen.high.train, chosen.high.validation):

@@ -15,9 +15,8 @@ from mfbench.learning import arms
 from mfbench.learning.device import DeviceStructures
 from mfbench.learning.loss import level_sums
 from mfbench.learning.optimisation import Optimisation
-from mfbench.learning.problem import Arm, Levels, Problem
+from mfbench.learning.problem import Arm, Levels, Problem, Stage, assembled
 from mfbench.learning.sources import Source, Term
-from mfbench.learning.stages import Stage, assembled
 from mfbench.learning.training import FitState, Validation, fit, learning_rate
 from mfbench.models.backbones.kinds import BACKBONES, Network
 from mfbench.models.contract import Potential

@@ -14,14 +14,25 @@ from pydantic import Field
 from mfbench import extensions
 from mfbench.errors import unknown
 from mfbench.learning.optimisation import Optimisation
-from mfbench.learning.problem import Arm, Lesson, Levels, Offer, Problem, sources_of, with_labels_of
+from mfbench.learning.problem import (
+    Arm,
+    ClosedForm,
+    Lesson,
+    Levels,
+    Offer,
+    Problem,
+    Stage,
+    Training,
+    sources_of,
+    with_labels_of,
+)
 from mfbench.learning.sources import Source, Term
+from mfbench.learning.stages import fit_difference
 from mfbench.models.backbones.kinds import Network
 from mfbench.models.settings import LinearSettings
 from mfbench.records import Record
 
 if TYPE_CHECKING:
-    from mfbench.learning.stages import Stage
     from mfbench.models.contract import Potential
 
 
@@ -79,8 +90,8 @@ class _OneNetwork(Arm):
 
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any = None
-    ) -> "list[Stage]":
-        from mfbench.learning.stages import Training, shift_to_labels
+    ) -> list[Stage]:
+        from mfbench.learning.stages import shift_to_labels
 
         (lesson,) = lessons
         shift_to_labels(potential, problem.structures, lesson.train)
@@ -173,7 +184,7 @@ class Embedding(Arm):
 
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any = None
-    ) -> "list[Stage]":
+    ) -> list[Stage]:
         return MF().stages(potential, lessons, problem)
 
 
@@ -184,7 +195,7 @@ def _low_potential(network: Network, levels: Levels) -> "Potential":
     return SFLow().potential(network, levels)
 
 
-def _begun(potential: "Potential", lessons: Sequence[Lesson], problem: Problem) -> "tuple[Any, Stage]":
+def _begun(potential: "Potential", lessons: Sequence[Lesson], problem: Problem) -> tuple[Any, Stage]:
     """The potential as the sum that it is, and the stage that trains its first part at the low level."""
     from mfbench.models.potentials import Sum
 
@@ -223,8 +234,8 @@ class ZeroShot(Arm):
 
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any = None
-    ) -> "list[Stage]":
-        from mfbench.learning.stages import ClosedForm, refit
+    ) -> list[Stage]:
+        from mfbench.learning.stages import refit
 
         whole, first = _begun(potential, lessons, problem)
         (train,) = lessons[1].train
@@ -275,8 +286,8 @@ class Delta(Arm):
 
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: DeltaOptions
-    ) -> "list[Stage]":
-        from mfbench.learning.stages import Training, refit
+    ) -> list[Stage]:
+        from mfbench.learning.stages import refit
 
         whole, first = _begun(potential, lessons, problem)
         stages: list[Stage] = [first]
@@ -319,8 +330,8 @@ class Transfer(Arm):
 
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: TransferOptions
-    ) -> "list[Stage]":
-        from mfbench.learning.stages import Training, frozen_blocks, go_on, refit
+    ) -> list[Stage]:
+        from mfbench.learning.stages import frozen_blocks, go_on, refit
 
         whole, first = _begun(potential, lessons, problem)
         stages: list[Stage] = [first]
@@ -391,8 +402,7 @@ class MFPlus(Arm):
 
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: MFPlusOptions
-    ) -> "list[Stage]":
-        from mfbench.learning.stages import ClosedForm, fit_difference
+    ) -> list[Stage]:
 
         whole, first = _begun(potential, lessons, problem)
         stages: list[Stage] = [first]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mfbench.learning.device import Labelled
 from mfbench.learning.loss import level_sums, term_names, total_loss
-from mfbench.learning.stages import Training
+from mfbench.learning.problem import Training
 
 
 class Learner:

@@ -4,9 +4,9 @@ Nothing here loads torch: what an arm learns from can be told, exported and coun
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from mfbench.learning.sources import Source, Term
 from mfbench.records import Record
 
 if TYPE_CHECKING:
-    from mfbench.learning.stages import Stage
+    from torch import nn
+
+    from mfbench.learning.device import DeviceStructures
     from mfbench.models.backbones.kinds import Network
     from mfbench.models.contract import Potential
 
@@ -98,6 +100,40 @@ class Lesson:
     closed_form: bool = False
 
 
+@dataclass(frozen=True)
+class Stage(ABC):
+    """One step of an arm's training."""
+
+    potential: "Potential"  # the arm's, a part of it, or another sum of its parts
+    lesson: Lesson
+
+
+@final
+@dataclass(frozen=True)
+class Training(Stage):
+    """Gradient steps on what the lesson names.
+
+    The selection error is the sum of energy (kcal/mol) and force (kcal/mol/Angstrom) errors of the
+    validation sources' terms; without validation sources the last weights are kept.
+    """
+
+    frozen: tuple[str, ...] = ()  # beginnings of the names of parameters that are not trained
+    start: "Callable[[DeviceStructures], None] | None" = None  # done before: copy weights, fit atomic energies
+
+    def trained(self) -> "dict[str, nn.Parameter]":
+        """The parameters that are trained, by name."""
+        named = self.potential.named_parameters()
+        return {name: parameter for name, parameter in named if not name.startswith(self.frozen)}
+
+
+@final
+@dataclass(frozen=True)
+class ClosedForm(Stage):
+    """A fit in closed form: no gradient, no step, nothing to select."""
+
+    solve: "Callable[[DeviceStructures], None]"
+
+
 class Arm(ABC):
     """What is trained on which labels: a potential, and the stages that train it. Nothing more."""
 
@@ -128,9 +164,7 @@ class Arm(ABC):
         """The untrained potential, its atomic energies zero. It has one shape, whatever the data."""
 
     @abstractmethod
-    def stages(
-        self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any
-    ) -> "list[Stage]":
+    def stages(self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any) -> list[Stage]:
         """What trains the potential that ``potential`` made, a stage for each lesson of ``plan``.
 
         Atomic energies that depend on labels alone are fitted here.
@@ -143,6 +177,18 @@ class Arm(ABC):
     def fits_networks(self, level: str, levels: Levels) -> bool:
         """Whether the labels of a level that it learns from train a network, and not atomic energies alone."""
         return True
+
+
+def assembled(arm: Arm, problem: Problem, network: "Network", options: Any = None) -> "tuple[Potential, list[Stage]]":
+    """An arm's untrained potential and its stages; raises LabelsMissing.
+
+    Args:
+        options: an instance of the arm's ``options``; its defaults otherwise.
+    """
+    options = options or arm.options()
+    lessons = arm.plan(problem, options)
+    potential = arm.potential(network, problem.levels, options)
+    return potential, arm.stages(potential, lessons, problem, options)
 
 
 # What plans are made of

@@ -1,76 +1,21 @@
-"""A stage: what is trained, on what, and how: by gradient steps, or in closed form."""
+"""What stages do beside gradient steps: fit atomic energies, hand weights on, solve for a difference."""
 
-from abc import ABC
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, final
 
 import numpy as np
 import torch
-from torch import nn
 
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
 from mfbench.learning.device import DeviceStructures
 from mfbench.learning.predict import predict
-from mfbench.learning.problem import Arm, Lesson, Problem
 from mfbench.learning.sources import MAX_PAIRS, Source, Term
 from mfbench.models.atomic import fit_atomic_energies
-from mfbench.models.backbones.kinds import Network
 from mfbench.models.contract import Potential
 from mfbench.models.linear import LinearPotential
 from mfbench.models.potentials import HeadsPotential
 
 Action = Callable[[DeviceStructures], None]  # done with the structures on the device
-
-
-@dataclass(frozen=True)
-class Stage(ABC):
-    """One step of an arm's training."""
-
-    potential: Potential  # the arm's, a part of it, or another sum of its parts
-    lesson: Lesson
-
-
-@final
-@dataclass(frozen=True)
-class Training(Stage):
-    """Gradient steps on what the lesson names.
-
-    The selection error is the sum of energy (kcal/mol) and force (kcal/mol/Angstrom) errors of the
-    validation sources' terms; without validation sources the last weights are kept.
-    """
-
-    frozen: tuple[str, ...] = ()  # beginnings of the names of parameters that are not trained
-    start: Action | None = None  # done before: copy weights, fit atomic energies
-
-    def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that are trained, by name."""
-        named = self.potential.named_parameters()
-        return {name: parameter for name, parameter in named if not name.startswith(self.frozen)}
-
-
-@final
-@dataclass(frozen=True)
-class ClosedForm(Stage):
-    """A fit in closed form: no gradient, no step, nothing to select."""
-
-    solve: Action
-
-
-def assembled(arm: Arm, problem: Problem, network: Network, options: Any = None) -> tuple[Potential, list[Stage]]:
-    """An arm's untrained potential and its stages; raises LabelsMissing.
-
-    Args:
-        options: an instance of the arm's ``options``; its defaults otherwise.
-    """
-    options = options or arm.options()
-    lessons = arm.plan(problem, options)
-    potential = arm.potential(network, problem.levels, options)
-    return potential, arm.stages(potential, lessons, problem, options)
-
-
-# What stages are made of
 
 
 def shift_to_labels(potential: Potential, structures: Structures, sources: Sequence[Source]) -> None:

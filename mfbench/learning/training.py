@@ -18,8 +18,8 @@ from mfbench.learning.device import DeviceStructures
 from mfbench.learning.learner import Learner, train_step
 from mfbench.learning.loss import LevelSums, level_sums
 from mfbench.learning.optimisation import Optimisation
+from mfbench.learning.problem import ClosedForm, Stage, Training
 from mfbench.learning.sources import MAX_PAIRS, draw
-from mfbench.learning.stages import ClosedForm, Stage, Training
 
 
 class Error(NamedTuple):
@@ -118,11 +118,14 @@ def fit(
         UserError: the loss is no longer finite.
     """
     if isinstance(stage, ClosedForm):
-        return _solved(stage, data)
+        stage.solve(data)
+        return _looked_at(stage, data)
     assert isinstance(stage, Training)
     o = stage.lesson.optimisation
     if stage.start is not None:
         stage.start(data)
+    if not o.steps:  # a budget too small to reach it
+        return _looked_at(stage, data)
     learner, state = Learner(stage, data.device), FitState(o.batch_size)
     if checkpoint is not None and checkpoint.is_file():
         state = _load(checkpoint, learner)
@@ -158,9 +161,8 @@ def fit(
     return state
 
 
-def _solved(stage: ClosedForm, data: DeviceStructures) -> FitState:
-    """Solve, and look at the validation errors once."""
-    stage.solve(data)
+def _looked_at(stage: Stage, data: DeviceStructures) -> FitState:
+    """A training of no step: the validation errors as they are."""
     state = FitState(stage.lesson.optimisation.batch_size)
     _record(state, stage, _errors(stage, data), 0.0, 0.0)
     return state

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from mfbench.learning import arms
-from mfbench.learning.problem import Levels
-from mfbench.learning.stages import Stage, assembled
+from mfbench.learning.problem import Levels, Stage, assembled
 from mfbench.models.backbones.kinds import Network, backbone
 from mfbench.models.contract import Potential
 from mfbench.study.experiment import Experiment

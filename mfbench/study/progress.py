@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from mfbench import bars as plain
-from mfbench.learning.stages import Stage
+from mfbench.learning.problem import Stage
 
 if TYPE_CHECKING:
     from mfbench.learning.training import FitState, Progress, Stage

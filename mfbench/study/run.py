@@ -20,8 +20,7 @@ from mfbench.data.structures import Structures
 from mfbench.errors import LabelsMissing
 from mfbench.files import replacing, write_json
 from mfbench.learning.device import DeviceStructures
-from mfbench.learning.problem import Lesson
-from mfbench.learning.stages import Stage, Training
+from mfbench.learning.problem import Lesson, Stage, Training
 from mfbench.learning.threads import device_name, use_threads
 from mfbench.learning.training import FitState, Progress, fit, silent
 from mfbench.results import metrics

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from mfbench.learning.arms import MF
-from mfbench.learning.problem import Arm, Lesson, Levels, Problem, sources_of
+from mfbench.learning.problem import Arm, Lesson, Levels, Problem, Stage, Training, sources_of
 from mfbench.records import Record
 
 if TYPE_CHECKING:
-    from mfbench.learning.stages import Stage
     from mfbench.models.backbones.kinds import Network
     from mfbench.models.contract import Potential
 
@@ -41,7 +40,5 @@ class Refined(Arm):
 
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: RefinedOptions
-    ) -> "list[Stage]":
-        from mfbench.learning.stages import Training
-
+    ) -> list[Stage]:
         return [*MF().stages(potential, lessons[:1], problem), Training(potential, lessons[1], frozen=("backbone.",))]
