@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from scipy.integrate import cumulative_simpson  # type: ignore[import-untyped]
 from scipy.signal import find_peaks  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
+from mfbench.elements import COVALENT_RADII
 from mfbench.physics.measure import Number, Settings, Targets, _average
 from mfbench.physics.surface import CHUNK, Array, Geometry, Ints, Surface, Told, bonds, silent, skeleton, stack
 
@@ -78,7 +79,7 @@ def scans(geometry: Geometry) -> list[Scan]:
         elements = tuple(sorted(geometry.numbers[[a, b]].tolist()))
         if elements not in stretches:
             stretches[elements] = _stretch(geometry, (fixed, moving), side)
-        radii = covalent_radii[geometry.numbers[[a, b]]].sum()
+        radii = COVALENT_RADII[geometry.numbers[[a, b]]].sum()
         single = np.linalg.norm(geometry.positions[a] - geometry.positions[b]) > SINGLE * radii
         if single and all(_bent(geometry.positions, pairs, *ends) for ends in ((a, b), (b, a))):
             turns.append(_turn(geometry, (fixed, moving), side))
