@@ -281,7 +281,7 @@ Timed = Callable[[], Done]  # a step: imports and looks first, untimed, and retu
 
 def generate(out: str, fraction: float) -> Timed:
     """Write the twin."""
-    from mfbench.data.checks import isolated_atoms
+    from mfbench.data.plausible import isolated_atoms
 
     atoms = isolated_atoms()
 

@@ -29,7 +29,7 @@ import yaml
 from numpy.typing import NDArray
 
 from mfbench import resources, units
-from mfbench.data.checks import isolated_atoms
+from mfbench.data.plausible import isolated_atoms
 from mfbench.elements import numbers_of
 from mfbench.files import sha256
 

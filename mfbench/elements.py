@@ -1,4 +1,4 @@
-"""Chemical elements: symbols, formulas and atomic numbers."""
+"""Chemical elements: symbols, radii, formulas and atomic numbers."""
 
 import re
 
@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 from mfbench.errors import DataCorrupt, UserError
 
 SYMBOLS = {0: "X", 1: "H", 6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 15: "P", 16: "S", 17: "Cl", 35: "Br"}
+
+_RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 14: 1.11, 15: 1.07, 16: 1.05, 17: 1.02, 35: 1.20}
+
+# (256,) by atomic number, Angstrom (Cordero et al., 10.1039/b801115j); 1 for elements that are not in ``SYMBOLS``.
+COVALENT_RADII = np.array([_RADII.get(number, 1.0) for number in range(256)])
 
 
 def formula(numbers: NDArray[np.integer]) -> str:

@@ -30,6 +30,12 @@ RUN_FILES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _own_case_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test brings case files of its own, under the same names as others: as a process of its own would."""
+    monkeypatch.setattr("mfbench.data.cases._files", {})
+
+
 @pytest.fixture
 def shared_real() -> Path:
     """Folder of published data files beside the checkout; skips where it is absent."""

@@ -10,8 +10,10 @@ import pytest
 from test_datasets import declare, label, md17_cc, rmd17_split
 
 from mfbench.data import checks, datasets, store
-from mfbench.data.checks import Finding, check
+from mfbench.data.checks import check
+from mfbench.data.findings import Finding, require
 from mfbench.data.manifest import Manifest, manifest
+from mfbench.data.plausible import atomisation_energy
 from mfbench.data.reading import read
 from mfbench.data.structures import Structures, join
 from mfbench.data.subset import pick
@@ -230,7 +232,7 @@ def test_spoiled_data_fail(what: str, ani: Structures) -> None:
     assert found.ok is False
     assert (ani.where(700) in found.where) == named
     with pytest.raises(DataCorrupt, match="expected") as caught:
-        checks.require([found])
+        require([found])
     assert found.expected in str(caught.value)
     assert found.found in str(caught.value)
 
@@ -376,7 +378,7 @@ def test_an_unknown_element_spoils_its_own_structure_only(ani: Structures) -> No
     found = the(check(manifest("mini-ani1x"), odd), f"energies, {DFT}")
     assert found.ok
     assert found.found.endswith("1 with elements whose free atoms are not known")
-    assert np.flatnonzero(np.isnan(checks.atomisation_energy(odd, DFT))).tolist() == [700]
+    assert np.flatnonzero(np.isnan(atomisation_energy(odd, DFT))).tolist() == [700]
     with pytest.raises(DataCorrupt, match="wrong unit"):
         checks.check_physics(replace(odd, energies=odd.energies / 27.2))
     alone = odd[np.array([700])]
@@ -425,15 +427,15 @@ def test_require_names_the_first_and_counts_the_rest() -> None:
         Finding("d", False, "3", "4"),
     ]
     with pytest.raises(DataCorrupt, match=r"^b: expected 1, got 2 \(H2O, row 3 of f\); 1 more checks failed$"):
-        checks.require(findings)
-    checks.require([findings[0], findings[2]])
+        require(findings)
+    require([findings[0], findings[2]])
 
 
 def test_a_few_odd_structures_of_many_are_let_through(ani: Structures) -> None:
     """Published sets hold some on purpose: a bound that fits all but one in a thousand is not a wrong unit."""
     many = ani[np.tile(np.arange(len(ani)), 3)]
     stretched = many.energies.copy()
-    atomisation = checks.atomisation_energy(many, DFT)
+    atomisation = atomisation_energy(many, DFT)
     stretched[:2, 1] += (atomisation[:2] - 0.3) * many.n_atoms[:2]  # 0.3 eV an atom are left
     checks.check_physics(replace(many, energies=stretched))
     stretched[:5, 1] += (atomisation[:5] - 0.3) * many.n_atoms[:5]

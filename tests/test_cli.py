@@ -2,8 +2,11 @@
 
 import importlib.util
 import re
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from mfbench.cli.main import main
 from mfbench.errors import UserError
 from mfbench.results.folder import load_runs
 from mfbench.results.schema import CONVENTION
+from mfbench.study.load import load
 
 MINI_CC = "--data mini: PBE/def2-SVP (E+F) -> CCSD/cc-pVDZ (E), disjoint geometries; n_high 50 and 150"
 RUN = ["run", "rmd17-cc", "--arm", "MF", "--n-high", "50", "--steps", "4", "--device", "cpu", "--runs", "tmp"]
@@ -85,6 +89,22 @@ def test_help_and_version(arguments: list[str], capsys: Capture) -> None:
         main(arguments)
     assert not stop.value.code
     assert capsys.readouterr().out.startswith(("usage: mfbench", "mfbench 0."))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["data", "pull", "--help"], ["nonsense"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    """So that it answers at once: what a command needs is imported when it runs."""
+    code = (
+        "import sys, contextlib, io\n"
+        "from mfbench.cli.main import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    main({arguments!r})\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "mfbench.cli.training" in loaded
+    assert not loaded & {"torch", "numpy", "pandas", "panel", "bokeh", "h5py", "ase", "pydantic", "yaml", "tqdm"}
 
 
 # bad input
@@ -187,7 +207,8 @@ def own_case(path: Path, **changes: object) -> Path:
             ["high", "unknown level of theory 'ccsd/cc-pvd'", "did you mean 'ccsd/cc-pvdz'"],
         ),
         ({"low": "b3lyp"}, ["low", "unknown level of theory 'b3lyp'", "gfn2-xtb"]),
-        ({"name": "other"}, ["expected name: own, got other"]),
+        ({"name": "../other"}, ["name", "expected a plain file name, got '../other'"]),
+        ({"name": "other.yaml"}, ["name", "expected a name without the ending of a case's file, got 'other.yaml'"]),
         ({"arms": ["MF"]}, ["arms: Extra inputs are not permitted"]),
         ({"data": {}}, ["data: "]),
     ],
@@ -238,9 +259,18 @@ def test_serve_starts_panel_on_the_runs(monkeypatch: pytest.MonkeyPatch, capsys:
     assert command[1:4] == ["-m", "panel", "serve"]
     assert any(part.endswith("overview.py") for part in command)
     assert command[command.index("--port") + 1] == "5123"
+    assert command[command.index("--address") + 1] == "127.0.0.1"
+    origins = [after for word, after in pairwise(command) if word == "--allow-websocket-origin"]
+    assert origins == ["127.0.0.1:5123", "localhost:5123"]
     assert "--show" not in command
     assert environment["MFBENCH_RUNS"] == "some"
     assert "exit code 1; is port 5123 taken?" in refused(serve, capsys)
+    refused([*serve, "--address", "0.0.0.0"], capsys)
+    command, _ = started[-1]
+    assert command[command.index("--address") + 1] == "0.0.0.0"
+    origins = [after for word, after in pairwise(command) if word == "--allow-websocket-origin"]
+    assert {"localhost:5123", f"{socket.gethostname()}:5123"} <= set(origins)
+    assert not any("*" in one or one.startswith("0.0.0.0") for one in origins)
 
 
 # run
@@ -351,6 +381,25 @@ def test_stopped_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 def test_a_case_of_ones_own_runs(tmp_path: Path) -> None:
     own_case(tmp_path / "own.yaml")
     assert main(["run", "own.yaml", "--arm", "MF", "--steps", "2", "--device", "cpu"]) == 0
+
+
+def test_a_cases_file_has_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """The run is named by the case, and its case is found again by its file: to load it, and to go on."""
+    own_case(tmp_path / "first-try.yaml", name="own")
+    run = ["run", "first-try.yaml", "--arm", "MF", "--steps", "2", "--device", "cpu"]
+    assert main(run) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("own-mini-MF-")
+    assert set(load_runs(tmp_path / "runs")["case"]) == {"own"}
+    monkeypatch.chdir(tmp_path.parent)
+    assert load(folder).arm == "MF"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mfbench.study.run.fit", None)
+    assert main(run) == 0  # finished: nothing is trained
+    assert capsys.readouterr().out.count("own (mini)") == 2
+    export = ["export", "first-try.yaml", "--arm", "MF", "--part", "test", "--out", "test.xyz"]
+    assert main(export) == 0
+    assert "first-try.yaml" in (tmp_path / "test.xyz.json").read_text()
 
 
 def test_runs_is_a_file(tmp_path: Path, capsys: Capture) -> None:

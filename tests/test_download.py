@@ -23,9 +23,11 @@ from pathlib import Path
 import pytest
 from server import Answer, Server, challenge, other, page, redirect, reset, serve, stall, status, trickle, truncate
 
-from mfbench.data import download
-from mfbench.data.download import Options, Transfer, direct, fetch
+from mfbench.bars import Transfer
+from mfbench.data import download, transport
+from mfbench.data.download import fetch
 from mfbench.data.manifest import DataFile, Member
+from mfbench.data.transport import Options, direct
 from mfbench.errors import DataCorrupt, UserError
 from mfbench.version import __version__
 
@@ -369,10 +371,10 @@ def test_a_loop_of_two(server: Server, folder: Path) -> None:
 )
 def test_where_redirects_lead(url: str, location: str | None, to: str | None) -> None:
     if to is not None:
-        assert download.redirected(url, location) == to
+        assert transport.redirected(url, location) == to
         return
-    with pytest.raises(download._Failed) as caught:
-        download.redirected(url, location)
+    with pytest.raises(transport.Failed) as caught:
+        transport.redirected(url, location)
     assert "secret" not in str(caught.value)
 
 
@@ -618,13 +620,13 @@ def test_undeclared_sizes_are_bounded(folder: Path) -> None:
 
 def test_never_more_on_disk_than_declared(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    append = download._Part.append
+    append = download.Arrived.append
 
-    def watched(part: download._Part, chunk: bytes) -> None:
+    def watched(part: download.Arrived, chunk: bytes) -> None:
         append(part, chunk)
         sizes.append(part.path.stat().st_size)
 
-    monkeypatch.setattr(download._Part, "append", watched)
+    monkeypatch.setattr(download.Arrived, "append", watched)
     server.faults["x.h5"] = [other(CONTENT + OTHER, "chunked")]
     fails(declare(server.url("x.h5")), folder, kind=DataCorrupt)
     assert max(sizes) <= len(CONTENT)
@@ -796,8 +798,9 @@ CHILD = """
 import signal
 import sys
 from pathlib import Path
-from mfbench.data.download import Options, fetch
+from mfbench.data.download import fetch
 from mfbench.data.manifest import DataFile
+from mfbench.data.transport import Options
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 file = DataFile.model_validate_json(sys.argv[1])
 print("ready", flush=True)

@@ -1,6 +1,7 @@
 """Manifests and cases: the schema, YAML that is refused, and files that are not the declared ones."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mfbench.data.cases import Case, case, case_names
 from mfbench.data.manifest import DataFile, Manifest, manifest, verified
 from mfbench.errors import DataCorrupt, UserError
 from mfbench.files import sha256
-from mfbench.records import read_yaml
+from mfbench.records import read_yaml, write_yaml
 
 MANIFESTS = sorted(path.stem for path in resources.manifests().glob("*.yaml"))
 SHIPPED_CASES = ("ani1ccx", "ani1x-tz", "rmd17-cc")
@@ -338,9 +339,41 @@ def test_case_schema_errors(tmp_path: Path, path: tuple[str, ...], value: object
     assert message in str(caught.value)
 
 
-def test_a_case_is_named_as_its_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected name: other, got own"):
-        case(write(tmp_path, case_content(), "other.yaml"))
+def test_a_cases_file_may_have_another_name(tmp_path: Path) -> None:
+    assert case(write(tmp_path, case_content(), "other.yaml")).name == "own"
+
+
+def test_one_name_for_two_cases_is_refused(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for folder in (first, second, third):
+        folder.mkdir()
+    changed = {**case_content(), "title": "another"}
+    one, other = write(first, case_content(), "a.yaml"), write(second, changed, "b.yaml")
+    assert case(one) == case(one) == case(os.path.relpath(one))
+    with pytest.raises(UserError) as caught:
+        case(other)
+    assert f"two cases are called own: those of {one} and {other} differ" in str(caught.value)
+    assert case(one).title != "another"
+    assert case(write(third, case_content(), "copy.yaml")).name == "own"  # the same case, wherever it is
+    write(third, changed, "copy.yaml")  # it is being worked on
+    assert case(third / "copy.yaml").title == "another"
+    (third / "copy.yaml").unlink()  # and moved
+    assert case(one).name == "own"
+
+
+def test_one_name_for_cases_on_other_data_is_refused(tmp_path: Path) -> None:
+    """Two copies of a case, each with a manifest beside it: only these differ."""
+    made = case_content()
+    made["data"]["mini"]["datasets"] = ["mine.yaml"]
+    paths = []
+    for folder, title in ((tmp_path / "a", "one"), (tmp_path / "b", "one"), (tmp_path / "c", "other")):
+        folder.mkdir()
+        declared = manifest("mini-rmd17-methanol").model_copy(update={"title": title})
+        write_yaml(folder / "mine.yaml", declared)
+        paths.append(write(folder, made))
+    assert case(paths[0]).name == case(paths[1]).name
+    with pytest.raises(UserError, match="two cases are called own"):
+        case(paths[2])
 
 
 def test_unknown_case() -> None:

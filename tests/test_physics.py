@@ -17,12 +17,13 @@ from ase.data import atomic_masses
 from ase.md.verlet import VelocityVerlet
 
 from mfbench.cli.main import main
+from mfbench.cli.physics import diagnosis_text
 from mfbench.errors import UserError
 from mfbench.physics.check import check
-from mfbench.physics.diagnosis import diagnosis
+from mfbench.physics.diagnosis import Measured, diagnosis
 from mfbench.physics.dynamics import drifts, dynamics, velocities, velocity_verlet
 from mfbench.physics.frequencies import frequencies, frequencies_of, harmonic, hessian, references
-from mfbench.physics.measure import Number, Settings, Targets
+from mfbench.physics.measure import Effort, Number, Targets
 from mfbench.physics.scans import has_one_well, roughness, scan, scans
 from mfbench.physics.surface import Geometry, Surface, bonds, skeleton
 from mfbench.results import schema
@@ -213,15 +214,15 @@ def test_energies_that_are_not_finite_end_a_trajectory() -> None:
 
 
 def test_dynamics_rows() -> None:
-    settings = Settings(trajectories=3, picoseconds=0.06)
-    numbers = by_quantity(dynamics(surface_of(spring), aimed(TRIANGLE), settings))
+    effort = Effort(trajectories=3, picoseconds=0.06)
+    numbers = by_quantity(dynamics(surface_of(spring), aimed(TRIANGLE), effort))
     assert set(numbers) == {f"nve_{what}_{t}K value" for what in ("drift", "stable") for t in (300, 500)}
     assert numbers["nve_stable_300K value"][2:] == (1.0, 3, "")
     assert numbers["nve_drift_500K value"].n == 3
-    again = by_quantity(dynamics(surface_of(spring), aimed(TRIANGLE), settings))
+    again = by_quantity(dynamics(surface_of(spring), aimed(TRIANGLE), effort))
     assert again == numbers
     none = surface_of(lambda d: (np.nan * d, np.nan * d))
-    broken = by_quantity(dynamics(none, aimed(WATER), settings))
+    broken = by_quantity(dynamics(none, aimed(WATER), effort))
     assert broken["nve_stable_300K value"].value == 0
     assert "energy not finite" in broken["nve_stable_300K value"].remark
     assert broken["nve_drift_300K value"].n == 0
@@ -252,17 +253,17 @@ def test_hessian_is_predicted_in_one_batch_and_free_of_net_motion() -> None:
 
 def test_frequency_rows() -> None:
     reference = (diatomic(), np.array([EXACT - 30]))
-    numbers = by_quantity(frequencies(surface_of(morse), aimed(diatomic(), references=[reference]), Settings()))
+    numbers = by_quantity(frequencies(surface_of(morse), aimed(diatomic(), references=[reference]), Effort()))
     assert numbers["frequency mae"].value == pytest.approx(30, abs=1)
     assert numbers["frequency mae"].n == 1
-    foreign = frequencies(surface_of(morse), aimed(WATER, references=[reference]), Settings())
+    foreign = frequencies(surface_of(morse), aimed(WATER, references=[reference]), Effort())
     assert [(n.n, n.remark) for n in foreign] == [(0, "no reference frequencies for these molecules at this level")] * 2
     repelling = surface_of(lambda d: (1 / d, -1 / d**2))
-    (mae, _) = frequencies(repelling, aimed(diatomic(), references=[reference]), Settings())
+    (mae, _) = frequencies(repelling, aimed(diatomic(), references=[reference]), Effort())
     assert mae.n == 0
     assert mae.remark == "OH: the optimisation broke or made a bond"
     nothing = surface_of(lambda d: (np.nan * d, np.nan * d))
-    (mae, _) = frequencies(nothing, aimed(diatomic(), references=[reference]), Settings())
+    (mae, _) = frequencies(nothing, aimed(diatomic(), references=[reference]), Effort())
     assert mae.remark == "OH: the optimisation diverged"
 
 
@@ -315,7 +316,7 @@ def test_a_linear_molecule_and_a_ring_have_no_turns() -> None:
 
 @pytest.mark.parametrize(("pair", "expected"), [(morse, 1.0), (wiggly, 0.0)])
 def test_one_well_of_a_morse_curve_and_more_of_a_wiggly_one(pair: Pair, expected: float) -> None:
-    numbers, curves = scan(surface_of(pair), aimed(diatomic(1.0)), Settings())
+    numbers, curves = scan(surface_of(pair), aimed(diatomic(1.0)), Effort())
     found = by_quantity(numbers)
     assert found["bond_one_well value"][2:4] == (expected, 1)
     assert (found["bond_one_well value"].remark == "") == bool(expected)
@@ -343,7 +344,7 @@ def test_forces_that_are_not_the_slope_show() -> None:
         energy, slope = morse(distance)
         return energy, slope + 0.1
 
-    numbers, _ = scan(surface_of(false), aimed(diatomic(1.0)), Settings())
+    numbers, _ = scan(surface_of(false), aimed(diatomic(1.0)), Effort())
     # 0.1 eV/Angstrom over 0.6 Angstrom.
     assert by_quantity(numbers)["bond_inconsistency value"].value == pytest.approx(60, abs=0.1)
 
@@ -352,24 +353,37 @@ def test_forces_that_are_not_the_slope_show() -> None:
 
 
 def test_diagnosis() -> None:
-    good = {"nve_stable_300K": (1.0, ""), "nve_drift_300K": (0.1, ""), "bond_one_well": (1.0, "")}
-    assert diagnosis(0.99, 0.98, good).startswith("Nothing hidden")
-    hidden = diagnosis(0.95, 0.3, good | {"nve_stable_300K": (0.2, "")})
-    assert hidden.startswith("A fair energy error hides a bad surface")
-    assert "forces explain 30 %" in hidden
-    assert "80 % of the trajectories at 300 K do not last" in hidden
-    assert diagnosis(0.5, 0.3, good).startswith("Poor throughout")
-    failed = diagnosis(0.95, np.nan, good | {"frequency": (np.nan, "OH: diverged")})
+    good = {"nve_stable_300K": Measured(1.0), "nve_drift_300K": Measured(0.1), "bond_one_well": Measured(1.0)}
+    sound = diagnosis(0.99, 0.98, good)
+    assert (sound.verdict, sound.faults) == ("nothing hidden", {})
+    assert diagnosis_text(sound) == (
+        "Nothing hidden: energies explain 99 % of the reference's, forces 98 %; all checks passed."
+    )
+    hidden = diagnosis(0.95, 0.3, good | {"nve_stable_300K": Measured(0.2)})
+    assert hidden.verdict == "hidden"
+    assert hidden.faults == {"force": Measured(0.3), "nve_stable_300K": Measured(0.2)}
+    assert diagnosis_text(hidden) == (
+        "A fair energy error hides a bad surface: energies explain 95 % of the reference's, but forces explain 30 % of "
+        "the reference's, 80 % of the trajectories at 300 K do not last."
+    )
+    bad = good | {"nve_drift_300K": Measured(2.0), "frequency": Measured(150.0), "bond_one_well": Measured(0.5)}
+    assert diagnosis_text(diagnosis(0.5, 0.95, bad)) == (
+        "Poor throughout: energies explain 50 % of the reference's, energy drifts by 2 meV/atom/ps at 300 K, "
+        "frequencies are off by 150 1/cm, 50 % of the bond scans have no single well."
+    )
+    assert diagnosis(0.5, 0.3, good).verdict == "poor throughout"
+    assert diagnosis(0.5, 0.95, good).verdict == "poor energies"
+    failed = diagnosis_text(diagnosis(0.95, np.nan, good | {"frequency": Measured(np.nan, "OH: diverged")}))
     assert "no minimum (OH: diverged)" in failed
     assert "no reference forces" in failed
-    assert "no minimum" not in diagnosis(0.95, 0.95, good | {"frequency": (np.nan, "no reference frequencies")})
+    assert not diagnosis(0.95, 0.95, good | {"frequency": Measured(np.nan, "no reference frequencies")}).faults
 
 
-def test_settings_are_checked() -> None:
+def test_effort_is_checked() -> None:
     with pytest.raises(UserError, match="trajectories: expected at least 1, got 0"):
-        Settings(trajectories=0)
+        Effort(trajectories=0)
     with pytest.raises(UserError, match="picoseconds"):
-        Settings(picoseconds=float("nan"))
+        Effort(picoseconds=float("nan"))
 
 
 # Run folders
@@ -389,12 +403,12 @@ def folder(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "runs" / finished.name)
 
 
-SHORT = Settings(trajectories=1, picoseconds=0.01, molecules=1)
+SHORT = Effort(trajectories=1, picoseconds=0.01, molecules=1)
 
 
 def test_rows_join_the_results_table(folder: Path) -> None:
     before = read_metrics(folder / METRICS_FILE)
-    found = check(folder, lambda level: surface_of(morse), settings=SHORT)
+    found = check(folder, lambda level: surface_of(morse), effort=SHORT)
     assert set(found["quantity"]) == set(PHYSICS)
     pd.testing.assert_frame_equal(conform(found), found)
     for column in (*EXPERIMENT, "run", "device"):
@@ -418,7 +432,7 @@ def test_reports_show_the_checks_and_count_no_errors_from_them(folder: Path, tmp
     plain = text_table(load_runs(folder.parent))
     errors = error_table(load_runs(folder.parent), "rmd17-cc")
     assert "Physical checks" not in plain
-    check(folder, lambda level: surface_of(morse), settings=SHORT)
+    check(folder, lambda level: surface_of(morse), effort=SHORT)
     table = load_runs(folder.parent)
     pd.testing.assert_frame_equal(error_table(table, "rmd17-cc"), errors)
     text = text_table(table)
@@ -448,7 +462,7 @@ def test_what_is_finished_is_kept_and_not_done_again(folder: Path) -> None:
     )
     assert set(told) == {"dynamics"}
     told.clear()
-    longer = Settings(trajectories=2, picoseconds=0.01, molecules=1)
+    longer = Effort(trajectories=2, picoseconds=0.01, molecules=1)
     again = check(
         folder,
         lambda level: surface_of(morse),
@@ -466,7 +480,7 @@ def test_unknown_levels_molecules_and_folders(folder: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="unknown level of this run 'b3lyp'"):
         check(folder, surfaces, ["b3lyp"], SHORT)
     with pytest.raises(UserError, match="unknown molecule of this run 'C6H6': expected one of CH4O"):
-        check(folder, surfaces, (), Settings(only=("C6H6",)))
+        check(folder, surfaces, (), Effort(only=("C6H6",)))
     with pytest.raises(UserError, match="expected the folder of a finished run"):
         check(tmp_path, surfaces)
 

@@ -15,11 +15,10 @@ from problems import same_structures
 from server import status
 
 from mfbench import resources
-from mfbench.bars import transfers
+from mfbench.bars import Transfer, transfers
 from mfbench.cli.main import main
 from mfbench.data import cache, datasets, store
 from mfbench.data.datasets import DataMissing
-from mfbench.data.download import Transfer
 from mfbench.data.manifest import manifest
 from mfbench.data.subset import Subset
 from mfbench.errors import DataCorrupt

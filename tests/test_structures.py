@@ -7,12 +7,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from ase.data import covalent_radii
 from numpy.typing import NDArray
 from problems import same_structures
 
 from mfbench.data.geometries import geometry_ids, sorted_distances
 from mfbench.data.structures import Frames, Structures, assemble, join
-from mfbench.elements import formula
+from mfbench.elements import COVALENT_RADII, SYMBOLS, formula
 from mfbench.errors import DataCorrupt
 from mfbench.results.predictions import read_arrays, save_arrays
 
@@ -365,3 +366,10 @@ def test_hill_formula(numbers: list[int], expected: str) -> None:
 def test_formula_of_an_unknown_element() -> None:
     with pytest.raises(DataCorrupt, match=r"unknown atomic numbers \[99\]"):
         formula(np.array([6, 99]))
+
+
+def test_covalent_radii_are_those_of_ase() -> None:
+    """An independent copy of the same table; what is no element of ours is not judged by a radius of its own."""
+    for number in SYMBOLS.keys() - {0}:
+        assert COVALENT_RADII[number] == covalent_radii[number]
+    assert COVALENT_RADII[2] == 1.0

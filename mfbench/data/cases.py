@@ -3,20 +3,30 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mfbench import extensions, resources
-from mfbench.data.manifest import Dataset, LabelKind, LevelName, Manifest, manifest
+from mfbench.data.manifest import Dataset, LabelKind, LevelName, Manifest, manifest, plain_name
 from mfbench.data.subset import Subset
 from mfbench.errors import UserError, unknown
 from mfbench.records import Record, read_yaml
 
 Overlap = Literal["nested", "partly", "disjoint"]
 
+_YAML = (".yaml", ".yml")
+
+_files: dict[str, Path] = {}  # where each case was read from that is a file of one's own
+
 
 def _named(given: Any) -> Any:
     """A dataset that is given as an object, by its name."""
     return manifest(given).name if isinstance(given, Dataset | Manifest) else given
+
+
+def _case_name(name: str) -> str:
+    if name.endswith(_YAML):
+        raise ValueError(f"expected a name without the ending of a case's file, got {name!r}")
+    return plain_name(name)
 
 
 class CaseData(Record):
@@ -78,7 +88,7 @@ class CaseData(Record):
 class Case(Record):
     """A test case of the study."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_case_name)] = Field(description="in tables and names of run folders")
     title: str
     basis: str = Field(description="where the case comes from, and what is inferred")
     low: LevelName
@@ -121,7 +131,7 @@ def case(given: str | Path | Case) -> Case:
     """The case called so: shipped, a YAML file, or one that was added (see ``extensions``); an object is added.
 
     Raises:
-        UserError: there is no such case, or it does not follow the schema.
+        UserError: there is no such case, it does not follow the schema, or another file gave its name to another case.
     """
     if isinstance(given, Case):
         if given.name in _shipped() and given == case(given.name):
@@ -129,8 +139,8 @@ def case(given: str | Path | Case) -> Case:
         extensions.add("cases", given.name, given, _shipped())
         return given
     name, path = str(given), Path(given)
-    if path.suffix in (".yaml", ".yml"):
-        return _read(path)
+    if path.suffix in _YAML:
+        return _read_own(path)
     if name in _shipped():
         return _read(resources.cases() / f"{name}.yaml")
     found = extensions.find("cases", name)
@@ -144,17 +154,40 @@ def case(given: str | Path | Case) -> Case:
 
 
 def _read(path: Path) -> Case:
-    found = read_yaml(path, Case)
-    if found.name != path.stem:
-        raise UserError(f"{path}: expected name: {path.stem}, got {found.name}: file and case share a name")
-    return _beside(found, path.parent)
+    return _beside(read_yaml(path, Case), path.parent)
+
+
+def _read_own(path: Path) -> Case:
+    """A case from a file of one's own: results are told apart by its name, so two files may not differ under one."""
+    found, path = _read(path), path.resolve()
+    earlier = _files.get(found.name, path)
+    if earlier != path and earlier.is_file() and not _alike(earlier, path):
+        raise UserError(
+            f"two cases are called {found.name}: those of {earlier} and {path} differ; give one of them another name"
+        )
+    _files[found.name] = path
+    return found
+
+
+def _alike(one: Path, other: Path) -> bool:
+    """Whether two files declare the same case, on the same data."""
+    try:
+        first, second = (read_yaml(path, Case) for path in (one, other))
+        if first != second:
+            return False
+        # Equal so far: but manifests that stand beside each of them may differ.
+        cases = (_beside(first, one.parent), _beside(second, other.parent))
+        mine, others = ([manifest(name) for rules in case.data.values() for name in rules.datasets] for case in cases)
+        return mine == others
+    except UserError:  # the earlier one is no longer a case: it gives its name to nothing
+        return True
 
 
 def _beside(found: Case, folder: Path) -> Case:
     """The case with the manifests that it names by path found from the folder of its file."""
 
     def place(name: str) -> str:
-        return str(folder / name) if name.endswith((".yaml", ".yml")) else name
+        return str(folder / name) if name.endswith(_YAML) else name
 
     data = {
         key: rules.model_copy(update={"datasets": tuple(place(name) for name in rules.datasets)})

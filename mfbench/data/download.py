@@ -9,24 +9,17 @@ import hashlib
 import http.client
 import json
 import os
-import re
 import shutil
-import socket
-import ssl
-import string
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from email.utils import parsedate_to_datetime
-from functools import partial
 from http import HTTPStatus
 from io import FileIO
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.error import URLError
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -34,41 +27,26 @@ from mfbench.bars import Transfer
 from mfbench.data import archives
 from mfbench.data.cache import VARIABLE, writing
 from mfbench.data.manifest import DataFile
+from mfbench.data.transport import (
+    HTML,
+    Failed,
+    Options,
+    direct,
+    is_header,
+    network,
+    open_url,
+    range_start,
+    require_data,
+    shown,
+    total_of,
+    validator_of,
+)
 from mfbench.errors import DataCorrupt, UserError
 from mfbench.version import __version__
 
 _SLACK = 1 << 26  # bytes of a disk that a download leaves free
 
-_REDIRECTS = (301, 302, 303, 307, 308)
-
-_TRANSIENT = (202, 408, 425, 429, 500, 502, 503, 504)
-
-_HTML = "an HTML page where data was expected: a log-in, error or consent page"
-
-# figshare answers scripts at its web addresses with an empty 202; its API serves the same file.
-_FIGSHARE = re.compile(
-    r"https?://(?:[\w-]+\.)*figshare\.com/(?:(?:ndownloader/)?files/(\d+)|articles/.*[?&]file=(\d+))/?(?:[?&#].*)?"
-)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How patient a download is, and how much it takes; in seconds and bytes."""
-
-    connect: float = 30.0
-    stall: float = 60.0  # longest silence
-    slowest: float = 1000.0  # bytes a second, as a mean over ``window``
-    window: float = 60.0
-    tries: int = 5  # at each address, without a chunk gained
-    backoff: float = 1.0  # wait before the second try, doubled for each further one
-    longest_wait: float = 60.0  # between two tries, also when a server asks for more
-    redirects: int = 10
-    chunk: int = 1 << 20
-    max_bytes: int = 10**11  # of a file whose size is not declared
-
-
 OPTIONS = Options()
-
 
 Progress = Callable[[Transfer], None]
 
@@ -106,57 +84,14 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
     with _alone(file, folder, progress):
         if not target.is_file():
-            with _opened(file, folder, progress, options) as part:
-                _Pull(file, part, progress, options).run(target)
+            with _opened(file, folder, progress, options) as arrived:
+                _Pull(file, arrived, progress, options).run(target)
     return target
-
-
-def direct(url: str) -> str:
-    """The address that serves scripts: of a figshare file the one of figshare's API, otherwise the same."""
-    match = _FIGSHARE.fullmatch(url)
-    return f"https://api.figshare.com/v2/file/download/{match[1] or match[2]}" if match else url
-
-
-def redirected(url: str, location: str | None) -> str:
-    """Where a redirect leads to: never from https to less, and nowhere but the web."""
-    if not location:
-        raise _Failed("a redirect to nowhere")
-    to = quote(urljoin(url, location), safe=string.punctuation).partition("#")[0]
-    parts = urlsplit(to)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise _Failed(f"a redirect to {parts.scheme or 'no'}: refused, expected http or https")
-    if parts.scheme == "http" and urlsplit(url).scheme == "https":
-        raise _Failed(f"a redirect from https to http ({_shown(to)}): refused")
-    return to
-
-
-def _shown(url: str) -> str:
-    """Host and path: a query may be a secret signature."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an address that is not valid"
-    return re.sub(r"[^\x21-\x7e]", "?", f"{parts.netloc.rpartition('@')[2]}{parts.path}")[:200]
-
-
-class _Failed(Exception):
-    """An address did not give the file, this time."""
-
-    def __init__(self, reason: str, again: bool = False, wrong: bool = False, after: float = 0.0) -> None:
-        """Say what happened.
-
-        Args:
-            again: it may be otherwise at the next try.
-            wrong: it gave other content than declared; then ``again`` says that this may be due to splicing.
-            after: seconds that the server asks to wait.
-        """
-        super().__init__(reason)
-        self.reason, self.again, self.wrong, self.after = reason, again, wrong, after
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a part came from: host and path, the validator of that version of the file, and its size."""
+    """Where bytes came from: host and path, the validator of that version of the file, and its size."""
 
     source: str
     validator: str | None
@@ -170,15 +105,11 @@ class _Origin:
         except (OSError, ValueError, TypeError):
             return None
         sound = isinstance(made.source, str) and isinstance(made.total, int | None)
-        return made if sound and (made.validator is None or _is_header(made.validator)) else None
-
-
-def _is_header(text: Any) -> bool:
-    return isinstance(text, str) and text.isascii() and text.isprintable() and len(text) < 1000
+        return made if sound and (made.validator is None or is_header(made.validator)) else None
 
 
 @dataclass
-class _Part:
+class Arrived:
     """What has arrived of a file, hashed as it grows. Unbuffered: it is on disk when a process is killed."""
 
     path: Path
@@ -235,26 +166,26 @@ class _Part:
 
 
 @contextmanager
-def _opened(file: DataFile, folder: Path, progress: Progress, options: Options) -> Iterator[_Part]:
-    """The part of a file, with what an earlier pull left in it."""
+def _opened(file: DataFile, folder: Path, progress: Progress, options: Options) -> Iterator[Arrived]:
+    """What has arrived of a file: at first what an earlier pull left."""
     path = folder / f".{file.name}.part"
     with writing(path):
         out = FileIO(path, "a+")
         out.seek(0)
-    part = _Part(path, out)
+    arrived = Arrived(path, out)
     try:
-        part.origin = _Origin.read(part.note)
-        while chunk := part.read(options.chunk):
-            part.digest.update(chunk)
-            part.size += len(chunk)
-            progress(Transfer(file.name, part.size, file.bytes, "", "verifying"))
-        part.spliced = part.size > 0
-        yield part
+        arrived.origin = _Origin.read(arrived.note)
+        while chunk := arrived.read(options.chunk):
+            arrived.digest.update(chunk)
+            arrived.size += len(chunk)
+            progress(Transfer(file.name, arrived.size, file.bytes, "", "verifying"))
+        arrived.spliced = arrived.size > 0
+        yield arrived
     finally:
         out.close()
         with suppress(OSError):  # litter is harmless, and this must not hide an error
             if path.exists() and path.stat().st_size == 0:
-                part.note.unlink(missing_ok=True)
+                arrived.note.unlink(missing_ok=True)
                 path.unlink()
 
 
@@ -287,69 +218,69 @@ class _Pull:
     """One download, by whoever holds the lock."""
 
     file: DataFile
-    part: _Part
+    arrived: Arrived
     progress: Progress
     options: Options
 
     @property
     def total(self) -> int | None:
-        return self.file.bytes or (self.part.origin.total if self.part.origin else None)
+        return self.file.bytes or (self.arrived.origin.total if self.arrived.origin else None)
 
     def tell(self, state: str, url: str = "") -> None:
-        host = _shown(url).partition("/")[0]
-        self.progress(Transfer(self.file.name, self.part.size, self.total, host, state))
+        host = shown(url).partition("/")[0]
+        self.progress(Transfer(self.file.name, self.arrived.size, self.total, host, state))
 
     def run(self, target: Path) -> None:
-        if self.part.size > (self.file.bytes or self.options.max_bytes):
-            self.part.begin(None)
+        if self.arrived.size > (self.file.bytes or self.options.max_bytes):
+            self.arrived.begin(None)
         if self.file.bytes is not None:
             self.require_space(self.file.bytes)
-        failures: list[tuple[str, _Failed]] = []
+        failures: list[tuple[str, Failed]] = []
         for url in dict.fromkeys(map(direct, self.file.urls)):
             try:
                 self.get(url)
-            except _Failed as failure:
+            except Failed as failure:
                 failures.append((url, failure))
             else:
-                self.part.take_name(target)
+                self.arrived.take_name(target)
                 return
         self.give_up(failures, target)
 
-    def give_up(self, failures: list[tuple[str, _Failed]], target: Path) -> NoReturn:
+    def give_up(self, failures: list[tuple[str, Failed]], target: Path) -> NoReturn:
         kind = DataCorrupt if all(failure.wrong for _, failure in failures) else UserError
-        reasons = "; ".join(f"{_shown(url)}: {failure.reason}" for url, failure in failures)
-        kept = f" (it goes on after the {self.part.size:,} bytes that are here)" if self.part.size else ""
+        reasons = "; ".join(f"{shown(url)}: {failure.reason}" for url, failure in failures)
+        kept = f" (it goes on after the {self.arrived.size:,} bytes that are here)" if self.arrived.size else ""
         raise kind(
             f"{self.file.name} could not be downloaded: {reasons}. Try again later{kept}, or download it by hand, "
             f"put it at {target} and verify it with `mfbench data check`"
         )
 
     def require_space(self, total: int) -> None:
-        need = total - self.part.size + _SLACK
-        with writing(self.part.path):
-            free = shutil.disk_usage(self.part.path.parent).free
+        need = total - self.arrived.size + _SLACK
+        with writing(self.arrived.path):
+            free = shutil.disk_usage(self.arrived.path.parent).free
         if free < need:
             raise UserError(
-                f"{self.file.name} needs {need:,} bytes in {self.part.path.parent}, where {free:,} are free: remove "
+                f"{self.file.name} needs {need:,} bytes in {self.arrived.path.parent}, where {free:,} are free: remove "
                 f"data with `mfbench data rm`, or name a folder on another disk with {VARIABLE}"
             )
 
     def get(self, url: str) -> None:
-        """Complete and verify the part from one address; raises _Failed where that cannot be done."""
-        part, options = self.part, self.options
-        tries, furthest, anew = 0, part.size, False
+        """Complete and verify the file from one address; raises Failed where that cannot be done."""
+        arrived, options = self.arrived, self.options
+        tries, furthest, anew = 0, arrived.size, False
         while True:
             try:
-                if not part.size or part.size != self.total:
+                if not arrived.size or arrived.size != self.total:
                     self.request(url)
                 self.verify(url)
                 return
-            except _Failed as failure:
+            except Failed as failure:
                 if failure.wrong and failure.again and not anew:  # once more, in one piece
                     tries, anew = 0, True
                     continue
-                if part.size >= furthest + options.chunk:  # a connection that drops now and then is no dead end
-                    tries, furthest = 0, part.size
+                if arrived.size >= furthest + options.chunk:  # a connection that drops now and then is no dead end
+                    tries, furthest = 0, arrived.size
                 tries += 1
                 if failure.wrong or not failure.again or tries >= options.tries or failure.after > options.longest_wait:
                     raise
@@ -357,26 +288,26 @@ class _Pull:
                 time.sleep(max(failure.after, min(options.longest_wait, options.backoff * 2 ** (tries - 1))))
 
     def verify(self, url: str) -> None:
-        """Raise _Failed, and drop the part, where it is not the declared file."""
-        file, part = self.file, self.part
+        """Raise Failed, and drop what has arrived, where it is not the declared file."""
+        file, arrived = self.file, self.arrived
         self.tell("verifying", url)
         cut = self.total is None  # then nobody could tell that it ended early
-        if file.bytes is not None and part.size != file.bytes:
-            self.drop(f"expected {file.bytes:,} bytes, got {part.size:,}")
+        if file.bytes is not None and arrived.size != file.bytes:
+            self.drop(f"expected {file.bytes:,} bytes, got {arrived.size:,}")
         if file.sha256 is None:
             try:
-                archives.check(part.path, file)
+                archives.check(arrived.path, file)
             except DataCorrupt as error:
                 self.drop(str(error), cut)
-        elif (got := part.digest.hexdigest()) != file.sha256:
+        elif (got := arrived.digest.hexdigest()) != file.sha256:
             self.drop(f"expected sha256 {file.sha256}, got {got}", cut)
 
     def drop(self, reason: str, again: bool = False) -> NoReturn:
-        """Drop the part as wrong. If it was spliced, it may be right in one piece."""
-        again = again or self.part.spliced
-        html = self.part.is_html()
-        self.part.begin(None)
-        raise _Failed(_HTML if html else reason, again, wrong=not html)
+        """Drop what has arrived as wrong. If it was spliced, it may be right in one piece."""
+        again = again or self.arrived.spliced
+        html = self.arrived.is_html()
+        self.arrived.begin(None)
+        raise Failed(HTML if html else reason, again, wrong=not html)
 
     def request(self, url: str) -> None:
         """Ask one address for what is missing, once, and append it."""
@@ -384,186 +315,89 @@ class _Pull:
         if url.startswith("file:"):
             self.copy(url)
             return
-        file, part, source = self.file, self.part, _shown(url)
+        file, arrived, source = self.file, self.arrived, shown(url)
         headers = {"User-Agent": f"mfbench/{__version__}", "Accept": "*/*"}
-        before = part.origin if part.origin and part.origin.source == source else None
+        before = arrived.origin if arrived.origin and arrived.origin.source == source else None
         # Bytes of two addresses, or of two versions at one, are joined only where the hash of the whole will tell.
-        asked = part.size if file.sha256 or (before and before.validator) else 0
+        asked = arrived.size if file.sha256 or (before and before.validator) else 0
         if asked:
             headers["Range"] = f"bytes={asked}-"
             if before and before.validator:
                 headers["If-Range"] = before.validator
-        with _network(self.options):
-            response = _open(url, headers, self.options)
+        with network(self.options):
+            response = open_url(url, headers, self.options)
         with response:
-            where = "" if response.url == url else f" (redirected to {_shown(response.url)})"
+            where = "" if response.url == url else f" (redirected to {shown(response.url)})"
             if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and asked:
-                if (_total(response) or self.total) in (None, asked):
+                if (total_of(response) or self.total) in (None, asked):
                     return  # all is here already: the hash decides
-                part.begin(None)
-                raise _Failed(f"HTTP 416, a refusal to go on from byte {asked:,}: begun anew", again=True)
-            _require_data(response, file, where)
+                arrived.begin(None)
+                raise Failed(f"HTTP 416, a refusal to go on from byte {asked:,}: begun anew", again=True)
+            require_data(response, file, where)
             start, origin = self.offered(response, source, asked)
             if start and before and _differ(before, origin):
-                part.begin(None)
-                raise _Failed("the file changed between two requests: begun anew", again=True)
+                arrived.begin(None)
+                raise Failed("the file changed between two requests: begun anew", again=True)
             if start:
-                part.goes_on(origin)
+                arrived.goes_on(origin)
             else:
-                part.begin(origin)
+                arrived.begin(origin)
             if file.bytes is None and origin.total is not None:
                 self.require_space(origin.total)
             self.pour(response.read1, url)
-        if self.total is not None and part.size < self.total:
-            if start == 0 and part.is_html():
-                part.begin(None)
-                raise _Failed(f"{_HTML}{where}")
-            raise _Failed(f"the connection ended after {part.size:,} of {self.total:,} bytes", again=True)
+        if self.total is not None and arrived.size < self.total:
+            if start == 0 and arrived.is_html():
+                arrived.begin(None)
+                raise Failed(f"{HTML}{where}")
+            raise Failed(f"the connection ended after {arrived.size:,} of {self.total:,} bytes", again=True)
 
     def offered(self, response: http.client.HTTPResponse, source: str, asked: int) -> tuple[int, _Origin]:
-        """Where in the file an answer starts, and what it says of the file; raises _Failed where that is not ours."""
+        """Where in the file an answer starts, and what it says of the file; raises Failed where that is not ours."""
         declared, start, total = self.file.bytes, 0, response.length
         if response.status == HTTPStatus.PARTIAL_CONTENT:
-            first, total = _range_start(response), _total(response)
+            first, total = range_start(response), total_of(response)
             if first != asked:
-                self.part.begin(None)
-                raise _Failed(f"it was asked for bytes from {asked:,} on, and gave others", again=True)
+                self.arrived.begin(None)
+                raise Failed(f"it was asked for bytes from {asked:,} on, and gave others", again=True)
             start = asked
         if declared is not None and total is not None and total != declared:
-            raise _Failed(f"expected {declared:,} bytes, it offers {total:,}: another file", wrong=True)
+            raise Failed(f"expected {declared:,} bytes, it offers {total:,}: another file", wrong=True)
         if total is not None and total > self.options.max_bytes and declared is None:
-            raise _Failed(f"it offers {total:,} bytes, more than the {self.options.max_bytes:,} allowed", wrong=True)
-        return start, _Origin(source, _validator(response), total)
+            raise Failed(f"it offers {total:,} bytes, more than the {self.options.max_bytes:,} allowed", wrong=True)
+        return start, _Origin(source, validator_of(response), total)
 
     def copy(self, url: str) -> None:
         """Copy a local file, from its beginning."""
-        with _network(self.options):
+        with network(self.options):
             parts = urlsplit(url)
         path = Path(urllib.request.url2pathname(parts.path))
         if parts.netloc not in ("", "localhost") or not path.is_file():
-            raise _Failed("no such file")
-        self.part.begin(None)
-        with _network(self.options):
+            raise Failed("no such file")
+        self.arrived.begin(None)
+        with network(self.options):
             stream = FileIO(path)
         with stream:
             self.pour(stream.read, url)
 
     def pour(self, read: Callable[[int], bytes], url: str) -> None:
         """Append what ``read`` gives until it ends, but never more than there should be."""
-        part, options = self.part, self.options
+        arrived, options = self.arrived, self.options
         limit = self.total if self.total is not None else options.max_bytes
-        since, had = time.monotonic(), part.size
+        since, had = time.monotonic(), arrived.size
         while True:
-            with _network(options):
-                chunk = read(min(options.chunk, limit - part.size + 1))
+            with network(options):
+                chunk = read(min(options.chunk, limit - arrived.size + 1))
             if not chunk:
                 return
-            if part.size + len(chunk) > limit:
+            if arrived.size + len(chunk) > limit:
                 self.drop(f"expected {limit:,} bytes, got more")
-            part.append(chunk)
+            arrived.append(chunk)
             self.tell("downloading", url)
             passed = time.monotonic() - since
             if passed >= options.window:
-                if part.size - had < options.slowest * passed:
-                    raise _Failed(f"it sent only {(part.size - had) / passed:.0f} bytes a second", again=True)
-                since, had = time.monotonic(), part.size
-
-
-def _open(url: str, headers: dict[str, str], options: Options) -> http.client.HTTPResponse:
-    """Request an address and follow its redirects."""
-    opener = urllib.request.OpenerDirector()
-    opener.add_handler(urllib.request.ProxyHandler())
-    opener.add_handler(_Web(options.stall))
-    seen = {url}
-    for _ in range(options.redirects + 1):
-        response = opener.open(urllib.request.Request(url, headers=headers), timeout=options.connect)
-        assert isinstance(response, http.client.HTTPResponse)
-        if response.status not in _REDIRECTS:
-            return response
-        response.close()
-        url = redirected(url, response.headers["Location"])
-        if url in seen:
-            raise _Failed(f"a redirect loop at {_shown(url)}")
-        seen.add(url)
-    raise _Failed(f"more than {options.redirects} redirects")
-
-
-class _Http(http.client.HTTPConnection):
-    """A connection that, once there, may be silent for ``stall`` seconds."""
-
-    def __init__(self, *args: Any, stall: float, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._stall = stall
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(self._stall)
-
-
-class _Https(_Http, http.client.HTTPSConnection):
-    """The same, encrypted."""
-
-
-class _Web(urllib.request.AbstractHTTPHandler):
-    """Opens http and https addresses. Redirects and statuses are the caller's to judge."""
-
-    def __init__(self, stall: float) -> None:
-        super().__init__()
-        self._stall = stall
-
-    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_Http, stall=self._stall), request)
-
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_Https, stall=self._stall), request)
-
-    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
-
-
-@contextmanager
-def _network(options: Options) -> Iterator[None]:
-    """Turn what a network does into _Failed. No message of an exception is passed on that could hold an address."""
-    try:
-        yield
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        match reason:
-            case ssl.SSLCertVerificationError():
-                raise _Failed(f"its certificate is not accepted: {reason.verify_message}") from error
-            case ValueError() | http.client.InvalidURL():
-                raise _Failed("not a valid address") from error
-            case TimeoutError():
-                wrapped = reason is not error  # as everything is that happens before an answer
-                why = f"no connection in {options.connect:g} s" if wrapped else f"silence for {options.stall:g} s"
-            case ConnectionRefusedError():
-                why = "the connection was refused"
-            case socket.gaierror():
-                why = "no network, or no such host"
-            case ConnectionError() | http.client.IncompleteRead():
-                why = "the connection was cut"
-            case OSError() if str(reason).startswith("Tunnel connection failed"):
-                why = "the proxy named in the environment refused"
-            case OSError(strerror=str(text)):
-                why = f"it cannot be read: {text}"
-            case _:
-                why = f"it cannot be read: {type(reason).__name__}"
-        raise _Failed(why, again=True) from error
-
-
-def _require_data(response: http.client.HTTPResponse, file: DataFile, where: str) -> None:
-    """Raise _Failed where an answer is not a file, whatever its status says."""
-    status, headers = response.status, response.headers
-    if status == HTTPStatus.ACCEPTED and (action := headers["x-amzn-waf-action"]):
-        raise _Failed(f"HTTP 202 with a {_plain(action)} for browsers{where}: it does not serve scripts")
-    if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else "unknown status"
-        after = _retry_after(headers["Retry-After"])
-        asks = f"; it asks to wait {after:.0f} s" if after else ""
-        raise _Failed(f"HTTP {status} {phrase}{where}{asks}", status in _TRANSIENT, after=after)
-    if headers.get_content_type() == "text/html" and not file.name.lower().endswith((".html", ".htm")):
-        raise _Failed(f"{_HTML}{where}")
-    if response.length == 0:
-        raise _Failed(f"an empty answer (0 bytes){where}", again=True)
+                if arrived.size - had < options.slowest * passed:
+                    raise Failed(f"it sent only {(arrived.size - had) / passed:.0f} bytes a second", again=True)
+                since, had = time.monotonic(), arrived.size
 
 
 def _differ(before: _Origin, now: _Origin) -> bool:
@@ -572,36 +406,3 @@ def _differ(before: _Origin, now: _Origin) -> bool:
         None not in (one, other) and one != other
         for one, other in ((before.validator, now.validator), (before.total, now.total))
     )
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^\w-]", "?", text)[:40]
-
-
-def _retry_after(text: str | None) -> float:
-    """Seconds that a server asks to wait: given as such, or as a date."""
-    if not text:
-        return 0.0
-    if text.isdecimal():
-        return float(text[:9])
-    with suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    return 0.0
-
-
-def _range_start(response: http.client.HTTPResponse) -> int | None:
-    match = re.match(r"bytes (\d{1,18})-", response.headers["Content-Range"] or "")
-    return int(match[1]) if match else None
-
-
-def _total(response: http.client.HTTPResponse) -> int | None:
-    """The file's size, by an answer about a range of it."""
-    match = re.fullmatch(r"bytes [\d*-]+/(\d{1,18})", response.headers["Content-Range"] or "")
-    return int(match[1]) if match else None
-
-
-def _validator(response: http.client.HTTPResponse) -> str | None:
-    """What tells this version of a file from others, byte by byte: a strong ETag, or a date."""
-    tag = response.headers["ETag"]
-    found = tag if tag and not tag.startswith("W/") else response.headers["Last-Modified"]
-    return found if _is_header(found) else None

@@ -28,7 +28,8 @@ def _has_dimension(expected: str) -> Any:
     return AfterValidator(check)
 
 
-def _safe_name(path: str) -> str:
+def plain_name(path: str) -> str:
+    """The name, if it can name a file or folder and leads nowhere else; raises ValueError otherwise."""
     if PurePosixPath(path).name != path or "\\" in path or path in ("", ".", ".."):
         raise ValueError(f"expected a plain file name, got {path!r}")
     return path
@@ -111,7 +112,7 @@ class DataFile(Content):
     Where nobody published a hash of the whole (``sha256`` is absent), the members' own checks stand for it.
     """
 
-    name: Annotated[str, AfterValidator(_safe_name)]
+    name: Annotated[str, AfterValidator(plain_name)]
     bytes: int | None = Field(None, gt=0)
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     urls: tuple[Annotated[str, AfterValidator(_safe_url)], ...] = ()
@@ -166,7 +167,7 @@ class Citation(Record):
 class Manifest(Record):
     """A dataset, declared."""
 
-    name: Annotated[str, AfterValidator(_safe_name)]
+    name: Annotated[str, AfterValidator(plain_name)]
     title: str
     format: Literal["ani1x", "rmd17", "sgdml", "extxyz", "ase", "hdf5", "own"]  # own: see Dataset.read
     license: str

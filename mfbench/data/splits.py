@@ -80,6 +80,35 @@ class Selection:
         }
 
 
+@dataclass(frozen=True)
+class _Division:
+    """Which part each geometry is in so far; ``part`` is filled in place, and what is in a part stays there."""
+
+    structures: Structures
+    seed: int
+    part: NDArray[np.int8]  # (G,) of each geometry id
+
+    def ids_in(self, mask: BoolArray) -> Indices:
+        """Geometries with a structure in the mask, in ascending order (without sorting millions of them)."""
+        there = np.zeros(len(self.part), bool)
+        there[self.structures.geometry[mask]] = True
+        return np.flatnonzero(there)
+
+    def free(self, mask: BoolArray) -> Indices:
+        """Those of them that are in no part yet."""
+        ids = self.ids_in(mask)
+        return ids[self.part[ids] == _FREE]
+
+    def fill(self, where: int, mask: BoolArray, count: int, stream: int) -> None:
+        """Draw geometries of the mask until the part has ``count`` of them."""
+        have = np.count_nonzero(self.part[self.ids_in(mask)] == where)
+        self.part[_rng(self.seed, stream).permutation(self.free(mask))[: max(0, count - have)]] = where
+
+    def holds(self, where: int) -> BoolArray:
+        """(S,) which structures are in a part."""
+        return self.part[self.structures.geometry] == where
+
+
 def make_split(structures: Structures, low: str, high: str, rules: CaseData, seed: int) -> Split:
     """Split structures into parts.
 
@@ -91,28 +120,35 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
     Raises:
         UserError: the rules leave a part empty.
     """
-    geometry = structures.geometry
     low_column, high_column = structures.level_index(low), structures.level_index(high)
     has_low = structures.energy_mask[:, low_column] & structures.force_mask[:, low_column]
     has_high = structures.energy_mask[:, high_column]
-    part = np.full(geometry.max() + 1, _FREE, np.int8)  # of each geometry id
+    division = _Division(structures, seed, np.full(structures.geometry.max() + 1, _FREE, np.int8))
+    _place_declared(division, rules)
+    usable = _place_sets(division, rules)
+    seen = ~(division.holds(_IN_UNSEEN) | division.holds(_UNUSED))
+    for mask in (has_high & seen, has_low & seen):
+        wanted = rules.test * len(division.ids_in(mask)) if rules.test < 1 else rules.test
+        division.fill(_IN_TEST, mask, round(wanted), _TEST)
+    for mask in (has_high, has_low):
+        division.fill(_IN_VALIDATION, mask, rules.validation, _VALIDATION)
+    high_mask, low_mask = _training_masks(division, rules, has_high)
+    split = Split(
+        test=_judged_on(division, _IN_TEST, has_high, rules.max_test),
+        unseen=_judged_on(division, _IN_UNSEEN, has_high, rules.max_test),
+        validation=_rng(seed, _VALIDATION).permutation(np.flatnonzero(usable & division.holds(_IN_VALIDATION))),
+        high_pool=np.flatnonzero(has_high & high_mask & usable),
+        low_pool=np.flatnonzero(has_low & low_mask & usable),
+        oracle_pool=np.flatnonzero(has_high & (high_mask | low_mask) & usable),
+    )
+    _require_sound(structures, split)
+    return split
 
-    def ids_in(mask: BoolArray) -> Indices:
-        """Geometries with a structure in the mask, in ascending order (without sorting millions of them)."""
-        there = np.zeros(len(part), bool)
-        there[geometry[mask]] = True
-        return np.flatnonzero(there)
 
-    def free(mask: BoolArray) -> Indices:
-        """Those of them that are in no part yet."""
-        ids = ids_in(mask)
-        return ids[part[ids] == _FREE]
-
-    def fill(where: int, mask: BoolArray, count: int, stream: int) -> None:
-        """Draw geometries of the mask until the part has ``count`` of them."""
-        have = np.count_nonzero(part[ids_in(mask)] == where)
-        part[_rng(seed, stream).permutation(free(mask))[: max(0, count - have)]] = where
-
+def _place_declared(division: _Division, rules: CaseData) -> None:
+    """Place what the rules name or draw by molecule, by label and by file: unseen molecules first, then the test."""
+    structures, part = division.structures, division.part
+    geometry = structures.geometry
     if rules.unseen_above is not None:
         part[geometry[structures.n_atoms > rules.unseen_above]] = _IN_UNSEEN
     if rules.unseen_molecules:
@@ -121,56 +157,58 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
                 f"unseen_molecules: expected fewer than the {len(structures.molecules)} molecules of the data, "
                 f"got {rules.unseen_molecules}"
             )
-        chosen = _rng(seed, _UNSEEN).permutation(len(structures.molecules))[: rules.unseen_molecules]
-        part[geometry[np.isin(structures.molecule, chosen)]] = _IN_UNSEEN
+        order = _rng(division.seed, _UNSEEN).permutation(len(structures.molecules))
+        part[geometry[np.isin(structures.molecule, order[: rules.unseen_molecules])]] = _IN_UNSEEN
     if rules.reserve is not None:
         masks = structures.force_mask if rules.reserve.label == "forces" else structures.energy_mask
-        part[free(masks[:, structures.level_index(rules.reserve.level)])] = _IN_TEST
+        part[division.free(masks[:, structures.level_index(rules.reserve.level)])] = _IN_TEST
     if rules.test_files:
         missing = set(rules.test_files) - set(structures.files)
         if missing:
             raise UserError(f"test_files: no such file in the data: {sorted(missing)}")
-        part[free(np.isin(structures.file, [structures.files.index(f) for f in rules.test_files]))] = _IN_TEST
+        files = [structures.files.index(name) for name in rules.test_files]
+        part[division.free(np.isin(structures.file, files))] = _IN_TEST
+
+
+def _place_sets(division: _Division, rules: CaseData) -> BoolArray:
+    """Place the named sets; (S,) which structures may be trained and validated on."""
+    structures, part = division.structures, division.part
     judged = _in_any(structures, rules.test_sets)
-    usable = np.ones(len(structures), bool)  # to train and validate on
+    usable = np.ones(len(structures), bool)
     if rules.train_sets:
         usable = _in_any(structures, rules.train_sets)
         refuse_leaks(structures, {"train_sets": np.flatnonzero(usable), "test_sets": np.flatnonzero(judged)})
-        unused = free(~usable & ~judged)
-        part[np.setdiff1d(unused, ids_in(usable), assume_unique=True)] = _UNUSED
-    part[free(judged)] = _IN_TEST
-    seen = (part[geometry] != _IN_UNSEEN) & (part[geometry] != _UNUSED)
-    for mask in (has_high & seen, has_low & seen):
-        wanted = rules.test * len(ids_in(mask)) if rules.test < 1 else rules.test
-        fill(_IN_TEST, mask, round(wanted), _TEST)
-    for mask in (has_high, has_low):
-        fill(_IN_VALIDATION, mask, rules.validation, _VALIDATION)
-    if rules.overlap != "nested":
-        fill(_IN_HIGH, has_high, rules.high_pool or len(free(has_high)), _HIGH_POOL)
-        high_mask, low_mask = part[geometry] == _IN_HIGH, part[geometry] == _FREE
-        if rules.overlap == "partly":
-            ids = _rng(seed, _SHARED).permutation(np.flatnonzero(part == _IN_HIGH))
-            low_mask |= np.isin(geometry, ids[: len(ids) // 2])
-    else:
-        high_mask = low_mask = part[geometry] == _FREE
-    validation = np.flatnonzero(usable & (part[geometry] == _IN_VALIDATION))
+        unused = division.free(~usable & ~judged)
+        part[np.setdiff1d(unused, division.ids_in(usable), assume_unique=True)] = _UNUSED
+    part[division.free(judged)] = _IN_TEST
+    return usable
 
-    def judged_on(where: int) -> Indices:
-        """At most ``max_test`` structures of a part, those with a high-level label first."""
-        indices = np.flatnonzero(part[geometry] == where)
-        if rules.max_test is None or len(indices) <= rules.max_test:
-            return indices
-        order = _rng(seed, _JUDGED).permutation(indices)
-        return np.sort(order[np.argsort(~has_high[order], kind="stable")][: rules.max_test])
 
-    split = Split(
-        test=judged_on(_IN_TEST),
-        unseen=judged_on(_IN_UNSEEN),
-        validation=_rng(seed, _VALIDATION).permutation(validation),
-        high_pool=np.flatnonzero(has_high & high_mask & usable),
-        low_pool=np.flatnonzero(has_low & low_mask & usable),
-        oracle_pool=np.flatnonzero(has_high & (high_mask | low_mask) & usable),
-    )
+def _training_masks(division: _Division, rules: CaseData, has_high: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """(S,) whose geometry may be trained on at the high level, and at the low one, by the overlap of the two."""
+    if rules.overlap == "nested":
+        free = division.holds(_FREE)
+        return free, free
+    count = rules.high_pool or len(division.free(has_high))
+    division.fill(_IN_HIGH, has_high, count, _HIGH_POOL)
+    high_mask, low_mask = division.holds(_IN_HIGH), division.holds(_FREE)
+    if rules.overlap == "partly":
+        ids = _rng(division.seed, _SHARED).permutation(np.flatnonzero(division.part == _IN_HIGH))
+        low_mask |= np.isin(division.structures.geometry, ids[: len(ids) // 2])
+    return high_mask, low_mask
+
+
+def _judged_on(division: _Division, where: int, has_high: BoolArray, most: int | None) -> Indices:
+    """At most so many structures of a part, those with a high-level label first."""
+    indices = np.flatnonzero(division.holds(where))
+    if most is None or len(indices) <= most:
+        return indices
+    order = _rng(division.seed, _JUDGED).permutation(indices)
+    return np.sort(order[np.argsort(~has_high[order], kind="stable")][:most])
+
+
+def _require_sound(structures: Structures, split: Split) -> None:
+    """Raise UserError where a part is empty, DataCorrupt where a geometry is in two."""
     if not len(split.test) or not len(split.high_pool) or not len(split.low_pool):
         raise UserError(
             f"the split leaves a part empty: {len(split.test)=}, {len(split.high_pool)=}, "
@@ -181,7 +219,6 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
         structures,
         {"test": split.test, "unseen": split.unseen, "validation": split.validation, "training": training},
     )
-    return split
 
 
 def _in_any(structures: Structures, sets: tuple[str, ...]) -> BoolArray:

@@ -23,7 +23,7 @@ from mfbench.errors import UserError, unknown
 from mfbench.files import read_json, replacing, write_json
 from mfbench.physics.dynamics import dynamics
 from mfbench.physics.frequencies import frequencies, references
-from mfbench.physics.measure import QUICK, QUICK_REMARK, WHOLE, Number, Settings, Targets
+from mfbench.physics.measure import QUICK, QUICK_REMARK, WHOLE, Effort, Number, Targets
 from mfbench.physics.scans import scan
 from mfbench.physics.surface import Array, Geometry, Ints, Surface, Told, silent
 from mfbench.results import folder
@@ -120,18 +120,18 @@ def check(
     run: Path,
     surfaces: Callable[[str], Surface],
     levels: Sequence[str] = (),
-    settings: Settings = WHOLE,
+    effort: Effort = WHOLE,
     progress: Callable[[str], AbstractContextManager[Told]] = lambda label: nullcontext(silent),
 ) -> pd.DataFrame:
     """Do the physical checks of a finished run and add their rows to it, in ``extra/physics.parquet``.
 
-    Each check is written as soon as it is finished; one that is there with the same settings is not done again.
+    Each check is written as soon as it is finished; one that is there with the same effort is not done again.
     The curves of the scans are in ``extra/scans.parquet``.
 
     Args:
         surfaces: the surface of a level's head, see the function of that name.
         levels: levels of the run; none for its high level, and frequencies at every level that has reference ones.
-        settings: how much is done.
+        effort: how much is done.
         progress: makes a progress bar with a label.
 
     Returns:
@@ -146,18 +146,18 @@ def check(
     done_file = run / EXTRA / DONE_FILE
     for name, level in _work(predictions, levels):
         done = read_json(done_file) if done_file.is_file() else {}
-        wanted = _deciding(name, settings)
+        wanted = _deciding(name, effort)
         if done.get(f"{name} {level}") == wanted:
             continue
         head = predictions.heads[predictions.levels.index(level)]
-        surface, aim = surfaces(head), targets(predictions, level, settings.only)
+        surface, aim = surfaces(head), targets(predictions, level, effort.only)
         with progress(f"{run.name}, {level}") as told:
             if name == "scans":
-                numbers, found = scan(surface, aim, settings, told)
+                numbers, found = scan(surface, aim, effort, told)
                 _replace(run / EXTRA / SCANS_FILE, found.assign(level=level), ["level"])
             else:
-                numbers = (dynamics if name == "dynamics" else frequencies)(surface, aim, settings, told)
-        rows = _rows(run, level, numbers, _remark(settings))
+                numbers = (dynamics if name == "dynamics" else frequencies)(surface, aim, effort, told)
+        rows = _rows(run, level, numbers, _remark(effort))
         _replace(run / EXTRA / TABLE_FILE, rows, ["level", "quantity"])
         write_json(done_file, {**done, f"{name} {level}": wanted})
     return read_metrics(run / EXTRA / TABLE_FILE)
@@ -172,21 +172,19 @@ def _work(predictions: Predictions, levels: Sequence[str]) -> Iterator[tuple[str
             yield from ((name, level) for level in predictions.levels if level == high or references(level))
 
 
-def _deciding(name: str, settings: Settings) -> dict[str, Any]:
-    """The settings that a check depends on."""
+def _deciding(name: str, effort: Effort) -> dict[str, Any]:
+    """What of the effort a check depends on."""
     used = {"dynamics": ("trajectories", "picoseconds", "only", "seed")}.get(name, ("molecules", "only"))
     return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in asdict(settings).items()
-        if key in used
+        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(effort).items() if key in used
     }
 
 
-def _remark(settings: Settings) -> str:
-    """What is special about the settings, for a reader of the rows."""
-    quick = QUICK_REMARK if settings.picoseconds <= QUICK.picoseconds else ""
-    only = f"only {', '.join(settings.only)}" if settings.only else ""
-    return "; ".join(part for part in (quick, only) if part)
+def _remark(effort: Effort) -> str:
+    """What is special about the effort, for a reader of the rows."""
+    quick = QUICK_REMARK if effort.picoseconds <= QUICK.picoseconds else ""
+    only = f"only {', '.join(effort.only)}" if effort.only else ""
+    return "; ".join(one for one in (quick, only) if one)
 
 
 def _rows(run: Path, level: str, numbers: Sequence[Number], remark: str) -> pd.DataFrame:

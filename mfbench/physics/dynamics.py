@@ -9,7 +9,7 @@ from ase.data import atomic_masses
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 from numpy.typing import NDArray
 
-from mfbench.physics.measure import TIME_STEP, Number, Settings, Targets, _absent
+from mfbench.physics.measure import TIME_STEP, Effort, Number, Targets, absent
 from mfbench.physics.surface import Array, Geometry, Ints, Surface, Told, bonds, silent, stack
 
 TEMPERATURES = (300, 500)  # K
@@ -128,7 +128,7 @@ def drifts(found: Trajectories, n_atoms: Ints, time_step: float = TIME_STEP) -> 
     return slopes
 
 
-def dynamics(surface: Surface, targets: "Targets", settings: Settings, told: Told = silent) -> list[Number]:
+def dynamics(surface: Surface, targets: Targets, effort: Effort, told: Told = silent) -> list[Number]:
     """Drift of the energy and stability of molecular dynamics at constant energy, at each of ``TEMPERATURES``.
 
     Trajectories start from test structures drawn by the seed, with velocities of that temperature (what is half of
@@ -140,29 +140,27 @@ def dynamics(surface: Surface, targets: "Targets", settings: Settings, told: Tol
         time step, which a smooth surface keeps small and a rough one does not. ``nve_stable_<T>K``: fraction of the
         trajectories that were stable to the end, see ``velocity_verlet``; n counts all.
     """
-    rng = np.random.default_rng([settings.seed, 0])
+    rng = np.random.default_rng([effort.seed, 0])
     able = [g for g in targets.geometries if len(g.numbers) > 1]
     if not able:
-        return _absent(
-            [f"nve_{what}_{t}K" for t in TEMPERATURES for what in ("drift", "stable")], "no molecule to move"
-        )
+        return absent([f"nve_{what}_{t}K" for t in TEMPERATURES for what in ("drift", "stable")], "no molecule to move")
     chosen = rng.permutation(len(able))
-    chosen = np.resize(chosen, settings.trajectories)  # fewer structures than trajectories: other velocities
+    chosen = np.resize(chosen, effort.trajectories)  # fewer structures than trajectories: other velocities
     geometries, start = [], []
     for temperature in TEMPERATURES:
         for pick in chosen:
             geometries.append(able[pick])
             start.append(velocities(able[pick], temperature, rng))
-    steps = max(1, round(settings.picoseconds * 1000 / TIME_STEP))
+    steps = max(1, round(effort.picoseconds * 1000 / TIME_STEP))
     found = velocity_verlet(surface, geometries, start, steps, told=told)
     slopes = drifts(found, np.array([len(g.numbers) for g in geometries]))
     numbers = []
     for k, temperature in enumerate(TEMPERATURES):
-        part = slice(k * settings.trajectories, (k + 1) * settings.trajectories)
-        usable = np.abs(slopes[part][np.isfinite(slopes[part])])
-        stopped = found.broken[part][found.broken[part] >= 0]
-        reasons = sorted(set(found.reasons[part]) - {""})
-        remark = f"{len(stopped)} of {settings.trajectories} trajectories ended early: {', '.join(reasons)}"
+        mine = slice(k * effort.trajectories, (k + 1) * effort.trajectories)
+        usable = np.abs(slopes[mine][np.isfinite(slopes[mine])])
+        stopped = found.broken[mine][found.broken[mine] >= 0]
+        reasons = sorted(set(found.reasons[mine]) - {""})
+        remark = f"{len(stopped)} of {effort.trajectories} trajectories ended early: {', '.join(reasons)}"
         if len(stopped):
             remark += f", first after {stopped.min() * TIME_STEP:.0f} fs"
         short = "" if len(usable) else f"no trajectory of {SHORTEST:.0f} fs" + (f": {remark}" if len(stopped) else "")
@@ -172,8 +170,8 @@ def dynamics(surface: Surface, targets: "Targets", settings: Settings, told: Tol
             Number(
                 f"nve_stable_{temperature}K",
                 "value",
-                1 - len(stopped) / settings.trajectories,
-                settings.trajectories,
+                1 - len(stopped) / effort.trajectories,
+                effort.trajectories,
                 remark if len(stopped) else "",
             ),
         ]

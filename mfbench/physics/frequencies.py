@@ -11,7 +11,7 @@ from ase.optimize import BFGS
 
 from mfbench import resources
 from mfbench.files import read_json
-from mfbench.physics.measure import Number, Settings, Targets
+from mfbench.physics.measure import Effort, Number, Targets
 from mfbench.physics.surface import Array, Diverged, Geometry, Ints, Surface, SurfaceCalculator, Told, silent, skeleton
 from mfbench.results.schema import METRICS
 
@@ -110,7 +110,7 @@ def references(level: str, file: Path | None = None) -> list[tuple[Geometry, Arr
     ]
 
 
-def frequencies(surface: Surface, targets: "Targets", settings: Settings, told: Told = silent) -> list[Number]:
+def frequencies(surface: Surface, targets: Targets, effort: Effort, told: Told = silent) -> list[Number]:
     """Errors of harmonic frequencies at the model's own minima against those of the level, in 1/cm.
 
     The model's minimum is looked for from the level's own. Modes are matched in ascending order. Molecules of the
@@ -122,7 +122,7 @@ def frequencies(surface: Surface, targets: "Targets", settings: Settings, told: 
     """
     here = {skeleton(g.numbers, g.positions) for g in targets.geometries}
     known = [pair for pair in targets.references if skeleton(pair[0].numbers, pair[0].positions) in here]
-    known = known[: settings.molecules]
+    known = known[: effort.molecules]
     if not known:
         return [Number("frequency", m, np.nan, 0, targets.no_reference) for m in METRICS]
     errors, failed = [], []

@@ -13,7 +13,7 @@ TIME_STEP = 0.5  # fs
 
 
 @dataclass(frozen=True)
-class Settings:
+class Effort:
     """How much is done; what is not here is a constant of this module."""
 
     trajectories: int = 10  # per temperature
@@ -28,10 +28,10 @@ class Settings:
                 raise UserError(f"{name}: expected at least {lowest}, got {value}")
 
 
-WHOLE = Settings()
+WHOLE = Effort()
 QUICK_REMARK = "quick check"
 
-QUICK = Settings(trajectories=2, picoseconds=0.05, molecules=1)
+QUICK = Effort(trajectories=2, picoseconds=0.05, molecules=1)
 
 
 class Number(NamedTuple):
@@ -44,7 +44,7 @@ class Number(NamedTuple):
     remark: str = ""
 
 
-def _average(quantity: str, how: Callable[[Any], Any], values: Sequence[float], none: str, remark: str = "") -> Number:
+def average(quantity: str, how: Callable[[Any], Any], values: Sequence[float], none: str, remark: str = "") -> Number:
     if not len(values):
         return Number(quantity, "value", np.nan, 0, none)
     value = float(how(values))
@@ -53,7 +53,7 @@ def _average(quantity: str, how: Callable[[Any], Any], values: Sequence[float], 
     return Number(quantity, "value", value, len(values), f"not so: {remark}" if remark else "")
 
 
-def _absent(quantities: Iterable[str], remark: str) -> list[Number]:
+def absent(quantities: Iterable[str], remark: str) -> list[Number]:
     return [Number(quantity, "value", np.nan, 0, remark) for quantity in quantities]
 
 

@@ -6,23 +6,24 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from scipy.integrate import cumulative_simpson  # type: ignore[import-untyped]
 from scipy.signal import find_peaks  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
-from mfbench.physics.measure import Number, Settings, Targets, _average
+from mfbench.elements import COVALENT_RADII
+from mfbench.physics.measure import Effort, Number, Targets, average
 from mfbench.physics.surface import CHUNK, Array, Geometry, Ints, Surface, Told, bonds, silent, skeleton, stack
 
-# Of a bond: from and to, in parts of its length, and points: as close as Simpson's rule needs on a rough surface.
+# Of a bond: from and to, in units of its length, and points: as close as Simpson's rule needs on a rough surface.
 STRETCH = (0.8, 1.4, 241)
 
 TORSION_STEP = 10  # degrees
 
 MAX_BONDS, MAX_TORSIONS = 6, 3  # scans a molecule
 
-SINGLE = 0.92  # a shorter bond, in parts of the sum of the radii, is a double one and not rotated
+SINGLE = 0.92  # a shorter bond, in units of the sum of the radii, is a double one and not rotated
 
 PROMINENCE = 1e-3  # eV; a shallower dip or bump of a curve is noise of single precision or no matter
 
@@ -54,10 +55,10 @@ def _moving_side(count: int, pairs: Ints, a: int, b: int) -> tuple[int, int, NDA
     kept = pairs[~((pairs[:, 0] == a) & (pairs[:, 1] == b))]
     graph = np.zeros((count, count))
     graph[kept[:, 0], kept[:, 1]] = 1
-    _, part = connected_components(graph, directed=False)
-    if part[a] == part[b]:
+    _, piece = connected_components(graph, directed=False)
+    if piece[a] == piece[b]:
         return None
-    sides = part == part[a], part == part[b]
+    sides = piece == piece[a], piece == piece[b]
     return (a, b, sides[1]) if sides[1].sum() <= sides[0].sum() else (b, a, sides[0])
 
 
@@ -78,7 +79,7 @@ def scans(geometry: Geometry) -> list[Scan]:
         elements = tuple(sorted(geometry.numbers[[a, b]].tolist()))
         if elements not in stretches:
             stretches[elements] = _stretch(geometry, (fixed, moving), side)
-        radii = covalent_radii[geometry.numbers[[a, b]]].sum()
+        radii = COVALENT_RADII[geometry.numbers[[a, b]]].sum()
         single = np.linalg.norm(geometry.positions[a] - geometry.positions[b]) > SINGLE * radii
         if single and all(_bent(geometry.positions, pairs, *ends) for ends in ((a, b), (b, a))):
             turns.append(_turn(geometry, (fixed, moving), side))
@@ -124,11 +125,11 @@ def curves(surface: Surface, found: Sequence[Scan], told: Told = silent) -> list
     energies, forces = [], []
     for at in range(0, len(points), CHUNK):
         told("scans", at, len(points))
-        part = points[at : at + CHUNK]
-        numbers, positions, offsets = stack([Geometry("", s.numbers, s.positions[p]) for s, p in part])
+        chunk = points[at : at + CHUNK]
+        numbers, positions, offsets = stack([Geometry("", s.numbers, s.positions[p]) for s, p in chunk])
         energy, force = surface(numbers, positions, offsets)
         energies.append(np.asarray(energy, np.float64))
-        forces += [(force[a:b] * s.tangent[p]).sum() for (s, p), (a, b) in zip(part, pairwise(offsets))]
+        forces += [(force[a:b] * s.tangent[p]).sum() for (s, p), (a, b) in zip(chunk, pairwise(offsets))]
     told("scans", len(points), len(points))
     energy, along = (np.concatenate(energies), np.array(forces)) if points else (np.zeros(0), np.zeros(0))
     ends = np.cumsum([0, *(len(scan.coordinate) for scan in found)])
@@ -159,9 +160,7 @@ def inconsistency(coordinate: Array, energy: Array, force: Array) -> float:
     return float(np.abs(energy - energy[0] + work).max())
 
 
-def scan(
-    surface: Surface, targets: "Targets", settings: Settings, told: Told = silent
-) -> tuple[list[Number], pd.DataFrame]:
+def scan(surface: Surface, targets: Targets, effort: Effort, told: Told = silent) -> tuple[list[Number], pd.DataFrame]:
     """Smoothness of rigid scans of bonds and torsions, judged without a reference, and the curves.
 
     Each molecule is scanned at its test structure of lowest reference energy, so that all runs of a split are
@@ -187,7 +186,7 @@ def scan(
     for energy, geometry in lowest.values():
         if geometry.molecule not in by_molecule or energy < by_molecule[geometry.molecule][0]:
             by_molecule[geometry.molecule] = (energy, geometry)
-    chosen = [geometry for _, geometry in by_molecule.values()][: settings.molecules]
+    chosen = [geometry for _, geometry in by_molecule.values()][: effort.molecules]
     found = [one for geometry in chosen for one in scans(geometry)]
     values = curves(surface, found, told)
     wells, gaps, rough = [], [], []
@@ -204,9 +203,9 @@ def scan(
         f"{one.molecule} {one.label}" for one, well in zip((s for s in found if s.kind == "bond"), wells) if not well
     ]
     table = [
-        _average("bond_one_well", np.mean, wells, "no bond outside a ring", ", ".join(bad[:5])),
-        _average("bond_inconsistency", np.max, gaps, "no bond outside a ring"),
-        _average("torsion_roughness", np.mean, rough, "no bond to turn about"),
+        average("bond_one_well", np.mean, wells, "no bond outside a ring", ", ".join(bad[:5])),
+        average("bond_inconsistency", np.max, gaps, "no bond outside a ring"),
+        average("torsion_roughness", np.mean, rough, "no bond to turn about"),
     ]
     columns = ["molecule", "kind", "atoms", "coordinate", "energy", "force"]
     return table, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)

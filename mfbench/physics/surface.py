@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.data import covalent_radii
 from numpy.typing import NDArray
+
+from mfbench.elements import COVALENT_RADII
 
 Array = NDArray[np.float64]
 
@@ -21,7 +22,7 @@ Surface = Callable[[Ints, Array, Ints], tuple[Array, Array]]
 # Told what is being done, how many structures are done, and of how many.
 Told = Callable[[str, int, int | None], None]
 
-# Two atoms are bonded where their distance is below this times the sum of ASE's covalent radii: ASE's own factor of 1
+# Two atoms are bonded where their distance is below this times the sum of the covalent radii: ASE's factor of 1
 # misses C-H bonds at equilibrium (1.09 against 0.76 + 0.31).
 BOND_FACTOR = 1.25
 
@@ -59,7 +60,7 @@ def bonds(numbers: Ints, positions: Array) -> NDArray[np.int64]:
     """Bonded pairs (B, 2), first < second: closer than ``BOND_FACTOR`` times the sum of the covalent radii."""
     first, second = np.triu_indices(len(numbers), 1)
     distance = np.linalg.norm(positions[second] - positions[first], axis=1)
-    near = distance < BOND_FACTOR * (covalent_radii[numbers[first]] + covalent_radii[numbers[second]])
+    near = distance < BOND_FACTOR * (COVALENT_RADII[numbers[first]] + COVALENT_RADII[numbers[second]])
     return np.stack([first[near], second[near]], axis=1)
 
 

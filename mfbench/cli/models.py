@@ -1,0 +1,179 @@
+"""Commands around finished models, and other codes' ones: ``predict``, ``export``, ``evaluate`` and ``check``."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mfbench.cli.options import (
+    add_choice,
+    add_command,
+    add_device,
+    add_runs,
+    add_unit,
+    check_unit,
+    choice,
+    given,
+)
+from mfbench.errors import UserError
+
+if TYPE_CHECKING:
+    from mfbench.cli.options import Commands
+
+
+def add_predict(commands: "Commands") -> None:
+    predict = add_command(
+        commands, "predict", "energies and forces of the structures in a file, by finished runs", _predict
+    )
+    predict.add_argument("file", type=Path, metavar="FILE", help="isolated molecules, as extended XYZ")
+    predict.add_argument(
+        "--run",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="FOLDER",
+        help="a run folder; of several, the mean and its spread (standard deviation)",
+    )
+    predict.add_argument("--level", help="level of theory that is predicted, where a run has several")
+    predict.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the structures with mfbench_energy (eV) and mfbench_forces (eV/Angstrom), as extended XYZ",
+    )
+    add_device(predict)
+    predict.add_argument("--dtype", help="float32 or float64 (what the run was trained in)")
+    predict.add_argument("--threads", type=int, metavar="N", help="CPU threads (all cores)")
+
+
+def add_export(commands: "Commands") -> None:
+    export = add_command(
+        commands, "export", "write what an arm may learn from, for another code, as extended XYZ", _export
+    )
+    add_choice(export)
+    export.add_argument("--part", required=True, metavar="PART", help="train, valid or test (without labels)")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.json beside it explains the keys")
+    export.add_argument(
+        "--format", default="plain", help="whose names of keys: plain (default), mace, hippynn or metatrain"
+    )
+
+
+def add_evaluate(commands: "Commands") -> None:
+    evaluate = add_command(commands, "evaluate", "judge another code's predictions as if it were an arm", _evaluate)
+    add_choice(evaluate)
+    evaluate.add_argument(
+        "--predictions", type=Path, required=True, metavar="FILE", help="the exported test part, with predictions"
+    )
+    evaluate.add_argument("--name", required=True, help="what the code is called in tables and plots")
+    evaluate.add_argument("--level", help="of these predictions (the case's high level)")
+    evaluate.add_argument("--energy-key", default="energy", metavar="KEY", help="of total energies (energy)")
+    evaluate.add_argument("--forces-key", default="forces", metavar="KEY", help="of forces, if there are any (forces)")
+    evaluate.add_argument("--low-energy-key", metavar="KEY", help="of low-level total energies, if there are any")
+    evaluate.add_argument("--low-forces-key", metavar="KEY", help="of low-level forces, if there are any")
+    evaluate.add_argument("--unit", default="eV", help="of the predictions: eV (default), Ha, kcal/mol; per Angstrom")
+    evaluate.add_argument("--unit-shown", default="kcal/mol", help="unit system shown: kcal/mol or meV")
+    add_runs(evaluate)
+
+
+def add_check(commands: "Commands") -> None:
+    check = add_command(
+        commands, "check", "judge finished runs by what their models do: dynamics, frequencies, scans", _check
+    )
+    check.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="a run folder, or its name in --runs")
+    check.add_argument("--level", action="append", default=[], help="of the run; may be repeated (its high level)")
+    check.add_argument("--molecule", action="append", default=[], metavar="M", help="only this one; may be repeated")
+    check.add_argument("--quick", action="store_true", help="two short trajectories and one molecule: to try it out")
+    check.add_argument("--trajectories", type=int, metavar="N", help="of dynamics, per temperature (10)")
+    check.add_argument("--picoseconds", type=float, metavar="X", help="that each of them lasts (2)")
+    add_device(check)
+    add_runs(check)
+    add_unit(check)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from mfbench.learning.threads import device_of, use_threads
+    from mfbench.study.load import load
+    from mfbench.study.predict_file import predict_file
+
+    if options.threads is not None and options.threads < 1:
+        raise UserError(f"--threads: expected 1 or more, got {options.threads}")
+    use_threads(options.threads)
+    runs = options.run[0] if len(options.run) == 1 else options.run
+    model = load(runs, device_of(options.device), options.dtype)
+    # Shown only where it takes longer than two seconds.
+    with tqdm(desc=options.file.name, unit="structure", delay=2, leave=False, dynamic_ncols=True) as bar:
+
+        def told(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        count = predict_file(model, options.file, options.out, options.level, told)
+    level = model.resolve(options.level)
+    print(f"{count:,} structures at {level}, by {model.arm} trained on {model.trained_on}")
+    print(f"Written: {options.out}, with mfbench_energy in eV and mfbench_forces in eV/Angstrom")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from mfbench.study.experiment import experiment
+    from mfbench.study.export import export
+
+    settings = experiment(options.case, options.arm, data=options.data, n_high=options.n_high, **choice(options))
+    for file in export(settings, options.part, options.out, options.format, options.data_folder):
+        print(f"Written: {file}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from mfbench.results.folder import read_run
+    from mfbench.show.text import run_text
+    from mfbench.study.experiment import experiment
+    from mfbench.study.external import evaluate
+
+    check_unit(options.unit_shown)
+    settings = experiment(options.case, options.arm, data=options.data, n_high=options.n_high, **choice(options))
+    judged = options.level or settings.levels[-1]
+    energy_keys, forces_keys = {judged: options.energy_key}, {judged: options.forces_key}
+    if options.low_forces_key and not options.low_energy_key:
+        raise UserError("--low-forces-key: expected --low-energy-key with it; forces alone are not judged")
+    for keys, key in ((energy_keys, options.low_energy_key), (forces_keys, options.low_forces_key)):
+        if key:
+            keys[settings.levels[0]] = key
+    folder = evaluate(
+        settings,
+        options.name,
+        options.predictions,
+        options.runs,
+        energy_keys=energy_keys,
+        forces_keys=forces_keys,
+        unit=options.unit,
+        data_folder=options.data_folder,
+    )
+    print(run_text(read_run(folder), options.unit_shown))
+    print(f"Run folder: {folder}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from mfbench.bars import counts
+    from mfbench.cli.physics import summary_text
+    from mfbench.learning.threads import device_of
+    from mfbench.physics.check import check, surfaces
+    from mfbench.physics.diagnosis import summary
+    from mfbench.physics.measure import QUICK, WHOLE
+
+    check_unit(options.unit)
+    effort = replace(
+        QUICK if options.quick else WHOLE,
+        only=tuple(options.molecule),
+        **given(options, "trajectories", "picoseconds"),
+    )
+    # A bare name is one of --runs.
+    folders = [f if f.is_dir() or len(f.parts) > 1 else options.runs / f for f in options.folders]
+    # All are loaded before the first is checked: a mistyped name is told before hours of work.
+    loaded = [surfaces(folder, device_of(options.device)) for folder in folders]
+    for folder, of_run in zip(folders, loaded):
+        check(folder, of_run, options.level, effort, counts)
+    print(summary_text(summary(folders, options.level), options.unit))

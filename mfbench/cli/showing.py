@@ -1,0 +1,126 @@
+"""Commands that show what there is: ``cases``, ``report`` and ``serve``."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from mfbench.cli.options import add_command, add_report_file, add_runs, add_unit, check_unit
+from mfbench.errors import UserError
+
+if TYPE_CHECKING:
+    from mfbench.cli.options import Commands
+
+LOCAL = "127.0.0.1"
+
+
+def add_cases(commands: "Commands") -> None:
+    add_command(commands, "cases", "list the test cases, their levels, data and sizes", _cases)
+
+
+def add_report(commands: "Commands") -> None:
+    report = add_command(
+        commands, "report", "print the results table and write it with its plots as one HTML page", _report
+    )
+    report.add_argument(
+        "--reference", nargs="?", const="demo", metavar="NAME", help="results that ship: demo (default) or arms"
+    )
+    add_report_file(report)
+    add_runs(report)
+    add_unit(report)
+
+
+def add_serve(commands: "Commands") -> None:
+    serve = add_command(commands, "serve", "open the dashboards in a browser", _serve)
+    serve.add_argument("--port", type=int, default=5006)
+    serve.add_argument(
+        "--address",
+        default=LOCAL,
+        metavar="HOST",
+        help=f"where to listen ({LOCAL}: this machine alone); there is no log-in: whoever reaches it reads the runs",
+    )
+    serve.add_argument("--no-browser", action="store_true", help="only serve")
+    add_runs(serve)
+
+
+def _cases(options: argparse.Namespace) -> None:
+    from mfbench.data.cases import case, case_names
+    from mfbench.levels import level
+
+    for name in case_names():
+        found = case(name)
+        print(f"{found.name}: {found.title}")
+        for data, rules in found.data.items():
+            low, high = level(found.low).label, level(found.high_of(data)).label
+            sizes = " and ".join([", ".join(map(str, rules.sizes[:-1])), str(rules.sizes[-1])][len(rules.sizes) < 2 :])
+            where = ", published data" if rules.published else ""
+            names = " or ".join([data, *(alias for alias, proper in found.aliases.items() if proper == data)])
+            between = " and ".join(f"{level(name).label} on {n or 'all'}" for name, n in rules.further.items())
+            further = f", with {between} of the low-level structures" if between else ""
+            text = f"{low} (E+F) -> {high} (E), {rules.overlap} geometries{further}; n_high {sizes}{where}"
+            print(f"  --data {names}: {text}")
+        print(f"  {found.basis}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from mfbench.results.folder import PROVENANCE_FILE, load_runs
+    from mfbench.results.reference import reference, reference_table
+    from mfbench.show.page import publish
+    from mfbench.show.text import text_table
+
+    check_unit(options.unit)
+    if options.reference:
+        table = reference_table(options.reference)
+        provenance = [reference(options.reference) / PROVENANCE_FILE]
+    else:
+        table = load_runs(options.runs)
+        provenance = sorted(options.runs.glob(f"*/{PROVENANCE_FILE}"))
+    if table.empty:
+        raise UserError(
+            f"no finished runs in {options.runs}: make some with `mfbench demo` or `mfbench run`, name their "
+            "folder with --runs, or see this project's own with `mfbench report --reference`"
+        )
+    publish(table, options.out, provenance, options.unit)
+    print(text_table(table, options.unit))
+    print(f"Report: {options.out.resolve().as_uri()}")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    import importlib.util
+    import subprocess
+
+    from mfbench import resources
+
+    if importlib.util.find_spec("panel") is None:
+        raise UserError("the dashboards need Panel, which is not installed: pip install 'mfbench[dashboards]'")
+    pages = sorted(str(page) for page in resources.dashboards().glob("*.py"))
+    port = options.port or _free_port(options.address)
+    command = [sys.executable, "-m", "panel", "serve", *pages, "--address", options.address, "--port", str(port)]
+    for host in _hosts(options.address):
+        command += ["--allow-websocket-origin", f"{host}:{port}"]
+    if not options.no_browser:
+        command.append("--show")
+    done = subprocess.run(command, env={**os.environ, "MFBENCH_RUNS": str(options.runs)}, check=False)
+    if done.returncode:
+        raise UserError(f"the dashboards stopped with exit code {done.returncode}; is port {port} taken?")
+
+
+def _free_port(address: str) -> int:
+    """A port nobody listens on: it has to be known beforehand, as it is a piece of the pages' origin."""
+    import socket
+
+    try:
+        with socket.create_server((address, 0)) as server:
+            return server.getsockname()[1]
+    except OSError as error:
+        raise UserError(f"--address: expected an address of this machine, got {address!r}: {error.strerror}") from error
+
+
+def _hosts(address: str) -> list[str]:
+    """What a page may be called as by its own browser: a page of another origin is refused its connection."""
+    import socket
+
+    names = [address, "localhost", LOCAL]
+    if address in ("0.0.0.0", "::"):  # on all interfaces: also by the names of the machine
+        names = ["localhost", LOCAL, socket.gethostname(), socket.getfqdn()]
+    return list(dict.fromkeys(names))
