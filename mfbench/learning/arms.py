@@ -27,7 +27,6 @@ from mfbench.learning.problem import (
     with_labels_of,
 )
 from mfbench.learning.sources import Source, Term
-from mfbench.learning.stages import fit_difference
 from mfbench.models.backbones.kinds import Network
 from mfbench.models.settings import LinearSettings
 from mfbench.records import Record

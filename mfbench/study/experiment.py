@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -14,14 +15,45 @@ from mfbench.data.manifest import Dataset, LevelName, Manifest, identity, manife
 from mfbench.errors import UserError
 from mfbench.learning import arms
 from mfbench.learning.optimisation import Optimisation
-from mfbench.learning.presets import preset
+from mfbench.learning.presets import Preset, preset
 from mfbench.learning.problem import Arm
 from mfbench.levels import level as level_of
-from mfbench.models.backbones import kinds
 from mfbench.models.backbones.kinds import BackboneKind, backbone
 from mfbench.records import Record
 from mfbench.results import metrics
 from mfbench.results.folder import FORMAT_VERSION
+
+
+class Resolved(Record):
+    """What the names in an experiment stood for when it was made: it takes no file to know what was meant."""
+
+    levels: tuple[LevelName, ...]  # that are trained on or judged at, from low to high
+    rules: CaseData  # of the split
+    datasets: tuple[str, ...]
+    data: dict[str, str]  # by file: its sha256, or what stands for it
+    labels: tuple[dict[str, Any], ...]  # of these levels, as the datasets declare them: keys and units
+    readers: dict[str, str] = Field(default_factory=dict)  # versions, by dataset, of readers of one's own
+    case_further: dict[LevelName, int | None] = Field(default_factory=dict)  # the case's own levels between the two
+
+
+def _resolved(case_: Case, data: str, overlap: Overlap | None, further: Mapping[str, int | None]) -> Resolved:
+    rules = case_.variant(data).overlapping(overlap)
+    levels = (case_.low, *sorted(further, key=level_of), case_.high_of(data))
+    declared = [manifest(name) for name in rules.datasets]
+    return Resolved(
+        levels=levels,
+        rules=rules,
+        datasets=tuple(one.name for one in declared),
+        data={file.name: file.sha256 or identity(one) for one in declared for file in one.files},
+        labels=tuple(
+            {"length": one.length_unit, **labels.model_dump(mode="json", include={"level", "energy", "forces"})}
+            for one in declared
+            for labels in one.labels
+            if labels.level in levels
+        ),
+        readers={one.name: one.version for one in declared if one.version},
+        case_further=rules.further,
+    )
 
 
 class Experiment(Record):
@@ -49,11 +81,12 @@ class Experiment(Record):
     network: dict[str, Any]
     optimisation: Optimisation = Optimisation()
     arm_options: dict[str, Any] = Field(default_factory=dict)
+    resolved: Resolved | None = None  # None: made before it was recorded; looked up then
 
     @field_validator("network")
     @classmethod
     def _complete(cls, network: dict[str, Any], info: Any) -> dict[str, Any]:
-        return kinds.backbone(info.data["backbone"]).settings.model_validate(network).model_dump()
+        return backbone(info.data["backbone"]).settings.model_validate(network).model_dump()
 
     @field_validator("arm_options")
     @classmethod
@@ -64,15 +97,19 @@ class Experiment(Record):
         return known.model_validate(options).model_dump()
 
     @property
+    def known(self) -> Resolved:
+        """What its names stand for."""
+        return self.resolved or _resolved(self.declared, self.data, self.overlap, self.further)
+
+    @property
     def rules(self) -> CaseData:
         """The rules of the split."""
-        return self.declared.variant(self.data).overlapping(self.overlap)
+        return self.known.rules
 
     @property
     def levels(self) -> tuple[str, ...]:
         """The levels that are trained on or judged at, from low to high."""
-        declared = self.declared
-        return (declared.low, *sorted(self.further, key=level_of), declared.high_of(self.data))
+        return self.known.levels
 
     @property
     def high_forces(self) -> float:
@@ -82,83 +119,65 @@ class Experiment(Record):
 
     @property
     def declared(self) -> Case:
-        """The case itself."""
+        """The case itself, as it is declared now."""
         return case(self.case_file or self.case)
-
-    @property
-    def _plain(self) -> "Experiment":
-        """The same arm of the same preset, with nothing that differs from it."""
-        return experiment(
-            self.case_file or self.case, self.arm, data=self.data, backbone_name=self.backbone, preset_name=self.preset
-        )
 
     @property
     def recipe(self) -> str:
         """The preset's name, with whatever differs from it: runs of different recipes are never compared."""
-        own, changes = self._plain, dict[str, Any]()
-        for mine, preset_own in (
-            (self.network, own.network),
-            (self.optimisation.model_dump(), own.optimisation.model_dump()),
-            *(
-                ({name: getattr(self, name)}, {name: getattr(own, name)})
-                for name in ("dtype", "exceed_max_train", "overlap", "split_seed")
-            ),
-        ):
-            changes |= {key: value for key, value in mine.items() if value != preset_own[key]}
-        differing = ", ".join(f"{key}={value}" for key, value in changes.items())
-        return f"{self.preset} ({differing})" if changes else self.preset
+        kind = backbone(self.backbone)
+        start = _begun(preset(self.preset), arms.arm(self.arm), kind)
+        own = {
+            **kind.settings.model_validate(start.network).model_dump(),
+            **Optimisation.model_validate(start.optimisation).model_dump(),
+            **{name: Experiment.model_fields[name].default for name in _RECIPE},
+        }
+        mine = {**self.network, **self.optimisation.model_dump(), **{name: getattr(self, name) for name in _RECIPE}}
+        differing = ", ".join(f"{key}={value}" for key, value in mine.items() if value != own[key])
+        return f"{self.preset} ({differing})" if differing else self.preset
 
     @property
     def variant(self) -> str:
         """The arm's name, with the labels, further levels and options that differ: what stands beside other arms."""
-        own = self._plain
+        arm = arms.arm(self.arm)
+        start = _begun(preset(self.preset), arm, backbone(self.backbone))
+        options = arm.options.model_validate(start.arm_options).model_dump()
         said = self.labels.words
-        if self.further != own.further:
+        if self.further != ({} if not arm.uses_low and arm.uses_high else self.known.case_further):
             levels = [name if n is None else f"{n} of {name}" for name, n in self.further.items()]
             said += [f"further levels: {', '.join(levels) or 'none'}"]
-        said += [f"{key}={value}" for key, value in self.arm_options.items() if value != own.arm_options[key]]
+        said += [f"{key}={value}" for key, value in self.arm_options.items() if value != options[key]]
         return f"{self.arm} ({'; '.join(said)})" if said else self.arm
 
     def deciding(self) -> dict[str, Any]:
         """What decides the numbers: settings that differ from their defaults, data hashes, split rules."""
-        kind = kinds.backbone(self.backbone)
-        rules, levels = self.rules, self.levels
-        declared = [manifest(name) for name in rules.datasets]
-        apart = {"network", "preset", "case_file", "arm_options"}
-        arm = arms.arm(self.arm)
+        kind, arm, known = backbone(self.backbone), arms.arm(self.arm), self.known
+        apart = {"network", "preset", "case_file", "arm_options", "resolved"}
         options = arm.options.model_validate(self.arm_options).model_dump(exclude_defaults=True)
-        readers = {one.name: one.version for one in declared if one.version}
         versions = {name: one for name, one in (("arm", arm.version), ("backbone", kind.version)) if one}
+        rules = known.rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes", "title", "further"})
         return {
             "format": FORMAT_VERSION,
             "settings": self.model_dump(mode="json", exclude_defaults=True, exclude=apart),
             "network": kind.settings.model_validate(self.network).model_dump(exclude_defaults=True),
             **({"arm_options": options} if options else {}),
             **({"versions": versions} if versions else {}),
-            **({"readers": readers} if readers else {}),
-            "levels": levels,
-            "split": {
-                **rules.model_dump(mode="json", exclude_defaults=True, exclude={"sizes", "title", "further"}),
-                "datasets": [one.name for one in declared],
-            },
-            "data": {file.name: file.sha256 or identity(one) for one in declared for file in one.files},
-            "labels": [
-                {"length": one.length_unit, **labels.model_dump(mode="json", include={"level", "energy", "forces"})}
-                for one in declared
-                for labels in one.labels
-                if labels.level in levels
-            ],
+            **({"readers": known.readers} if known.readers else {}),
+            "levels": known.levels,
+            "split": {**rules, "datasets": known.datasets},
+            "data": known.data,
+            "labels": known.labels,
         }
 
     def added(self) -> dict[str, str]:
         """What people and other packages added to it, and where each comes from."""
-        kinds: tuple[tuple[extensions.Kind, tuple[str, ...]], ...] = (
+        of: tuple[tuple[extensions.Kind, tuple[str, ...]], ...] = (
             ("arms", (self.arm,)),
             ("backbones", (self.backbone,)),
             ("cases", (self.case,)),
-            ("datasets", self.rules.datasets),
+            ("datasets", self.known.datasets),
         )
-        found = {f"{kind}: {name}": extensions.origin(kind, name) for kind, names in kinds for name in names}
+        found = {f"{kind}: {name}": extensions.origin(kind, name) for kind, names in of for name in names}
         return {name: origin for name, origin in found.items() if origin is not None}
 
     @property
@@ -204,14 +223,10 @@ def experiment(
     rules = declared.variant(data)
     if chosen.uses_high and n_high == 0:
         raise UserError(f"n_high: expected at least 10 structures for arm {chosen.name}, got 0")
-    start = preset(preset_name)
+    start = _begun(preset(preset_name), chosen, kind)
     optimisation_settings = {**start.optimisation, **(optimisation or {})}
-    rates = start.learning_rates.get(kind.name, {})
-    if chosen.name in rates:
-        optimisation_settings.setdefault("learning_rate", rates[chosen.name])
     if optimisation_settings.get("steps") == 0:
         raise UserError("steps: expected a number greater than 0, got 0")
-    own_options = {**start.arm_options.get(kind.name, {}).get(chosen.name, {}), **(arm_options or {})}
     settings.setdefault("further", rules.further)
     bottom, top = level_of(declared.low), level_of(declared.high_of(data))
     if outside := [name for name in settings["further"] if not bottom < level_of(name) < top]:
@@ -225,7 +240,7 @@ def experiment(
             "take SF-EF or MF"
         )
     if settings.get("threads") is None:
-        settings["threads"] = start.threads
+        settings["threads"] = start.preset.threads
     try:
         return Experiment(
             case=declared.name,
@@ -235,17 +250,37 @@ def experiment(
             arm=chosen.name,
             data=data,
             backbone=kind.name,
-            preset=start.name,
+            preset=preset_name,
             n_high=(rules.sizes[0] if n_high is None else n_high) if chosen.uses_high else 0,
-            pooled=start.pooled and chosen.uses_low and chosen.uses_high,
-            epochs=None if "steps" in (optimisation or {}) else start.epochs,
-            network={**start.network.get(kind.name, {}), **(network or {})},
+            pooled=start.preset.pooled and chosen.uses_low and chosen.uses_high,
+            epochs=None if "steps" in (optimisation or {}) else start.preset.epochs,
+            network={**start.network, **(network or {})},
             optimisation=Optimisation.model_validate(optimisation_settings),
-            arm_options=own_options,
+            arm_options={**start.arm_options, **(arm_options or {})},
+            resolved=_resolved(declared, data, settings.get("overlap"), settings["further"]),
             **settings,
         )
     except ValidationError as error:
         raise _refused(error) from error
+
+
+_RECIPE = ("dtype", "exceed_max_train", "overlap", "split_seed")  # settings of an experiment that are its recipe's
+
+
+class _Begun(NamedTuple):
+    """What a preset gives an arm with a network."""
+
+    preset: Preset
+    network: dict[str, Any]
+    optimisation: dict[str, Any]
+    arm_options: dict[str, Any]
+
+
+def _begun(start: Preset, arm: Arm, kind: BackboneKind) -> _Begun:
+    rates = start.learning_rates.get(kind.name, {})
+    rate = {"learning_rate": rates[arm.name]} if arm.name in rates else {}
+    options = start.arm_options.get(kind.name, {}).get(arm.name, {})
+    return _Begun(start, start.network.get(kind.name, {}), {**rate, **start.optimisation}, options)
 
 
 def _labels(given: Any, arm: Arm) -> Labels:
