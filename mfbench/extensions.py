@@ -6,10 +6,12 @@ and its name is known from then on in this process. An installed package offers 
 is known everywhere: to the command line, to calculators, to dashboards. ``mfbench.testing`` checks what is added.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from mfbench.errors import UserError
+from mfbench.errors import UserError, unknown
 
 Kind = Literal["arms", "backbones", "cases", "datasets", "metrics"]
 
@@ -24,18 +26,52 @@ _ONE: dict[Kind, str] = {
 _own: dict[Kind, dict[str, Any]] = {kind: {} for kind in _ONE}
 
 
-def add(kind: Kind, name: str, thing: Any, taken: tuple[str, ...]) -> None:
-    """Make an object known by its name in this process; one of that name that was added before gives way.
+class Named(Protocol):
+    """What has a name."""
 
-    Args:
-        taken: names that mfbench itself uses.
+    @property
+    def name(self) -> str: ...
 
-    Raises:
-        UserError: the name is one of those.
-    """
-    if name in taken:
-        raise UserError(f"{_ONE[kind]} of one's own: expected a name that mfbench does not use, got {name!r}")
-    _own[kind][name] = thing
+
+@dataclass(frozen=True)
+class Registry[T: Named]:
+    """The things of one kind by name: those that ship with mfbench, those added in this process, those of packages."""
+
+    kind: Kind
+    type: "type[T]"
+    expected: str  # of what is added, for messages
+    shipped: Callable[[], tuple[str, ...]]  # names that mfbench itself uses
+    made: Callable[[Any], Any] = lambda found: found  # a thing out of what stands for it: a class, a path
+    also: str = ", or one of your own (see the README)"  # what else may be given for a name, for messages
+
+    def names(self) -> tuple[str, ...]:
+        """All that there are, each once; those that ship first."""
+        return tuple(dict.fromkeys([*self.shipped(), *names(self.kind)]))
+
+    def add(self, thing: T) -> None:
+        """Make an object known by its name in this process; one of that name that was added before gives way.
+
+        Raises:
+            UserError: mfbench itself uses the name.
+        """
+        if thing.name in self.shipped():
+            one = _ONE[self.kind]
+            raise UserError(f"{one} of one's own: expected a name that mfbench does not use, got {thing.name!r}")
+        _own[self.kind][thing.name] = thing
+
+    def own(self, name: str) -> T | None:
+        """What was added or is offered by the name; raises UserError where it is no such thing."""
+        found = self.made(_found(self.kind, name))
+        if found is not None and (not isinstance(found, self.type) or found.name != name):
+            raise wrong(self.kind, name, self.expected, found)
+        return found
+
+    def get(self, name: str) -> T:
+        """The same; raises UserError where there is none."""
+        found = self.own(name)
+        if found is None:
+            raise unknown(self.kind.removesuffix("s"), name, self.names(), self.also)
+        return found
 
 
 def names(kind: Kind) -> tuple[str, ...]:
@@ -43,7 +79,7 @@ def names(kind: Kind) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*_own[kind], *(point.name for point in _offered(kind))]))
 
 
-def find(kind: Kind, name: str) -> Any | None:
+def _found(kind: Kind, name: str) -> Any | None:
     """What is known by the name: added in this process, or else offered by an installed package; None if neither.
 
     Raises:

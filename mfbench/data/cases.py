@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mfbench import extensions, resources
+from mfbench import resources
 from mfbench.data.manifest import Dataset, LabelKind, LevelName, Manifest, manifest, plain_name
 from mfbench.data.subset import Subset
 from mfbench.errors import UserError, unknown
+from mfbench.extensions import Registry
 from mfbench.records import Record, read_yaml
 
 Overlap = Literal["nested", "partly", "disjoint"]
@@ -120,11 +121,21 @@ class Case(Record):
 
 def case_names() -> tuple[str, ...]:
     """Names of the cases that exist: shipped ones, one's own and those of installed packages."""
-    return tuple(dict.fromkeys([*_shipped(), *extensions.names("cases")]))
+    return REGISTRY.names()
 
 
 def _shipped() -> tuple[str, ...]:
     return tuple(path.stem for path in sorted(resources.cases().glob("*.yaml")))
+
+
+REGISTRY = Registry(
+    "cases",
+    Case,
+    "a Case of that name, or the Path of its YAML file",
+    _shipped,
+    lambda found: _read(found) if isinstance(found, Path) else found,
+    ", or a YAML file of your own",
+)
 
 
 def case(given: str | Path | Case) -> Case:
@@ -136,21 +147,14 @@ def case(given: str | Path | Case) -> Case:
     if isinstance(given, Case):
         if given.name in _shipped() and given == case(given.name):
             return given
-        extensions.add("cases", given.name, given, _shipped())
+        REGISTRY.add(given)
         return given
     name, path = str(given), Path(given)
     if path.suffix in _YAML:
         return _read_own(path)
     if name in _shipped():
         return _read(resources.cases() / f"{name}.yaml")
-    found = extensions.find("cases", name)
-    if found is None:
-        raise unknown("case", name, case_names(), ", or a YAML file of your own")
-    if isinstance(found, Path):
-        found = _read(found)
-    if not isinstance(found, Case) or found.name != name:
-        raise extensions.wrong("cases", name, "a Case of that name, or the Path of its YAML file", found)
-    return found
+    return REGISTRY.get(name)
 
 
 def _read(path: Path) -> Case:

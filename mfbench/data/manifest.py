@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mfbench import extensions, levels, resources, units
+from mfbench import levels, resources, units
 from mfbench.data import cache
 from mfbench.errors import DataCorrupt, UserError, unknown
+from mfbench.extensions import Registry
 from mfbench.files import sha256
 from mfbench.records import Record, read_yaml
 
@@ -245,11 +246,20 @@ def identity(declared: Manifest) -> str:
 def manifest_names() -> tuple[str, ...]:
     """Names of the datasets that are declared: shipped ones, one's own and those of packages, then imported ones."""
     own = sorted(path.stem for root in cache.roots() for path in root.glob("*/*.yaml") if path.stem == path.parent.name)
-    return tuple(dict.fromkeys([*_shipped(), *extensions.names("datasets"), *own]))
+    return tuple(dict.fromkeys([*REGISTRY.names(), *own]))
 
 
 def _shipped() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in resources.manifests().glob("*.yaml")))
+
+
+REGISTRY = Registry(
+    "datasets",
+    Dataset,
+    "a Dataset of that name, or the Path of its YAML file",
+    _shipped,
+    lambda found: Dataset.beside(found) if isinstance(found, Path) else found,
+)
 
 
 def manifest(given: "str | Manifest | Dataset") -> Manifest:
@@ -265,7 +275,7 @@ def manifest(given: "str | Manifest | Dataset") -> Manifest:
     if isinstance(given, Dataset):
         if given.name in _shipped() and given == Dataset(manifest(given.name)):
             return given.manifest
-        extensions.add("datasets", given.name, given, _shipped())
+        REGISTRY.add(given)
         return given.manifest
     if given.endswith((".yaml", ".yml")):
         return read_yaml(Path(given), Manifest)
@@ -280,12 +290,7 @@ def manifest(given: "str | Manifest | Dataset") -> Manifest:
 
 def own_dataset(name: str) -> Dataset | None:
     """The dataset that was added by this name (see ``extensions``); raises UserError where it is no such thing."""
-    found = extensions.find("datasets", name)
-    if isinstance(found, Path):
-        found = Dataset.beside(found)
-    if found is not None and (not isinstance(found, Dataset) or found.name != name):
-        raise extensions.wrong("datasets", name, "a Dataset of that name, or the Path of its YAML file", found)
-    return found
+    return REGISTRY.own(name)
 
 
 def shipped_folder(declared: Manifest) -> Path:

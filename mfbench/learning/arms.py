@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 import numpy as np
 from pydantic import Field
 
-from mfbench import extensions
-from mfbench.errors import unknown
+from mfbench.extensions import Registry
 from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.problem import (
     Arm,
@@ -403,6 +402,8 @@ class MFPlus(Arm):
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: MFPlusOptions
     ) -> list[Stage]:
 
+        from mfbench.learning.stages import fit_difference
+
         whole, first = _begun(potential, lessons, problem)
         stages: list[Stage] = [first]
         names = [term.level for term in self.learns(problem.levels)]
@@ -428,9 +429,24 @@ ARMS: tuple[Arm, ...] = (
 )
 
 
+def _instance(found: Any) -> Any:
+    """An arm, where its class stands for it."""
+    is_class = isinstance(found, type) and issubclass(found, Arm) and not found.__abstractmethods__
+    return found() if is_class else found
+
+
+REGISTRY: Registry[Arm] = Registry(
+    "arms",
+    Arm,  # type: ignore[type-abstract]
+    "an Arm of that name",
+    lambda: tuple(one.name for one in ARMS),
+    _instance,
+)
+
+
 def arm_names() -> tuple[str, ...]:
     """Names of the arms that exist, one's own and those of installed packages included."""
-    return tuple(dict.fromkeys([*(a.name for a in ARMS), *extensions.names("arms")]))
+    return REGISTRY.names()
 
 
 def arm(given: str | Arm) -> Arm:
@@ -441,16 +457,6 @@ def arm(given: str | Arm) -> Arm:
     """
     if isinstance(given, Arm):
         if type(given) not in map(type, ARMS):
-            extensions.add("arms", given.name, given, tuple(one.name for one in ARMS))
+            REGISTRY.add(given)
         return given
-    for known in ARMS:
-        if known.name == given:
-            return known
-    found = extensions.find("arms", given)
-    if found is None:
-        raise unknown("arm", given, arm_names(), ", or one of your own (see the README)")
-    if isinstance(found, type) and issubclass(found, Arm) and not found.__abstractmethods__:
-        found = found()
-    if not isinstance(found, Arm) or found.name != given:
-        raise extensions.wrong("arms", given, "an Arm of that name", found)
-    return found
+    return next((known for known in ARMS if known.name == given), None) or REGISTRY.get(given)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mfbench import extensions
 from mfbench.errors import UserError
+from mfbench.extensions import Registry
 from mfbench.results.schema import METRICS, QUANTITIES
 
 _TAKEN = (*METRICS, "value")  # names of metrics that mfbench itself uses
@@ -37,6 +38,9 @@ class Metric:
         return found
 
 
+REGISTRY = Registry("metrics", Metric, "a Metric of that name", lambda: _TAKEN)
+
+
 def metric_names() -> tuple[str, ...]:
     """Names of the metrics that were added (see ``extensions``)."""
     return extensions.names("metrics")
@@ -53,12 +57,9 @@ def metric(given: str | Metric) -> Metric:
     Raises:
         UserError: there is none, or it names a quantity that does not exist.
     """
-    found = given if isinstance(given, Metric) else extensions.find("metrics", given)
-    name = given.name if isinstance(given, Metric) else given
-    if not isinstance(found, Metric) or found.name != name:
-        raise extensions.wrong("metrics", name, "a Metric of that name", found)
+    found = given if isinstance(given, Metric) else REGISTRY.get(given)
     if strange := [one for one in found.quantities if one not in QUANTITIES]:
-        raise extensions.wrong("metrics", name, f"quantities among {', '.join(QUANTITIES)}", strange[0])
-    if isinstance(given, Metric) or name in _TAKEN:
-        extensions.add("metrics", name, found, _TAKEN)
+        raise extensions.wrong("metrics", found.name, f"quantities among {', '.join(QUANTITIES)}", strange[0])
+    if isinstance(given, Metric) or found.name in _TAKEN:
+        REGISTRY.add(found)
     return found

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from mfbench import extensions
-from mfbench.errors import UserError, unknown
+from mfbench.errors import UserError
+from mfbench.extensions import Registry
 from mfbench.models.settings import HipnnTsSettings, PaiNNSettings, SchNetSettings, SO3netSettings
 from mfbench.records import Record
 
@@ -94,9 +94,14 @@ BACKBONES = (
 )
 
 
+REGISTRY = Registry(
+    "backbones", BackboneKind, "a BackboneKind of that name", lambda: tuple(one.name for one in BACKBONES)
+)
+
+
 def backbone_names() -> tuple[str, ...]:
     """Names of the backbones that exist, one's own and those of installed packages included."""
-    return tuple(dict.fromkeys([*(b.name for b in BACKBONES), *extensions.names("backbones")]))
+    return REGISTRY.names()
 
 
 def backbone(given: str | BackboneKind) -> BackboneKind:
@@ -107,14 +112,6 @@ def backbone(given: str | BackboneKind) -> BackboneKind:
     """
     if isinstance(given, BackboneKind):
         if given not in BACKBONES:
-            extensions.add("backbones", given.name, given, tuple(kind.name for kind in BACKBONES))
+            REGISTRY.add(given)
         return given
-    for kind in BACKBONES:
-        if kind.name == given:
-            return kind
-    found = extensions.find("backbones", given)
-    if found is None:
-        raise unknown("backbone", given, backbone_names(), ", or one of your own (see the README)")
-    if not isinstance(found, BackboneKind) or found.name != given:
-        raise extensions.wrong("backbones", given, "a BackboneKind of that name", found)
-    return found
+    return next((kind for kind in BACKBONES if kind.name == given), None) or REGISTRY.get(given)
