@@ -22,7 +22,6 @@ def _choice(options: argparse.Namespace) -> dict[str, Any]:
 
     labels: dict[str, Any] = {"low_energies": not options.no_low_energies, "low_forces": not options.no_low_forces}
     labels |= _given(options, "high_forces")
-    kcal = units.internal("kcal/mol")  # of an energy; a force is by the same Angstrom
     for key, value in pairs("noise", options.noise):
         try:
             size = float(value)
@@ -30,7 +29,9 @@ def _choice(options: argparse.Namespace) -> dict[str, Any]:
             size = math.nan
         if not 0 <= size < math.inf:
             raise UserError(f"--noise: expected a number from 0 on after {key}=, got {value!r}")
-        labels.setdefault("noise", {})[key.replace("-", " ")] = size * kcal
+        labels.setdefault("noise", {})[key.replace("-", " ")] = (
+            size * units.EV_PER_KCAL
+        )  # a force is by the same Angstrom
     arm_options: dict[str, Any] = {}
     for key, value in pairs("arm-option", getattr(options, "arm_option", [])):
         place = arm_options

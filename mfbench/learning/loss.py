@@ -12,14 +12,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mfbench import units
 from mfbench.learning.sources import Source
 from mfbench.learning.sums import ErrorSums
 from mfbench.models.block import Block
 from mfbench.models.contract import Potential, forces
 from mfbench.records import Record
-
-KCAL = 1 / units.internal("kcal/mol")  # kcal/mol of one eV
+from mfbench.units import KCAL_PER_EV
 
 DIFFERENCE = " - "  # in the name of a difference of two levels
 
@@ -85,19 +83,19 @@ def level_sums(
                 if name not in potential.heads:
                     continue
                 mask = block.energy_mask[:, column]
-                error = (out.energies[:, column] - block.energies[:, column]) * KCAL
+                error = (out.energies[:, column] - block.energies[:, column]) * KCAL_PER_EV
                 sums = LevelSums(ErrorSums.of(error, mask))
                 if out.auxiliary is not None:
                     sums = replace(sums, auxiliary=ErrorSums.of(out.auxiliary[:, column], mask))
                 if column in block.forces:
                     predicted = forces(out.energies, block.positions, column, create_graph=training)
-                    force_error = (predicted - block.forces[column]) * KCAL
+                    force_error = (predicted - block.forces[column]) * KCAL_PER_EV
                     labelled = real & block.force_mask[:, column, None, None]
                     sums = replace(sums, force=ErrorSums.of(force_error, labelled))
                 _add_to(total, name, sums, training)
             for (one, other), mask in block.difference_masks.items():
                 predicted = out.energies[:, one] - out.energies[:, other]
-                error = (predicted - (block.energies[:, one] - block.energies[:, other])) * KCAL
+                error = (predicted - (block.energies[:, one] - block.energies[:, other])) * KCAL_PER_EV
                 name = DIFFERENCE.join((potential.levels[one], potential.levels[other]))
                 _add_to(total, name, LevelSums(ErrorSums.of(error, mask)), training)
     return total

@@ -14,7 +14,6 @@ from typing import Any, Literal, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench import units
 from mfbench.data.splits import Indices
 from mfbench.data.structures import BoolArray, Structures
 from mfbench.elements import SYMBOLS
@@ -24,12 +23,11 @@ from mfbench.learning.training import Stage
 from mfbench.models.atomic import fit_atomic_energies
 from mfbench.study.experiment import Experiment
 from mfbench.study.prepare import Prepared, build, prepare
+from mfbench.units import EV_PER_KCAL
 
 Part = Literal["train", "valid", "test"]
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
-
-_KCAL = units.internal("kcal/mol")
 
 
 @dataclass(frozen=True)
@@ -372,7 +370,7 @@ def _command(settings: Experiment, part: Part, path: Path, format_name: str) -> 
         ("--overlap", settings.overlap),
         ("--high-forces", settings.labels.high_forces),
         *(("--further", name if n is None else f"{name}={n}") for name, n in settings.further.items()),
-        *(("--noise", f"{name.replace(' ', '-')}={x / _KCAL:.12g}") for name, x in settings.labels.noise.items()),
+        *(("--noise", f"{name.replace(' ', '-')}={x / EV_PER_KCAL:.12g}") for name, x in settings.labels.noise.items()),
     ):
         words += [option, str(value)] if value is not None else []
     for option, given in (
