@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mfbench import levels
+from mfbench import theory
 from mfbench.bars import counts, transfers
 from mfbench.data import cache, datasets, download
 from mfbench.data.catalogue import check, convert, size, state, where
@@ -101,7 +101,7 @@ def listing() -> str:
                 "?" if declared.n_structures is None else f"{declared.n_structures:,}",
                 _download(declared),
                 state(declared),
-                _few([levels.level(one).label for one in declared.levels]),
+                _few([theory.level(one).label for one in declared.levels]),
             )
         )
     widths = [max(len(row[k]) for row in rows) for k in range(4)]
@@ -133,7 +133,7 @@ def info(name: str) -> str:
         f"  state       {state(declared)}",
         "  levels",
     ]
-    for labels in sorted(declared.labels, key=lambda one: levels.level(one.level)):
+    for labels in sorted(declared.labels, key=lambda one: theory.level(one.level)):
         for what, part, n in (("energy", labels.energy, labels.n_energy), ("forces", labels.forces, labels.n_forces)):
             if part is not None:
                 keys = " + ".join(part.key)

@@ -247,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _cases(options: argparse.Namespace) -> None:
     from mfbench.data.cases import case, case_names
-    from mfbench.levels import level
+    from mfbench.theory import level
 
     for name in case_names():
         found = case(name)

@@ -18,7 +18,7 @@ from mfbench.data.store import Reader
 from mfbench.data.structures import BoolArray, FloatArray, Structures, join
 from mfbench.elements import SYMBOLS
 from mfbench.errors import DataCorrupt
-from mfbench.levels import level as level_of
+from mfbench.theory import level as level_of
 from mfbench.units import EV_PER_KCAL
 
 Source = Structures | Reader

@@ -16,12 +16,12 @@ from mfbench.learning import arms
 from mfbench.learning.presets import preset
 from mfbench.learning.problem import Arm
 from mfbench.learning.training import Optimisation
-from mfbench.levels import level as level_of
 from mfbench.models.backbones import kinds
 from mfbench.models.backbones.kinds import BackboneKind, backbone
 from mfbench.records import Record
 from mfbench.results import metrics
 from mfbench.results.folder import FORMAT_VERSION
+from mfbench.theory import level as level_of
 
 
 class Experiment(Record):
