@@ -9,11 +9,14 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mfbench.cli.options import _check_choice, _choice, _given, add_data_commands
 from mfbench.errors import UserError
 from mfbench.version import __version__
+
+if TYPE_CHECKING:
+    from mfbench.study.run import Forecast
 
 _ARMS = "SF-E, MF, SF-EF, SF-low, zero-shot, transfer, delta, embedding, MF+, oracle or one of an installed package"
 
@@ -296,11 +299,21 @@ def _run(options: argparse.Namespace) -> None:
         ensure(needed, options.yes, options.offline, say=print)
         if text := footprint(needed):
             print(f"Data: {text}")
-        print(f"Training: {forecast(settings, device, options.data_folder)}")
+        print(f"Training: {_forecast_text(forecast(settings, device, options.data_folder))}")
     with bar("", settings) as progress:
         folder = run(settings, options.runs, device, options.data_folder, progress)
     print(run_text(read_run(folder), options.unit))
     print(f"Run folder: {folder}")
+
+
+def _forecast_text(found: "Forecast") -> str:
+    """What a run is going to take, in a line."""
+    seconds = found.seconds
+    time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{found.n_low:,} low- and {found.n_high:,} high-level structures, judged on {found.n_judged:,}; "
+        f"{found.steps:,} steps, about {f'{seconds:.0f} s' if seconds < 90 else time} here"
+    )
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -170,7 +170,7 @@ class Experiment(Record):
 
 
 def experiment(
-    case_name: str | Case,
+    case_name: str | Path | Case,
     arm_name: str | Arm,
     *,
     data: str | None = None,

@@ -142,7 +142,11 @@ def slugs(levels: Sequence[str]) -> dict[str, str]:
 
 
 def export(
-    settings: Experiment, part: Part, path: Path, format_name: str = "plain", data_folder: Path | None = None
+    settings: Experiment,
+    part: Part,
+    path: str | Path,
+    format_name: str = "plain",
+    data_folder: str | Path | None = None,
 ) -> list[Path]:
     """Write the structures of a part with exactly the labels that an arm may see there.
 
@@ -162,6 +166,7 @@ def export(
         raise unknown("format", format_name, FORMATS)
     if part not in PARTS:
         raise unknown("part", part, PARTS)
+    path = Path(path)
     if path.suffix not in (".extxyz", ".xyz"):
         raise UserError(f"--out: expected a file name ending in .extxyz or .xyz, got {path.name}")
     style, prepared = FORMATS[format_name], prepare(settings, data_folder)
