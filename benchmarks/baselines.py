@@ -17,8 +17,6 @@ from mfbench.study.experiment import experiment
 from mfbench.study.grid import CASES
 from mfbench.study.prepare import prepare
 
-KCAL = 1 / units.internal("kcal/mol")
-
 
 def baselines(name: str) -> dict[str, float | str | None]:
     """Mean absolute errors in kcal/mol and kcal/mol/Angstrom."""
@@ -28,7 +26,7 @@ def baselines(name: str) -> dict[str, float | str | None]:
 
     def relative(energies: np.ndarray, mask: np.ndarray) -> float:
         centred = [energies[mask & (part.molecule == m)] for m in np.unique(part.molecule[mask])]
-        return float(np.abs(np.concatenate([e - e.mean() for e in centred])).mean()) * KCAL
+        return float(np.abs(np.concatenate([e - e.mean() for e in centred])).mean()) * units.KCAL_PER_EV
 
     def atoms(mask: np.ndarray) -> np.ndarray:
         return np.repeat(mask, part.n_atoms)
@@ -39,11 +37,13 @@ def baselines(name: str) -> dict[str, float | str | None]:
     return {
         "case": name,
         "zero, relative energy": relative(part.energies[:, high], energy),
-        "zero, force": float(np.abs(part.forces[high, atoms(force)]).mean(dtype=float)) * KCAL,
+        "zero, force": float(np.abs(part.forces[high, atoms(force)]).mean(dtype=float)) * units.KCAL_PER_EV,
         "low level, relative energy": relative(part.energies[:, low] - part.energies[:, high], both_energies)
         if both_energies.any()
         else None,
-        "low level, force": float(np.abs(gap[atoms(both_forces)]).mean()) * KCAL if both_forces.any() else None,
+        "low level, force": float(np.abs(gap[atoms(both_forces)]).mean()) * units.KCAL_PER_EV
+        if both_forces.any()
+        else None,
     }
 
 

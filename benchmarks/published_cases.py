@@ -45,7 +45,6 @@ FORMULAS = {
     "toluene": "C7H8",
     "uracil": "C4H4N2O2",
 }
-KCAL = units.internal("kcal/mol")
 SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O"}
 
 
@@ -59,8 +58,8 @@ def trajectory(molecule: str, frames: int, seed: int) -> dict[str, NDArray]:
     return {
         "numbers": numbers,
         "positions": grid + rng.normal(0, 0.1, shape),
-        "energies": (free - 4.5 * len(numbers) + rng.normal(0, 0.2, frames)) / KCAL,
-        "forces": rng.normal(0, 1.1, shape) / KCAL,
+        "energies": (free - 4.5 * len(numbers) + rng.normal(0, 0.2, frames)) / units.EV_PER_KCAL,
+        "forces": rng.normal(0, 1.1, shape) / units.EV_PER_KCAL,
     }
 
 

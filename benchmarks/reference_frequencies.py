@@ -40,7 +40,7 @@ from tqdm.auto import tqdm
 
 from mfbench import resources
 from mfbench.files import read_json, replacing
-from mfbench.units import BOHR, HARTREE, internal
+from mfbench.units import BOHR, EV_PER_KCAL, HARTREE
 
 Array = NDArray[np.float64]
 
@@ -118,7 +118,7 @@ def molecules() -> dict[str, str]:
 def lowest(molecule: str, level: str) -> Frame:
     """The frame of lowest energy."""
     if level == METHANOL_LEVEL:
-        ha = internal("kcal/mol") / HARTREE
+        ha = EV_PER_KCAL / HARTREE
         with np.load(resources.mini_data() / "mini_methanol_rmd17.npz") as file:
             at = int(np.argmin(file["energies"]))
             numbers, positions = file["nuclear_charges"], file["coords"][at]

@@ -1,5 +1,6 @@
 """Progress bars over bytes and structures, in a terminal and in a notebook."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ class Transfer:
     total: int | None
     source: str
     state: str  # connecting, downloading, verifying, waiting for another pull, retrying: REASON
+
+
+def visible() -> bool:
+    """Whether somebody would see a bar: stderr is a terminal, or this is a notebook."""
+    ipython = sys.modules.get("IPython")  # loaded already where this is a notebook
+    shell = ipython.get_ipython() if ipython else None
+    return "IPKernelApp" in getattr(shell, "config", {}) or (sys.stderr is not None and sys.stderr.isatty())
 
 
 def bar(**options: Any) -> tqdm:

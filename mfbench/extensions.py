@@ -79,6 +79,17 @@ def names(kind: Kind) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*_own[kind], *(point.name for point in _offered(kind))]))
 
 
+def own() -> dict[Kind, dict[str, Any]]:
+    """All that was added in this process, by kind and name."""
+    return {kind: dict(things) for kind, things in _own.items()}
+
+
+def adopt(things: dict[Kind, dict[str, Any]]) -> None:
+    """Make known here what was added in another process (``own`` there)."""
+    for kind, named in things.items():
+        _own[kind].update(named)
+
+
 def _found(kind: Kind, name: str) -> Any | None:
     """What is known by the name: added in this process, or else offered by an installed package; None if neither.
 

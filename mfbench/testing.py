@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfbench import levels
+from mfbench import theory
 from mfbench.data import cases, checks, datasets, store
 from mfbench.data.cases import Case
 from mfbench.data.manifest import Dataset, Manifest, manifest
@@ -347,7 +347,7 @@ def check_case(given: str | Path | Case, data_folder: Path | None = None) -> Non
     case, tried = cases.case(given), 0
     for name, rules in case.data.items():
         low, high = case.low, case.high_of(name)
-        assert levels.level(low) < levels.level(high), f"{case.name}, {name}: expected {low} below {high}"
+        assert theory.level(low) < theory.level(high), f"{case.name}, {name}: expected {low} below {high}"
         held = {level for dataset in rules.datasets for level in manifest(dataset).levels}
         assert held >= {low, high, *rules.further}, f"{case.name}, {name}: its datasets hold {sorted(held)} alone"
         smaller = None

@@ -29,6 +29,10 @@ ENERGY_UNITS = {
     "kJ/mol": _KJ_PER_MOL,
 }
 
+EV_PER_KCAL = ENERGY_UNITS["kcal/mol"]  # eV in a kcal/mol, 0.0434
+
+KCAL_PER_EV = 1 / EV_PER_KCAL  # kcal/mol in an eV, 23.06
+
 LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,16 @@ RUN_FILES = {
 def _own_case_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test brings case files of its own, under the same names as others: as a process of its own would."""
     monkeypatch.setattr("mfbench.data.cases._files", {})
+
+
+@pytest.fixture(autouse=True)
+def auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no device is named, as numbers are compared bit for bit; test_gpu.py names its own."""
+    if threads := sys.modules.get("mfbench.learning.threads"):
+        whole = threads.device_of
+        for module in [module for name, module in sys.modules.items() if name.startswith("mfbench.")]:
+            if getattr(module, "device_of", None) is whole:
+                monkeypatch.setattr(module, "device_of", lambda name: whole("cpu" if name == "auto" else name))
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from mfbench.show.words import SPREAD
 pn = pytest.importorskip("panel", reason="panel is not installed")
 
 PAGE = resources.dashboards() / "overview.py"
-KCAL = 23.0605
+KCAL_PER_EV = 23.0605
 
 
 def load_page():
@@ -73,9 +73,13 @@ def test_page_shows_every_case_at_first(overview, runs):
 def test_widgets_change_what_is_shown(overview, runs):
     page = overview.Overview(folder=str(runs))
     widgets = {w.name: w for w in page.controls().select(pn.widgets.Widget)}
-    assert mf_at_50(page.curves("ani1x-tz"), 0) == pytest.approx(error("MF", "energy", "mae", 50, 1) * KCAL, rel=1e-4)
+    assert mf_at_50(page.curves("ani1x-tz"), 0) == pytest.approx(
+        error("MF", "energy", "mae", 50, 1) * KCAL_PER_EV, rel=1e-4
+    )
     widgets["Metric of the curves"].value = "rmse"
-    assert mf_at_50(page.curves("ani1x-tz"), 1) == pytest.approx(error("MF", "force", "rmse", 50, 1) * KCAL, rel=1e-4)
+    assert mf_at_50(page.curves("ani1x-tz"), 1) == pytest.approx(
+        error("MF", "force", "rmse", 50, 1) * KCAL_PER_EV, rel=1e-4
+    )
     widgets["Unit of energy"].value = "meV"
     widgets["Energy of the curves"].value = "energy_per_atom"
     widgets["Judged on"].value = "unseen"

@@ -31,7 +31,7 @@ from mfbench.files import sha256
 
 MINI = resources.mini_data()
 # ASE's constants are of another CODATA year than mfbench's: equal to some 1e-8.
-KCAL, HARTREE, RTOL = ase.units.kcal / ase.units.mol, ase.units.Hartree, 1e-6
+EV_PER_KCAL, HARTREE, RTOL = ase.units.kcal / ase.units.mol, ase.units.Hartree, 1e-6
 SHIPPED = ("mini-ani1x", "mini-rmd17-methanol", "mini-md17cc-methanol")
 ANI1X_KEYS = {  # level -> energy and forces key
     "gfn2-xtb": ("gfn2_xtb.energy", "gfn2_xtb.forces"),
@@ -157,10 +157,10 @@ def test_mini_methanol_holds_what_the_files_hold(methanol: Structures) -> None:
         with np.load(MINI / name, allow_pickle=False) as raw:
             np.testing.assert_array_equal(part.positions.reshape(count, 6, 3), raw[positions])
             for column, (energy, force) in keys.items():
-                np.testing.assert_allclose(part.energies[:, column], raw[energy].reshape(-1) * KCAL, rtol=RTOL)
+                np.testing.assert_allclose(part.energies[:, column], raw[energy].reshape(-1) * EV_PER_KCAL, rtol=RTOL)
                 if force:
                     got = part.forces[column].reshape(count, 6, 3)
-                    np.testing.assert_allclose(got, raw[force] * KCAL, rtol=RTOL, atol=1e-6)
+                    np.testing.assert_allclose(got, raw[force] * EV_PER_KCAL, rtol=RTOL, atol=1e-6)
     assert offset == len(methanol)
 
 
@@ -795,7 +795,7 @@ def test_published_files_through_converted_ones(shared_real: Path, tmp_path: Pat
 
 def test_published_ethanol_forces(shared_real: Path) -> None:
     low = rmd17_split(shared_real, "ethanol")
-    assert np.abs(low.forces[:, : 9 * 1000]).mean() / KCAL == pytest.approx(20.3, abs=0.05)
+    assert np.abs(low.forces[:, : 9 * 1000]).mean() / EV_PER_KCAL == pytest.approx(20.3, abs=0.05)
 
 
 def test_published_ethanol_through_manifests_given_by_path(shared_real: Path) -> None:

@@ -24,7 +24,7 @@ from mfbench.study.experiment import Experiment, experiment
 from mfbench.study.prepare import Prepared, prepare
 from mfbench.study.run import run
 
-KCAL = 0.0433641
+EV_PER_KCAL = 0.0433641
 
 
 def of(arm: str = "MF", case: str = "ani1x-tz", **settings: Any) -> Experiment:
@@ -80,11 +80,13 @@ def test_arms_of_energies_alone_refuse_forces() -> None:
 
 
 def test_noise_is_on_what_is_trained_on_and_nowhere_else() -> None:
-    labels = {"noise": {"low energy": 1.0 * KCAL, "high energy": 2.0 * KCAL, "low force": 3.0 * KCAL}}
+    labels = {
+        "noise": {"low energy": 1.0 * EV_PER_KCAL, "high energy": 2.0 * EV_PER_KCAL, "low force": 3.0 * EV_PER_KCAL}
+    }
     prepared = prepare(of(n_high=50, labels=labels))
     a, b, chosen = prepared.structures, prepared.training, prepared.selection
     low, high = a.level_index(prepared.low), a.level_index(prepared.high)
-    energy = (b.energies - a.energies) / KCAL
+    energy = (b.energies - a.energies) / EV_PER_KCAL
     used_low = np.union1d(chosen.low.train, chosen.low.validation)
     assert 0.9 < energy[used_low, low].std() < 1.1
     assert not np.delete(energy[:, low], used_low).any()
@@ -92,7 +94,7 @@ def test_noise_is_on_what_is_trained_on_and_nowhere_else() -> None:
     judged = np.concatenate([prepared.split.test, prepared.split.unseen])
     assert not energy[judged].any()
     atoms = a.atoms_of(used_low)
-    force = (b.forces[low] - a.forces[low]) / KCAL
+    force = (b.forces[low] - a.forces[low]) / EV_PER_KCAL
     assert 2.9 < force[atoms].std() < 3.1
     assert not np.delete(force, atoms, axis=0).any()
     assert np.array_equal(a.forces[high], b.forces[high])

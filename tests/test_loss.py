@@ -5,9 +5,10 @@ import math
 import numpy as np
 import torch
 
-from mfbench.learning.loss import KCAL, LevelSums, total_loss
+from mfbench.learning.loss import LevelSums, total_loss
 from mfbench.learning.optimisation import LossWeights
 from mfbench.learning.sums import ErrorSums, centred
+from mfbench.units import KCAL_PER_EV
 
 
 def sums(errors: list[float], mask: list[bool] | None = None) -> ErrorSums:
@@ -16,7 +17,7 @@ def sums(errors: list[float], mask: list[bool] | None = None) -> ErrorSums:
 
 
 def test_kcal() -> None:
-    assert math.isclose(KCAL, 23.060547830619, rel_tol=1e-12)
+    assert math.isclose(KCAL_PER_EV, 23.060547830619, rel_tol=1e-12)
 
 
 def test_sums_ignore_what_is_not_labelled_even_nan() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mfbench import levels, resources
+from mfbench import resources, theory
 from mfbench.data.cases import Case, case, case_names
 from mfbench.data.manifest import DataFile, Manifest, manifest, verified
 from mfbench.errors import DataCorrupt, UserError
@@ -238,7 +238,7 @@ def test_there_are_manifests_and_cases() -> None:
 def test_shipped_manifests(name: str) -> None:
     found = manifest(name)
     assert found.name == name
-    assert set(found.levels) <= levels.LEVELS.keys()
+    assert set(found.levels) <= theory.LEVELS.keys()
     assert len(set(found.levels)) == len(found.labels)
     for labels in found.labels:
         for part, n in ((labels.energy, labels.n_energy), (labels.forces, labels.n_forces)):
@@ -269,7 +269,7 @@ def test_shipped_cases(name: str) -> None:
         manifests = [manifest(dataset) for dataset in rules.datasets]
         labels = {one.level: one for each in manifests for one in each.labels}
         low, high = labels[found.low], labels[found.high_of(variant)]
-        assert levels.level(low.level) < levels.level(high.level)
+        assert theory.level(low.level) < theory.level(high.level)
         assert low.energy
         assert low.forces
         assert high.energy

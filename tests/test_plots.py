@@ -17,7 +17,7 @@ from mfbench.show import plots
 from mfbench.show.styles import ARMS, HORIZONTAL, arm_order, arm_style
 from mfbench.show.words import counts, integers, number
 
-KCAL = 23.0605  # kcal/mol in an eV, from a handbook
+KCAL_PER_EV = 23.0605  # kcal/mol in an eV, from a handbook
 
 
 def labelled(overlay: hv.Overlay, kind: type, label: str) -> hv.Element:
@@ -73,7 +73,7 @@ def test_a_curve_is_the_median_over_seeds_in_the_unit_shown(arm, quantity, metri
     table = results_table(seeds=(0, 1, 2))
     curve = plots.learning_curve(table, "ani1x-tz", quantity, metric, "kcal/mol", part)
     # Seed 1 is the middle one.
-    expected = {n: error(arm, quantity, metric, n, seed=1, part=part) * KCAL for n in (50, 150)}
+    expected = {n: error(arm, quantity, metric, n, seed=1, part=part) * KCAL_PER_EV for n in (50, 150)}
     line, marks = labelled(curve, hv.Curve, arm), labelled(curve, hv.Scatter, arm)
     assert points(line) == pytest.approx(expected, rel=1e-4)
     assert points(marks) == pytest.approx(expected, rel=1e-4)
@@ -86,7 +86,7 @@ def test_single_seeds_are_small_points_when_there_are_several():
     assert len(unlabelled) == 3
     assert {style(e)["color"] for e in unlabelled} == {ARMS[a].color for a in ("SF-E", "MF", "SF-EF")}
     mf = next(e for e in unlabelled if style(e)["color"] == ARMS["MF"].color)
-    expected = [error("MF", "force", "mae", n, seed) * KCAL for n in (50, 150) for seed in (0, 1, 2)]
+    expected = [error("MF", "force", "mae", n, seed) * KCAL_PER_EV for n in (50, 150) for seed in (0, 1, 2)]
     assert sorted(mf["value"]) == pytest.approx(sorted(expected), rel=1e-4)
     assert all(e.label for e in plots.learning_curve(results_table(seeds=(0,)), "rmd17-cc", "force"))
 
@@ -100,7 +100,7 @@ def test_hover_tells_n_seeds_and_value():
     marks = labelled(plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force"), hv.Scatter, "MF")
     row = marks.data.set_index("n_high").loc[50]
     assert (row["n"], row["seeds"]) == ("5,040", "0–2")
-    assert row["shown"] == f"{error('MF', 'force', 'mae', 50, 1) * KCAL:.2f}"
+    assert row["shown"] == f"{error('MF', 'force', 'mae', 50, 1) * KCAL_PER_EV:.2f}"
     # As bokeh gets them: HoloViews rewrites the names of columns on the way.
     shown = figure(plots.learning_curve(results_table(arms=["MF"]), "rmd17-cc", "force"))
     (hover,) = shown.select({"type": HoverTool})
@@ -118,7 +118,7 @@ def test_hover_tells_n_seeds_and_value():
 def test_sf_low_is_a_dashed_horizontal_line_across_the_frame():
     curve = plots.learning_curve(results_table(), "ani1x-tz", "force")
     line = labelled(curve, hv.Curve, "SF-low")
-    assert list(line["value"]) == pytest.approx([0.17 * KCAL] * 2, rel=1e-4)
+    assert list(line["value"]) == pytest.approx([0.17 * KCAL_PER_EV] * 2, rel=1e-4)
     shown = figure(curve).x_range
     assert list(line["n_high"]) == pytest.approx([shown.start, shown.end])
     assert style(line)["line_dash"] == "dashed"
@@ -127,7 +127,7 @@ def test_sf_low_is_a_dashed_horizontal_line_across_the_frame():
 
 def test_sf_low_has_relative_energies_but_no_total_energy():
     relative = plots.learning_curve(results_table(), "ani1x-tz", "energy_relative")
-    assert labelled(relative, hv.Curve, "SF-low")["value"][0] == pytest.approx(0.11 * KCAL, rel=1e-4)
+    assert labelled(relative, hv.Curve, "SF-low")["value"][0] == pytest.approx(0.11 * KCAL_PER_EV, rel=1e-4)
     energy = plots.learning_curve(results_table(), "ani1x-tz", "energy")
     assert not [e for e in energy if type(e) is hv.Curve and e.label == "SF-low"]
     assert NO_TOTAL_ENERGY in footnotes(energy)
@@ -169,7 +169,7 @@ def test_axes_are_logarithmic_and_labelled_with_quantity_metric_and_unit(quantit
 def test_unit_systems_differ_by_the_conversion_factor():
     kcal, mev = (plots.learning_curve(results_table(), "rmd17-cc", "force", system=s) for s in ("kcal/mol", "meV"))
     ratio = labelled(mev, hv.Curve, "MF")["value"] / labelled(kcal, hv.Curve, "MF")["value"]
-    assert ratio == pytest.approx(1000 / KCAL, rel=1e-4)
+    assert ratio == pytest.approx(1000 / KCAL_PER_EV, rel=1e-4)
 
 
 def test_ticks_are_the_sizes_used_and_plain_numbers():
@@ -224,7 +224,7 @@ def test_of_several_low_level_sizes_the_largest_is_drawn():
     fewer = table[table["arm"] == "MF"].assign(n_low=100, value=9.0, run=lambda t: t["run"] + "-fewer")
     curve = plots.learning_curve(pd.concat([table, fewer]), "rmd17-cc", "energy")
     assert points(labelled(curve, hv.Curve, "MF"))[50] == pytest.approx(
-        error("MF", "energy", "mae", 50) * KCAL, rel=1e-4
+        error("MF", "energy", "mae", 50) * KCAL_PER_EV, rel=1e-4
     )
 
 
@@ -288,7 +288,9 @@ def test_another_code_stands_in_the_curves_of_every_backbone():
         assert set(one["backbone"]) == {settings[1], EXTERNAL}
         curve = plots.learning_curve(one, "ani1x-tz", "energy")
         values = points(labelled(curve, hv.Curve, "Other"))
-        assert values == pytest.approx({n: error("SF-E", "energy", "mae", n) * KCAL for n in (50, 150)}, rel=1e-5)
+        assert values == pytest.approx(
+            {n: error("SF-E", "energy", "mae", n) * KCAL_PER_EV for n in (50, 150)}, rel=1e-5
+        )
 
 
 def test_another_code_has_settings_of_its_own_where_nothing_else_is():

@@ -22,7 +22,7 @@ from mfbench.show.tables import error_table, gap_table, sections, spread_table
 from mfbench.show.text import run_text, text_table
 from mfbench.show.words import SPREAD, gap_text
 
-KCAL = 23.0605
+KCAL_PER_EV = 23.0605
 GAP_ENERGY = 1 - log(0.35 / 0.28) / log(1.2 / 0.28)
 GAP_FORCE = 1 - log(0.75 / 0.60) / log(3.0 / 0.60)
 
@@ -87,10 +87,10 @@ def test_error_table_holds_medians_in_the_units_shown():
         (0, "SF-low"), *[(n, arm) for n in (50, 150) for arm in ("SF-E", "MF", "SF-EF")]
     ]  # fmt: skip
     mf = errors.loc[(50, "MF")]
-    assert mf["energy mae"] == pytest.approx(error("MF", "energy", "mae", 50, 1) * KCAL, rel=1e-4)
-    assert mf["energy rmse"] == pytest.approx(error("MF", "energy", "rmse", 50, 1) * KCAL, rel=1e-4)
+    assert mf["energy mae"] == pytest.approx(error("MF", "energy", "mae", 50, 1) * KCAL_PER_EV, rel=1e-4)
+    assert mf["energy rmse"] == pytest.approx(error("MF", "energy", "rmse", 50, 1) * KCAL_PER_EV, rel=1e-4)
     assert mf["energy_per_atom mae"] == pytest.approx(error("MF", "energy_per_atom", "mae", 50, 1) * 1000, rel=1e-4)
-    assert mf["force rmse"] == pytest.approx(error("MF", "force", "rmse", 50, 1) * KCAL, rel=1e-4)
+    assert mf["force rmse"] == pytest.approx(error("MF", "force", "rmse", 50, 1) * KCAL_PER_EV, rel=1e-4)
     assert (mf["n energies"], mf["n forces"], mf["seeds"], mf["n_low"]) == ("240", "5,040", "0–2", 1000)
 
 
@@ -98,7 +98,7 @@ def test_spread_is_the_mean_and_standard_deviation_over_seeds():
     spread = spread_table(results_table(seeds=(0, 1, 2)), "rmd17-cc").set_index(["n_high", "arm"])
     assert list(spread.index) == [(n, arm) for n in (50, 150) for arm in ("SF-E", "MF", "SF-EF")]  # SF-low: one seed
     for quantity in ("energy", "force"):
-        values = [error("MF", quantity, "mae", 50, seed) * KCAL for seed in (0, 1, 2)]
+        values = [error("MF", quantity, "mae", 50, seed) * KCAL_PER_EV for seed in (0, 1, 2)]
         assert spread.loc[(50, "MF"), f"{quantity} mean"] == pytest.approx(np.mean(values), rel=1e-4)
         assert spread.loc[(50, "MF"), f"{quantity} spread"] == pytest.approx(np.std(values, ddof=1), rel=1e-4)
     text = text_table(results_table(seeds=(0, 1, 2)))
@@ -116,7 +116,7 @@ def test_gap_table_pairs_seeds_and_converts_units():
     energy, force = gaps.loc[(50, "energy")], gaps.loc[(150, "force")]
     assert energy["gap_closed"] == pytest.approx(GAP_ENERGY)
     assert energy["ratio"] == pytest.approx(0.35 / 1.2)
-    assert energy["SF-E"] == pytest.approx(error("SF-E", "energy", "mae", 50, 1) * KCAL, rel=1e-4)
+    assert energy["SF-E"] == pytest.approx(error("SF-E", "energy", "mae", 50, 1) * KCAL_PER_EV, rel=1e-4)
     assert force["gap_closed"] == pytest.approx(GAP_FORCE)
     assert force["pairs"] == 3
     no_reference = gap_table(results_table(), "ani1ccx").iloc[0]
@@ -128,8 +128,8 @@ def test_text_table_has_the_numbers_and_what_is_missing():
     assert "ani1ccx: ωB97X/6-31G* → CCSD(T)*/CBS" in text
     assert "seed 0" in text
     mf = row_of(text, "50", "MF")
-    assert float(mf[2]) == pytest.approx(error("MF", "energy", "mae", 50) * KCAL, abs=6e-4)
-    assert float(mf[6]) == pytest.approx(error("MF", "force", "mae", 50) * KCAL, abs=6e-3)
+    assert float(mf[2]) == pytest.approx(error("MF", "energy", "mae", 50) * KCAL_PER_EV, abs=6e-4)
+    assert float(mf[6]) == pytest.approx(error("MF", "force", "mae", 50) * KCAL_PER_EV, abs=6e-3)
     assert mf[-2:] == ["240", "5,040"]
     assert row_of(text, "50", "SF-EF") == ["50", "SF-EF", *["n=0"] * 6, "0", "0"]
     assert f"SF-EF (n = 0): {NO_FORCES}" in text
@@ -192,7 +192,7 @@ def test_page_says_what_it_shows_and_where_it_comes_from(page):
 
 def test_page_shows_errors_ratios_and_gaps(page):
     seen = Page(page).visible
-    mae, force = (error("MF", q, "mae", 50) * KCAL for q in ("energy", "force"))
+    mae, force = (error("MF", q, "mae", 50) * KCAL_PER_EV for q in ("energy", "force"))
     assert f" {mae:.3f} " in seen
     assert f" {force:.2f} " in seen
     assert f"{0.35 / 1.2:.2f} × SF-E’s energy MAE gap closed {GAP_ENERGY:.2f}" in seen

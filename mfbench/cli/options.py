@@ -124,7 +124,6 @@ def _pairs(option: str, texts: list[str]) -> list[tuple[str, str]]:
 def _noise(texts: list[str]) -> dict[str, float]:
     from mfbench import units
 
-    kcal = units.internal("kcal/mol")  # of an energy; a force is by the same Angstrom
     noise = {}
     for key, value in _pairs("noise", texts):
         try:
@@ -133,7 +132,7 @@ def _noise(texts: list[str]) -> dict[str, float]:
             size = math.nan
         if not 0 <= size < math.inf:
             raise UserError(f"--noise: expected a number from 0 on after {key}=, got {value!r}")
-        noise[key.replace("-", " ")] = size * kcal
+        noise[key.replace("-", " ")] = size * units.EV_PER_KCAL  # a force is by the same Angstrom
     return noise
 
 

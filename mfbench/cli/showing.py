@@ -45,7 +45,7 @@ def add_serve(commands: "Commands") -> None:
 
 def _cases(options: argparse.Namespace) -> None:
     from mfbench.data.cases import case, case_names
-    from mfbench.levels import level
+    from mfbench.theory import level
 
     for name in case_names():
         found = case(name)

@@ -22,6 +22,7 @@ from mfbench.cli.options import (
 if TYPE_CHECKING:
     from mfbench.cli.options import Commands
     from mfbench.study.experiment import Experiment
+    from mfbench.study.run import Forecast
 
 
 def add_run(commands: "Commands") -> None:
@@ -119,7 +120,17 @@ def _make_ready(settings: "Experiment", options: argparse.Namespace, device: str
     ensure(needed, options.yes, options.offline)
     if found := footprint(needed):
         print(f"Data: {footprint_text(found)}")
-    print(f"Training: {forecast(settings, device, options.data_folder)}")
+    print(f"Training: {_forecast_text(forecast(settings, device, options.data_folder))}")
+
+
+def _forecast_text(found: "Forecast") -> str:
+    """What a run is going to take, in a line."""
+    seconds = found.seconds
+    minutes = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{found.n_low:,} low- and {found.n_high:,} high-level structures, judged on {found.n_judged:,}; "
+        f"{found.steps:,} steps, about {f'{seconds:.0f} s' if seconds < 90 else minutes} here"
+    )
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ from mfbench.data.survey import (
     survey,
     with_forces,
 )
-from mfbench.levels import level as level_of
+from mfbench.theory import level as level_of
 
 RECURRING = 1e-3  # eV: labels of one geometry at one level in one file
 

@@ -37,7 +37,7 @@ class DataMissing(UserError):
 
 def load(
     name: str | Manifest | Dataset,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     levels: Sequence[str] | None = None,
     subset: Subset | None = None,
     progress: Progress = silent,
@@ -58,7 +58,7 @@ def load(
     declared = name if isinstance(name, Manifest) else manifest(name)
     if not declared.shipped and (converted := find_converted(declared)):
         return store.read(converted, levels, subset)
-    paths = raw_files(declared, folder)
+    paths = raw_files(declared, None if folder is None else Path(folder))
     if not is_small(paths):
         return store.read(convert(declared, paths, progress=progress), levels, subset)
     structures = read(declared, paths)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mfbench import levels, resources, units
+from mfbench import resources, theory, units
 from mfbench.data import cache
 from mfbench.errors import DataCorrupt, UserError, unknown
 from mfbench.extensions import Registry
@@ -51,7 +51,7 @@ def _safe_url(url: str) -> str:
 
 Keys = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
 
-LevelName = Annotated[str, AfterValidator(lambda name: levels.level(name).name)]
+LevelName = Annotated[str, AfterValidator(lambda name: theory.level(name).name)]
 
 
 class Energy(Record):
@@ -211,7 +211,7 @@ class Manifest(Record):
     @property
     def levels(self) -> tuple[str, ...]:
         """Names of the levels, from low to high."""
-        return tuple(sorted((labels.level for labels in self.labels), key=levels.level))
+        return tuple(sorted((labels.level for labels in self.labels), key=theory.level))
 
 
 @dataclass(frozen=True)

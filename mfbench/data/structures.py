@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mfbench.elements import SYMBOLS
 from mfbench.errors import DataCorrupt
-from mfbench.levels import level
+from mfbench.theory import level
 
 FloatArray = NDArray[np.floating]
 

@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mfbench import units
 from mfbench.learning.device import Labelled
 from mfbench.learning.optimisation import DIFFERENCE, LossWeights
 from mfbench.learning.sources import Source
 from mfbench.learning.sums import ErrorSums
 from mfbench.models.contract import Potential, forces
-
-KCAL = 1 / units.internal("kcal/mol")  # kcal/mol of one eV
+from mfbench.units import KCAL_PER_EV
 
 
 @dataclass(frozen=True)
@@ -75,19 +73,19 @@ def block_sums(potential: Potential, labelled: Labelled, training: bool, auxilia
             if name not in potential.heads:
                 continue
             mask = targets.energy_mask[:, column]
-            error = (out.energies[:, column] - targets.energies[:, column]) * KCAL
+            error = (out.energies[:, column] - targets.energies[:, column]) * KCAL_PER_EV
             sums = LevelSums(ErrorSums.of(error, mask))
             if out.auxiliary is not None:
                 sums = replace(sums, auxiliary=ErrorSums.of(out.auxiliary[:, column], mask))
             if column in targets.forces:
                 predicted = forces(out.energies, block.positions, column, create_graph=training)
-                force_error = (predicted - targets.forces[column]) * KCAL
+                force_error = (predicted - targets.forces[column]) * KCAL_PER_EV
                 counts = real & targets.force_mask[:, column, None, None]
                 sums = replace(sums, force=ErrorSums.of(force_error, counts))
             found[name] = sums
         for (one, other), mask in targets.difference_masks.items():
             predicted = out.energies[:, one] - out.energies[:, other]
-            error = (predicted - (targets.energies[:, one] - targets.energies[:, other])) * KCAL
+            error = (predicted - (targets.energies[:, one] - targets.energies[:, other])) * KCAL_PER_EV
             name = DIFFERENCE.join((potential.levels[one], potential.levels[other]))
             found[name] = LevelSums(ErrorSums.of(error, mask))
     return found if training else {name: _detached(sums) for name, sums in found.items()}

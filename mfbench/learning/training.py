@@ -108,7 +108,7 @@ def fit(
         seed: decides which structures each step draws.
         checkpoint: file to continue from, and to write every ``checkpoint_seconds`` and at the end; removed by
             the caller.
-        progress: called after each validation, and first where it goes on from a checkpoint.
+        progress: called after each validation.
 
     Returns:
         The history (one entry a validation; errors in kcal/mol and kcal/mol/Angstrom), the best step and
@@ -129,8 +129,6 @@ def fit(
     learner, state = Learner(stage, data.device), FitState(o.batch_size)
     if checkpoint is not None and checkpoint.is_file():
         state = _load(checkpoint, learner)
-        if 0 < state.step < o.steps:
-            progress(state, stage)  # where it goes on
     every = max(1, o.steps // o.validations)
     started, written = time.monotonic() - state.seconds, time.monotonic()
     while state.step < o.steps:

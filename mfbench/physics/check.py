@@ -80,7 +80,7 @@ def targets(predictions: Predictions, level: str, only: Sequence[str] = ()) -> T
     return Targets(geometries, np.array(energies), references(level))
 
 
-def surfaces(run: Path, device: str = "cpu") -> Callable[[str], Surface]:
+def surfaces(run: str | Path, device: str = "auto") -> Callable[[str], Surface]:
     """The surfaces of a run's model, by the level whose head predicts, in float64 whatever it was trained in.
 
     So rounding is no part of what is measured, but at the 1e-5 eV/Angstrom of weights that were rounded once.

@@ -47,14 +47,14 @@ def write_metrics(run: Path, metrics: pd.DataFrame) -> None:
         conform(metrics).to_parquet(temporary, index=False)
 
 
-def load_runs(folders: Iterable[Path] | Path) -> pd.DataFrame:
+def load_runs(folders: Iterable[str | Path] | str | Path) -> pd.DataFrame:
     """The results table of all finished runs in a folder (or folders) of run folders.
 
     Returns:
         The rows of every ``metrics.parquet``, each followed by those that later checks added, ordered by run; empty
         where there is none. ``errors`` and ``physical`` part the two.
     """
-    roots = [folders] if isinstance(folders, Path) else list(folders)
+    roots = [Path(one) for one in ([folders] if isinstance(folders, str | Path) else folders)]
     files = sorted(file for root in roots for file in root.glob(f"*/{METRICS_FILE}"))
     frames = [read_run(file.parent) for file in files]
     return conform(pd.concat(frames)) if frames else empty_table()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from mfbench.errors import UserError, unknown
 from mfbench.results.schema import EXPERIMENT, EXTERNAL, PARTS, QUANTITIES, errors, metrics_of
@@ -106,13 +107,22 @@ def level_names(table: pd.DataFrame, case: str) -> tuple[list[str], list[str]]:
     return [name for name in dict.fromkeys(low) if name and name not in set(high)], list(dict.fromkeys(high))
 
 
+def gap(error: ArrayLike, sf_e: ArrayLike, sf_ef: ArrayLike) -> NDArray[np.float64]:
+    """The gap closed by errors, one by one: 1 - log(error / sf_ef) / log(sf_e / sf_ef).
+
+    0 = no better than SF-E, 1 = as good as SF-EF; NaN where SF-EF is no better than SF-E, for then there is no gap.
+    """
+    own, without, best = (np.asarray(one, float) for one in (error, sf_e, sf_ef))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole = np.log(without / best)
+        return np.where(whole > 0, 1 - np.log(own / best) / whole, np.nan)
+
+
 def gap_closed(table: pd.DataFrame, arm: str = "MF") -> pd.DataFrame:
     """How much of the gap from SF-E to SF-EF an arm closes, at the same number of high-level structures.
 
-    1 - log(err / err_SF-EF) / log(err_SF-E / err_SF-EF), paired by everything but the arm (and the number
-    of low-level structures, which SF-E and SF-EF do not use): 0 = no better than SF-E, 1 = as good as
-    SF-EF. Only rows judged at the high level by that level's own head. NaN where SF-EF is no better
-    than SF-E, for then there is no gap to close.
+    As ``gap`` says, paired by everything but the arm (and the number of low-level structures, which SF-E and SF-EF
+    do not use). Only rows judged at the high level by that level's own head.
 
     Returns:
         Columns: EXPERIMENT without arm and n_low, part, quantity, metric, SF-E, arm, SF-EF,
@@ -126,9 +136,7 @@ def gap_closed(table: pd.DataFrame, arm: str = "MF") -> pd.DataFrame:
     wide = rows.pivot(index=keys, columns="arm", values="value")
     wide = wide.reindex(columns=["SF-E", arm, "SF-EF"]).dropna(subset=["SF-E", arm]).reset_index()
     with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.log(wide["SF-E"].to_numpy() / wide["SF-EF"].to_numpy())
-        left = np.log(wide[arm].to_numpy() / wide["SF-EF"].to_numpy())
         wide["ratio"] = wide[arm] / wide["SF-E"]
-        wide["gap_closed"] = np.where(gap > 0, 1 - left / gap, np.nan)
+    wide["gap_closed"] = gap(wide[arm], wide["SF-E"], wide["SF-EF"])
     wide.columns.name = None
     return wide

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from mfbench import levels
+from mfbench import theory
 from mfbench.data.catalogue import Checked, Entry, Footprint, Info, Outcome, Place, SearchFolder, State, size
 from mfbench.data.findings import Finding
 
@@ -27,7 +27,7 @@ def listing_text(entries: Sequence[Entry]) -> str:
             "?" if one.n_structures is None else f"{one.n_structures:,}",
             "-" if not one.downloadable else "?" if one.bytes is None else size(one.bytes),
             state_text(one.state),
-            _few([levels.level(name).label for name in one.levels]),
+            _few([theory.level(name).label for name in one.levels]),
         )
         for one in entries
     ]
@@ -64,7 +64,7 @@ def info_text(found: Info) -> str:
 
 def _labels_lines(found: Info) -> list[str]:
     lines = []
-    for labels in sorted(found.declared.labels, key=lambda one: levels.level(one.level)):
+    for labels in sorted(found.declared.labels, key=lambda one: theory.level(one.level)):
         for what, given, n in (("energy", labels.energy, labels.n_energy), ("forces", labels.forces, labels.n_forces)):
             if given is not None:
                 keys = " + ".join(given.key)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from mfbench.levels import LEVELS
 from mfbench.results.rows import level_names
 from mfbench.results.schema import PHYSICS, UNIT_SYSTEMS
+from mfbench.theory import LEVELS
 
 PART_LABELS = {"test": "new geometries of known molecules", "unseen": "molecules never trained on"}
 

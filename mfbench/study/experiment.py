@@ -17,11 +17,11 @@ from mfbench.learning import arms
 from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.presets import Preset, preset
 from mfbench.learning.problem import Arm
-from mfbench.levels import level as level_of
 from mfbench.models.backbones.kinds import BackboneKind, backbone
 from mfbench.records import Record
 from mfbench.results import metrics
 from mfbench.results.folder import FORMAT_VERSION
+from mfbench.theory import level as level_of
 
 
 class Resolved(Record):
@@ -189,7 +189,7 @@ class Experiment(Record):
 
 
 def experiment(
-    case_name: str | Case,
+    case_name: str | Path | Case,
     arm_name: str | Arm,
     *,
     data: str | None = None,

@@ -14,7 +14,6 @@ from typing import Any, Literal, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench import units
 from mfbench.data.splits import Indices
 from mfbench.data.structures import BoolArray, Structures
 from mfbench.elements import SYMBOLS
@@ -24,12 +23,11 @@ from mfbench.learning.problem import Lesson
 from mfbench.models.atomic import fit_atomic_energies
 from mfbench.study.experiment import Experiment
 from mfbench.study.prepare import Prepared, lessons_of, prepare
+from mfbench.units import EV_PER_KCAL
 
 Part = Literal["train", "valid", "test"]
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
-
-_KCAL = units.internal("kcal/mol")
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,11 @@ def slugs(levels: Sequence[str]) -> dict[str, str]:
 
 
 def export(
-    settings: Experiment, part: Part, path: Path, format_name: str = "plain", data_folder: Path | None = None
+    settings: Experiment,
+    part: Part,
+    path: str | Path,
+    format_name: str = "plain",
+    data_folder: str | Path | None = None,
 ) -> list[Path]:
     """Write the structures of a part with exactly the labels that an arm may see there.
 
@@ -164,6 +166,7 @@ def export(
         raise unknown("format", format_name, FORMATS)
     if part not in PARTS:
         raise unknown("part", part, PARTS)
+    path = Path(path)
     if path.suffix not in (".extxyz", ".xyz"):
         raise UserError(f"--out: expected a file name ending in .extxyz or .xyz, got {path.name}")
     style, prepared = FORMATS[format_name], prepare(settings, data_folder)
@@ -372,7 +375,7 @@ def _command(settings: Experiment, part: Part, path: Path, format_name: str) -> 
         ("--overlap", settings.overlap),
         ("--high-forces", settings.labels.high_forces),
         *(("--further", name if n is None else f"{name}={n}") for name, n in settings.further.items()),
-        *(("--noise", f"{name.replace(' ', '-')}={x / _KCAL:.12g}") for name, x in settings.labels.noise.items()),
+        *(("--noise", f"{name.replace(' ', '-')}={x / EV_PER_KCAL:.12g}") for name, x in settings.labels.noise.items()),
     ):
         words += [option, str(value)] if value is not None else []
     for option, given in (

@@ -42,13 +42,13 @@ NOT_PREDICTED = "not predicted by this code"
 def evaluate(
     settings: Experiment,
     name: str,
-    path: Path,
-    runs: Path,
+    path: str | Path,
+    runs: str | Path,
     *,
     energy_keys: Mapping[str, str],
     forces_keys: Mapping[str, str],
     unit: str = "eV",
-    data_folder: Path | None = None,
+    data_folder: str | Path | None = None,
 ) -> Path:
     """Judge another code's predictions by the measures of every arm, and write them as a finished run folder.
 
@@ -73,6 +73,7 @@ def evaluate(
         raise UserError(f"--name: expected letters, digits, spaces and any of . + ( ) - _, got {name!r}")
     if unit not in units.ENERGY_UNITS:
         raise unknown("unit of energy", unit, units.ENERGY_UNITS)
+    path, runs = Path(path), Path(runs)
     prepared = prepare(settings, data_folder)
     for level in energy_keys:
         if level not in prepared.levels:

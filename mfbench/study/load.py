@@ -15,6 +15,7 @@ from mfbench.errors import UserError
 from mfbench.files import read_json
 from mfbench.learning import arms
 from mfbench.learning.problem import Levels
+from mfbench.learning.threads import device_of
 from mfbench.results.folder import METRICS_FILE, SETTINGS_FILE, WEIGHTS_FILE, is_finished, read_metrics
 from mfbench.study.build import untrained
 from mfbench.study.experiment import Experiment
@@ -24,22 +25,22 @@ from mfbench.study.trained import Committee, DType, Model
 
 @overload
 def load(  # type: ignore[overload-overlap]  # a str is a sequence of str, but never meant as one
-    run: str | os.PathLike[str], device: str = "cpu", dtype: DType | None = None
+    run: str | os.PathLike[str], device: str = "auto", dtype: DType | None = None
 ) -> "Model": ...
 
 
 @overload
-def load(run: Sequence[str | os.PathLike[str]], device: str = "cpu", dtype: DType | None = None) -> "Committee": ...
+def load(run: Sequence[str | os.PathLike[str]], device: str = "auto", dtype: DType | None = None) -> "Committee": ...
 
 
 def load(
-    run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], device: str = "cpu", dtype: DType | None = None
+    run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], device: str = "auto", dtype: DType | None = None
 ) -> "Model | Committee":
     """The model of a finished run, or the committee of several.
 
     Args:
         run: a run folder; or several, for a committee.
-        device: ``cpu``, ``cuda`` or ``cuda:k``.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:k``.
         dtype: what the network computes in; by default what it was trained in. Energies are float64 all the same.
 
     Raises:
@@ -62,6 +63,8 @@ def load(
 
 
 def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device(device_of(name))
     unknown_device = UserError(
         f"unknown device {name!r}: expected cpu, cuda or cuda:K (several runs, for a committee, go in one list)"
     )

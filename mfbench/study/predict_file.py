@@ -20,8 +20,8 @@ _AT_A_TIME = 512  # structures of a file
 
 def predict_file(
     model: Predictor,
-    source: Path,
-    out: Path,
+    source: str | Path,
+    out: str | Path,
     level: str | None = None,
     told: Callable[[int, int], Any] = lambda done, total: None,
 ) -> int:
@@ -40,6 +40,7 @@ def predict_file(
         UserError: the file cannot be read or is cut short, ``out`` is the file itself; or see ``Predictor.predict``.
     """
     level = model.resolve(level)
+    source, out = Path(source), Path(out)
     if not source.is_file():
         raise UserError(f"{source}: expected a file of structures (extended XYZ), found none")
     if out.exists() and out.samefile(source):

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from mfbench.data import datasets
 from mfbench.data.datasets import DataRequest
 from mfbench.data.labels import with_labels
 from mfbench.data.splits import Selection, Split, make_split, select, too_many
@@ -36,23 +37,39 @@ class Prepared:
         return tuple(int(z) for z in np.unique(self.structures.numbers))
 
 
+@dataclass(frozen=True)
+class _Loading:
+    """A request, and who is told how far it is: for the request alone is something loaded before found again."""
+
+    request: DataRequest
+    progress: datasets.Progress = field(compare=False)
+
+
 @lru_cache(maxsize=2)
-def _load(request: DataRequest) -> Structures:
-    return request.load()
+def _load(loading: _Loading) -> Structures:
+    return loading.request.load(loading.progress)
 
 
-def request(settings: Experiment, data_folder: Path | None = None) -> DataRequest:
+def request(settings: Experiment, data_folder: str | Path | None = None) -> DataRequest:
     """What data an experiment needs."""
+    folder = None if data_folder is None else Path(data_folder)
     rules = settings.rules
     levels = {*settings.levels, *([rules.reserve.level] if rules.reserve else [])}
-    return DataRequest(rules.datasets, tuple(sorted(levels)), tuple(rules.subsets.items()), data_folder)
+    return DataRequest(rules.datasets, tuple(sorted(levels)), tuple(rules.subsets.items()), folder)
 
 
-def prepare(settings: Experiment, data_folder: Path | None = None) -> Prepared:
+def fetch(
+    settings: Experiment, data_folder: str | Path | None = None, progress: datasets.Progress = datasets.silent
+) -> Structures:
+    """An experiment's data, whole; large ones that were never used are converted first. The last two stay in memory."""
+    return _load(_Loading(request(settings, data_folder), progress))
+
+
+def prepare(settings: Experiment, data_folder: str | Path | None = None) -> Prepared:
     """Load, split and select; raises UserError where the data do not hold what is asked for."""
     rules, levels = settings.rules, settings.levels
     low, high = levels[0], levels[-1]
-    structures = _load(request(settings, data_folder))
+    structures = fetch(settings, data_folder)
     split = make_split(structures, low, high, rules, settings.split_seed)
     selection = select(
         structures,

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ import safetensors.torch
 import torch
 from filelock import FileLock
 
+from mfbench import bars
 from mfbench.data.structures import Structures
 from mfbench.errors import LabelsMissing
 from mfbench.files import replacing, write_json
 from mfbench.learning.device import DeviceStructures
 from mfbench.learning.problem import Lesson, Stage, Training
-from mfbench.learning.threads import device_name, use_threads
-from mfbench.learning.training import FitState, Progress, fit, silent
+from mfbench.learning.threads import device_name, device_of, use_threads
+from mfbench.learning.training import FitState, Progress, fit
 from mfbench.results import metrics
 from mfbench.results.folder import (
     FORMAT_VERSION,
@@ -40,14 +41,26 @@ from mfbench.study import provenance
 from mfbench.study.build import build
 from mfbench.study.evaluation import NO_ENERGIES, evaluate, measure, predict, roles
 from mfbench.study.experiment import Experiment
-from mfbench.study.prepare import Prepared, n_high_of, prepare, structures_used
+from mfbench.study.prepare import Prepared, fetch, n_high_of, prepare, structures_used
+from mfbench.study.progress import shown
 
 
-def forecast(settings: Experiment, device: str = "cpu", data_folder: Path | None = None) -> str:
-    """What a run is going to take, for people: sizes, and the time of its steps, timed on models of its own."""
+@dataclass(frozen=True)
+class Forecast:
+    """What a run is going to take."""
+
+    n_low: int  # structures trained on at the low level
+    n_high: int  # and at the high level
+    n_judged: int  # structures of the test and unseen parts
+    steps: int  # over all stages
+    seconds: float  # on this machine
+
+
+def forecast(settings: Experiment, device: str = "auto", data_folder: str | Path | None = None) -> Forecast:
+    """What a run is going to take: sizes, and the time of its steps, timed on models of its own."""
     prepared = prepare(settings, data_folder)
     use_threads(settings.threads)
-    where = torch.device(device)
+    where = torch.device(device_of(device))
     potential, stages = build(settings, prepared)
     potential = potential.to(where, torch.float64 if settings.dtype == "float64" else None)
     data = DeviceStructures(prepared.training, where, next(potential.parameters()).dtype)
@@ -61,35 +74,32 @@ def forecast(settings: Experiment, device: str = "cpu", data_folder: Path | None
         first, later = (fit(one, data, settings.seed).seconds for one in trials)
         validation = max(0.0, first - (later - first) / 3)
         seconds += o.steps * max(0.0, later - first) / 3 + o.validations * validation
-    chosen, steps = prepared.selection, sum(stage.lesson.optimisation.steps for stage in stages)
-    low, high = len(chosen.low.train), len(chosen.high.train)
-    return (
-        f"{low:,} low- and {high:,} high-level structures, judged on "
-        f"{len(prepared.split.test) + len(prepared.split.unseen):,}; {steps:,} steps, about {_duration(seconds)} here"
+    chosen, split = prepared.selection, prepared.split
+    return Forecast(
+        n_low=len(chosen.low.train),
+        n_high=len(chosen.high.train),
+        n_judged=len(split.test) + len(split.unseen),
+        steps=sum(stage.lesson.optimisation.steps for stage in stages),
+        seconds=seconds,
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def run(
     settings: Experiment,
-    runs: Path,
-    device: str = "cpu",
-    data_folder: Path | None = None,
-    progress: Progress = silent,
+    runs: str | Path,
+    device: str = "auto",
+    data_folder: str | Path | None = None,
+    progress: bool | Progress = True,
     checkpoint_seconds: float = 5.0,
 ) -> Path:
     """Run an experiment, or continue it, and write its run folder; a finished one is left as it is.
 
     Args:
         runs: folder of run folders.
-        device: ``cpu``, ``cuda`` or ``cuda:k``.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:k``.
         data_folder: where the data files are, for data that do not ship.
-        progress: told of each validation.
+        progress: whether to show bars, which appear in terminals and notebooks alone; or what is told of each
+            validation.
 
     Returns:
         The run folder.
@@ -97,6 +107,29 @@ def run(
     Raises:
         UserError: the experiment cannot be run as asked (LabelsMissing: the labels do not exist).
     """
+    runs, where = Path(runs), device_of(device)
+    if progress is True:
+        read_ahead(settings, runs, data_folder)
+    with shown(settings, progress) as told:
+        return _run(settings, runs, where, data_folder, told, checkpoint_seconds)
+
+
+def read_ahead(settings: Experiment, runs: Path, data_folder: str | Path | None) -> None:
+    """Load what a run is about to need under a bar, where anybody sees it: large data take a while the first time."""
+    if bars.visible() and not is_finished(runs / settings.name):
+        with bars.counts(settings.case) as told:
+            fetch(settings, data_folder, told)
+
+
+def _run(
+    settings: Experiment,
+    runs: Path,
+    device: str,
+    data_folder: str | Path | None,
+    progress: Progress,
+    checkpoint_seconds: float,
+) -> Path:
+    """``run``, with a device that is there, and somebody who is told of each validation."""
     metrics.known()  # one that cannot be used is told of before hours of work
     folder = runs / settings.name
     if is_finished(folder):
@@ -218,9 +251,9 @@ def _identity(settings: Experiment, n_low: int, n_high: int) -> dict[str, Any]:
     return {**{key: getattr(settings, key) for key in EXPERIMENT if key not in own}, **own}
 
 
-def record_absent(settings: Experiment, runs: Path, reason: str, data_folder: Path | None = None) -> Path:
+def record_absent(settings: Experiment, runs: str | Path, reason: str, data_folder: str | Path | None = None) -> Path:
     """The run folder of an experiment that the data do not allow: every row has n = 0 and says why."""
-    folder = runs / settings.name
+    folder = Path(runs) / settings.name
     if not is_finished(folder):
         prepared = prepare(settings, data_folder)
         parts = [part for part in PARTS if len(getattr(prepared.split, part))]

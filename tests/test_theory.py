@@ -6,7 +6,7 @@ import pytest
 
 from mfbench import resources
 from mfbench.errors import UserError
-from mfbench.levels import LEVELS, label_cost, level
+from mfbench.theory import LEVELS, label_cost, level
 
 
 def test_order_is_low_to_high() -> None:
