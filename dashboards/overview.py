@@ -39,8 +39,8 @@ def runs_folder() -> str:
     return os.environ.get("MFBENCH_RUNS", "runs")
 
 
-def references() -> dict[str, str]:
-    """This project's own results that ship with this copy, by what they are: names of ``report.REFERENCES``."""
+def shipped_results() -> dict[str, str]:
+    """This project's own results that ship with this copy, by what they are: names of ``REFERENCES``."""
     there = [name for name in REFERENCES if (resources.references() / name / METRICS_FILE).is_file()]
     return {f"Shipped: {REFERENCES[name]}": name for name in there}
 
@@ -52,7 +52,7 @@ class Overview(pn.viewable.Viewer):
     folder = param.String(label="Folder of run folders (on the server)")
     reload = param.Event(label="Reload")
     case: Any = param.Selector(default=ALL, objects=[ALL], label="Case")
-    settings: Any = param.Selector(objects=[], label="Data · network · preset")
+    setup: Any = param.Selector(objects=[], label="Data · network · preset")
     part: Any = param.Selector(default="test", objects=PART_CHOICES, label="Judged on")
     metric: Any = param.Selector(
         default="mae",
@@ -70,7 +70,7 @@ class Overview(pn.viewable.Viewer):
 
     def __init__(self, **params: Any) -> None:
         super().__init__(**{"folder": runs_folder(), **params})
-        self.param.source.objects = {"Run folders": "runs", **references()}
+        self.param.source.objects = {"Run folders": "runs", **shipped_results()}
         self._read()
 
     # State
@@ -85,7 +85,7 @@ class Overview(pn.viewable.Viewer):
             problem = str(error)
         self._offer("case", [ALL, *cases_of(table)])
         self._offer("metric", metric_labels(metrics_of(table)))
-        self._offer("settings", {" · ".join(s): s for s in settings_of(table)})
+        self._offer("setup", {" · ".join(s): s for s in settings_of(table)})
         self.param.update(table=table, problem=problem)
 
     def _offer(self, name: str, choices: list[str] | Mapping[str, str | tuple[str, ...]]) -> None:
@@ -96,7 +96,7 @@ class Overview(pn.viewable.Viewer):
 
     def chosen_table(self) -> pd.DataFrame:
         """The rows of the chosen data, backbone and preset."""
-        return with_settings(self.table, self.settings) if self.settings else self.table
+        return with_settings(self.table, self.setup) if self.setup else self.table
 
     def measured(self) -> str:
         """The metric of gaps and ratios: the one that is chosen, or the MAE where that is no error of mfbench's."""
@@ -138,7 +138,7 @@ class Overview(pn.viewable.Viewer):
             return f"### These results cannot be read\n\n{self.problem}"
         shipped = (
             "Meanwhile, *Shipped* at the left shows this project's own results, with the device that they were made on."
-            if references()
+            if shipped_results()
             else "This copy of mfbench ships no results to look at meanwhile."
         )
         return (
@@ -150,7 +150,7 @@ class Overview(pn.viewable.Viewer):
             f"{shipped}"
         )
 
-    @param.depends("table", "problem", "case", "settings", "part", "metric", "energy", "system")
+    @param.depends("table", "problem", "case", "setup", "part", "metric", "energy", "system")
     def main(self) -> pn.Column:
         """The page without its widgets."""
         if self.table.empty:
@@ -180,7 +180,7 @@ class Overview(pn.viewable.Viewer):
                 "folder",
                 "reload",
                 "case",
-                "settings",
+                "setup",
                 "part",
                 "metric",
                 "energy",

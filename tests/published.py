@@ -5,87 +5,18 @@ levels, units, members and named sets stay, so that a test which passes here rea
 """
 
 import copy
-import io
 import shutil
-import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import ase.io
-import h5py
-import numpy as np
 import yaml
-from numpy.typing import NDArray
+from writers import write_ani1x, write_md17_cc, write_rmd17
 
-from mfbench import resources, units
-from mfbench.data import datasets
+from mfbench import resources
+from mfbench.data.datasets import load
+from mfbench.data.manifest import Citation, DataFile, Manifest
+from mfbench.data.structures import Structures
 from mfbench.files import sha256
-
-MINI = resources.mini_data()
-FRAMES, TRAIN, TEST = 120, 70, 30  # of each rMD17 molecule; rows of each official split
-
-
-def write_ani1x(path: Path) -> None:
-    """The keys of the release: half of the frames have coupled-cluster energies, four fifths the large basis."""
-    rng = np.random.default_rng(0)
-    with h5py.File(MINI / "mini-ani1x.h5") as source, h5py.File(path, "w") as file:
-        for name, group in source.items():
-            made = file.create_group(name)
-            n, atoms = group["coordinates"].shape[:2]
-            coupled, large = rng.random(n) < 0.5, rng.random(n) < 0.8
-            for key in group:
-                if key.startswith(("gfn2", "ccsd_dz")) or key in ("temperature", "ccsd(t)_cbs.forces"):
-                    continue
-                value = group[key][()]
-                if key.startswith(("hf", "mp2", "ccsd(t)")):
-                    value = np.where(coupled, value, np.nan)
-                if key.startswith("wb97x_tz"):
-                    value = np.where(large.reshape(n, *[1] * (value.ndim - 1)), value, np.nan).astype(value.dtype)
-                made[key.replace("ccsd(t)_dz", "npno_ccsd(t)_dz")] = value
-            for key in ("npno_ccsd(t)_tz.corr_energy", "tpno_ccsd(t)_dz.corr_energy"):
-                made[key] = made["npno_ccsd(t)_dz.corr_energy"][()]
-            made["wb97x_dz.dipole"] = np.zeros((n, 3), np.float32)
-            made["wb97x_dz.cm5_charges"] = np.zeros((n, atoms), np.float32)
-
-
-def _npz(arrays: dict[str, NDArray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def write_rmd17(path: Path, members: list[dict[str, Any]]) -> None:
-    """Every molecule is methanol under another name, each with frames of its own."""
-    with np.load(MINI / "mini_methanol_rmd17.npz") as archive:
-        whole = dict(archive)
-    whole |= {"old_energies": whole["energies"], "old_forces": whole["forces"]}  # which are GFN2-xTB's there
-    with tarfile.open(path, "w:bz2") as archive:
-        begin = 0
-        for member in members:
-            if named := member.get("index_of"):
-                order = np.random.default_rng(int(named[-1])).permutation(FRAMES)
-                rows = order[:TRAIN] if named.startswith("train") else order[TRAIN : TRAIN + TEST]
-                raw = "".join(f"{row}\n" for row in rows).encode()
-            else:
-                chosen = slice(begin, begin + FRAMES)
-                raw = _npz({k: v if k == "nuclear_charges" else v[chosen] for k, v in whole.items()})
-                begin += FRAMES
-            info = tarfile.TarInfo(member["path"])
-            info.size = len(raw)
-            archive.addfile(info, io.BytesIO(raw))
-
-
-def write_md17_cc(path: Path, members: list[dict[str, Any]], first: int) -> None:
-    """Coupled-cluster frames of methanol, which recur, turned, in the rMD17-like file."""
-    parts = []
-    for name in ("train", "test"):
-        with np.load(MINI / f"methanol_ccsd-{name}.npz") as archive:
-            parts.append({key: archive[key] for key in ("E", "F", "R", "z")})
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member, part, count in zip(members, parts, (120, 40)):
-            chosen = slice(first * count, (first + 1) * count)
-            archive.writestr(member["path"], _npz({k: v if k == "z" else v[chosen] for k, v in part.items()}))
 
 
 def make(folder: Path, manifests: Path, url: str) -> dict[str, Path]:
@@ -137,17 +68,46 @@ def make(folder: Path, manifests: Path, url: str) -> dict[str, Path]:
     return {path.name: path for path in folder.iterdir()}
 
 
-def write_own(path: Path, count: int = 300) -> None:
-    """People's own data as extended xyz: methanol at two levels, one in eV with forces, one in Hartree without."""
-    whole = datasets.load_joined(("mini-rmd17-methanol", "mini-md17cc-methanol"))
-    low, high = whole.level_index("pbe/def2-svp"), whole.level_index("ccsd/cc-pvdz")
-    coupled = {int(g): float(e) for g, e in zip(whole.geometry[1200:], whole.energies[1200:, high])}
-    frames = []
-    for s in np.flatnonzero(np.isin(whole.geometry, list(coupled)) & whole.energy_mask[:, low])[:count]:
-        atoms = slice(*whole.offsets[s : s + 2])
-        frame = ase.Atoms(whole.numbers[atoms], whole.positions[atoms])
-        energy = coupled[int(whole.geometry[s])] / units.HARTREE
-        frame.info |= {"pbe_energy": float(whole.energies[s, low]), "ccsd_energy": energy, "molecule": "methanol"}
-        frame.new_array("pbe_forces", whole.forces[low, atoms].astype(float))
-        frames.append(frame)
-    ase.io.write(path, frames, format="extxyz")
+# Files at hand
+
+
+def declare(fmt: str, paths: list[Path], n: int, labels: list[dict[str, Any]]) -> Manifest:
+    """A manifest of files at hand."""
+    return Manifest.model_validate(
+        {
+            "name": "own",
+            "title": "at hand",
+            "format": fmt,
+            "license": "any",
+            "citation": Citation(text="somebody"),
+            "n_structures": n,
+            "files": [DataFile(name=path.name, bytes=path.stat().st_size, sha256=sha256(path)) for path in paths],
+            "labels": labels,
+        }
+    )
+
+
+def label(
+    level: str, energy: str, forces: str | None, unit: str, n: int, n_forces: int | None = None
+) -> dict[str, Any]:
+    """One level's labels in a manifest, the forces in ``unit``/Angstrom."""
+    return {
+        "level": level,
+        "energy": {"key": energy, "unit": unit},
+        "forces": forces and {"key": forces, "unit": f"{unit}/Angstrom"},
+        "n_energy": n,
+        "n_forces": (n if n_forces is None else n_forces) if forces else 0,
+    }
+
+
+RMD17 = label("pbe/def2-svp", "energies", "forces", "kcal/mol", 2000)
+
+
+def rmd17_split(folder: Path, molecule: str) -> Structures:
+    paths = [folder / "rmd17" / f"rmd17_{molecule}_{part}_01.npz" for part in ("train", "test")]
+    return load(declare("rmd17", paths, 2000, [RMD17]), folder)
+
+
+def md17_cc(folder: Path, names: tuple[str, ...], level: str, n: int) -> Structures:
+    paths = [folder / "md17_cc" / name for name in names]
+    return load(declare("sgdml", paths, n, [label(level, "E", "F", "kcal/mol", n)]), folder)

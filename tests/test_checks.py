@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_datasets import declare, label, md17_cc, rmd17_split
+from published import declare, label, md17_cc, rmd17_split
 
 from mfbench.data import checks, datasets, store
 from mfbench.data.checks import check

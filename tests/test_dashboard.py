@@ -118,8 +118,8 @@ def test_reload_finds_new_runs_and_keeps_the_choice(overview, tmp_path):
     page.param.trigger("reload")
     assert page.case == "rmd17-cc"
     assert list(page.param.case.objects) == ["all cases", "ani1ccx", "rmd17-cc"]
-    assert page.settings in (("mini", "hipnn-ts", "demo"),)
-    page.settings = ("mini", "painn", "demo")
+    assert page.setup in (("mini", "hipnn-ts", "demo"),)
+    page.setup = ("mini", "painn", "demo")
     page.case = "all cases"
     assert page.chosen_cases() == ["ani1ccx"]
 

@@ -1,6 +1,5 @@
 """Datasets: the readers on shipped, damaged and published files, and units pinned by independent numbers."""
 
-import hashlib
 import io
 import json
 import pickle
@@ -17,17 +16,18 @@ import pytest
 from conftest import ROOT
 from numpy.typing import NDArray
 from problems import same_structures
+from published import declare, label, md17_cc, rmd17_split
+from writers import write_group, write_sgdml
 
 from mfbench import resources
 from mfbench.data import store
 from mfbench.data.checks import check_physics
 from mfbench.data.datasets import DataMissing, convert, joined, load, load_joined
-from mfbench.data.manifest import Citation, DataFile, Manifest, manifest
+from mfbench.data.manifest import Manifest, manifest
 from mfbench.data.readers import base
 from mfbench.data.reading import read
 from mfbench.data.structures import Structures
 from mfbench.errors import DataCorrupt
-from mfbench.files import sha256
 
 MINI = resources.mini_data()
 # ASE's constants are of another CODATA year than mfbench's: equal to some 1e-8.
@@ -62,35 +62,6 @@ def ani1x() -> Structures:
 @pytest.fixture(scope="module")
 def methanol() -> Structures:
     return load_joined(("mini-rmd17-methanol", "mini-md17cc-methanol"))
-
-
-def declare(fmt: str, paths: list[Path], n: int, labels: list[dict[str, Any]]) -> Manifest:
-    """A manifest of files at hand."""
-    return Manifest.model_validate(
-        {
-            "name": "own",
-            "title": "at hand",
-            "format": fmt,
-            "license": "any",
-            "citation": Citation(text="somebody"),
-            "n_structures": n,
-            "files": [DataFile(name=path.name, bytes=path.stat().st_size, sha256=sha256(path)) for path in paths],
-            "labels": labels,
-        }
-    )
-
-
-def label(
-    level: str, energy: str, forces: str | None, unit: str, n: int, n_forces: int | None = None
-) -> dict[str, Any]:
-    """One level's labels in a manifest, the forces in ``unit``/Angstrom."""
-    return {
-        "level": level,
-        "energy": {"key": energy, "unit": unit},
-        "forces": forces and {"key": forces, "unit": f"{unit}/Angstrom"},
-        "n_energy": n,
-        "n_forces": (n if n_forces is None else n_forces) if forces else 0,
-    }
 
 
 # the shipped data
@@ -364,11 +335,7 @@ Damage = Callable[[Path], None]
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """An HDF5 file with one group of the mini data."""
-    path = tmp_path / "small.h5"
-    with h5py.File(MINI / "mini-ani1x.h5") as source, h5py.File(path, "w") as file:
-        source.copy("H2O", file)
-    return path
+    return write_group(tmp_path / "small.h5")
 
 
 def rewrite(key: str, value: object) -> Damage:
@@ -458,19 +425,11 @@ def test_a_group_in_place_of_an_array(small: Path) -> None:
         read(declare("ani1x", [small], 48, ANI1X_LABELS), [small])
 
 
-def secret(folder: Path) -> Path:
-    """Another file of the machine, with a group that could be taken for data."""
-    path = folder / "secret.h5"
-    with h5py.File(MINI / "mini-ani1x.h5") as source, h5py.File(path, "w") as file:
-        source.copy("H2O", file)
-    return path
-
-
 @pytest.mark.parametrize(
     "how", ["external group", "external array", "soft link", "external storage", "virtual", "array as a group"]
 )
 def test_links_out_of_an_hdf5_file_are_not_followed(how: str, small: Path, tmp_path: Path) -> None:
-    other, key = secret(tmp_path), "wb97x_dz.energy"
+    other, key = write_group(tmp_path / "secret.h5"), "wb97x_dz.energy"
     with h5py.File(small, "a") as file:
         group = file["H2O"]
         if how == "array as a group":
@@ -590,26 +549,17 @@ def test_an_array_that_claims_to_be_huge(npz: Path) -> None:
         read(declared, [npz])
 
 
-def sgdml(path: Path, spoil: bool, key: str = "E") -> Manifest:
-    """A copy of the mini coupled-cluster file with sGDML's fingerprint, and perhaps a label changed afterwards."""
-    with np.load(MINI / "methanol_ccsd-train.npz") as archive:
-        arrays = {name: archive[name] for name in ("z", "R", "E", "F")}
-    total = hashlib.md5()
-    for name in ("z", "R", "E", "F"):
-        total.update(hashlib.md5(arrays[name].ravel()).digest())
-    if spoil:
-        arrays[key] = arrays[key] + (np.arange(arrays[key].size) == 7).reshape(arrays[key].shape) * 1e-3
-    np.savez(path, **arrays, md5=np.array(total.hexdigest().encode()))
-    return declare("sgdml", [path], 700, [label("ccsd/cc-pvdz", "E", "F", "kcal/mol", 700)])
-
-
 def test_the_fingerprint_in_an_sgdml_file(tmp_path: Path) -> None:
-    declared = sgdml(tmp_path / "x.npz", spoil=False)
-    assert len(read(declared, [tmp_path / "x.npz"])) == 700
+    path = tmp_path / "x.npz"
+
+    def found(spoilt: str = "") -> Structures:
+        write_sgdml(path, spoilt)
+        return read(declare("sgdml", [path], 700, [label("ccsd/cc-pvdz", "E", "F", "kcal/mol", 700)]), [path])
+
+    assert len(found()) == 700
     for key in ("E", "F", "R"):
-        declared = sgdml(tmp_path / "x.npz", spoil=True, key=key)
         with pytest.raises(DataCorrupt, match=r"expected the fingerprint [0-9a-f]{32} that it carries, got"):
-            read(declared, [tmp_path / "x.npz"])
+            found(key)
 
 
 @pytest.mark.parametrize(
@@ -707,18 +657,6 @@ def test_labels_in_bohr(small: Path) -> None:
 
 
 # published files
-
-RMD17 = label("pbe/def2-svp", "energies", "forces", "kcal/mol", 2000)
-
-
-def rmd17_split(folder: Path, molecule: str) -> Structures:
-    paths = [folder / "rmd17" / f"rmd17_{molecule}_{part}_01.npz" for part in ("train", "test")]
-    return load(declare("rmd17", paths, 2000, [RMD17]), folder)
-
-
-def md17_cc(folder: Path, names: tuple[str, ...], level: str, n: int) -> Structures:
-    paths = [folder / "md17_cc" / name for name in names]
-    return load(declare("sgdml", paths, n, [label(level, "E", "F", "kcal/mol", n)]), folder)
 
 
 @pytest.mark.parametrize(

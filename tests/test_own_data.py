@@ -11,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from problems import same_structures
+from writers import structures_as_atoms, write_ase, write_extxyz, write_hdf5
 
 from mfbench.data import datasets, store
 from mfbench.data.manifest import Manifest
@@ -56,52 +57,6 @@ def declare(fmt: str, path: Path, unit: str = "eV", **changes: Any) -> Manifest:
             **changes,
         }
     )
-
-
-def structures_as_atoms(source: Structures) -> list[tuple[Atoms, dict[str, Any], dict[str, Any]]]:
-    """Atoms, scalars and arrays of each structure; a missing label is a missing key."""
-    made = []
-    for s in range(len(source)):
-        atoms = slice(*source.offsets[s : s + 2])
-        scalars = {"molecule": source.molecules[source.molecule[s]], "split": "test" if s % 4 == 0 else "train"}
-        arrays = {}
-        for k, name in enumerate(("dft", "cc")):
-            if source.energy_mask[s, k]:
-                scalars[f"{name}_energy"] = float(source.energies[s, k])
-            if source.force_mask[s, k]:
-                arrays[f"{name}_forces"] = source.forces[k, atoms].astype(float)
-        made.append((Atoms(source.numbers[atoms], source.positions[atoms].astype(float)), scalars, arrays))
-    return made
-
-
-def write_extxyz(path: Path, source: Structures) -> None:
-    frames = []
-    for atoms, scalars, arrays in structures_as_atoms(source):
-        atoms.info.update(scalars)
-        for key, value in arrays.items():
-            atoms.new_array(key, value)
-        frames.append(atoms)
-    ase.io.write(path, frames, format="extxyz")
-
-
-def write_ase(path: Path, source: Structures) -> None:
-    with ase.db.connect(path) as database:
-        for atoms, scalars, arrays in structures_as_atoms(source):
-            text = {key: value for key, value in scalars.items() if isinstance(value, str)}
-            numbers = {key: value for key, value in scalars.items() if not isinstance(value, str)}
-            database.write(atoms, key_value_pairs=text, data=numbers | arrays)
-
-
-def write_hdf5(path: Path, source: Structures) -> None:
-    with h5py.File(path, "w") as file:
-        file["numbers"], file["positions"] = source.numbers, source.positions.astype(float)
-        file["n_atoms"] = source.n_atoms
-        file["molecule"] = [source.molecules[k] for k in source.molecule]
-        file["split"] = ["test" if s % 4 == 0 else "train" for s in range(len(source))]
-        for k, name in enumerate(("dft", "cc")):
-            labelled = np.repeat(source.force_mask[:, k], source.n_atoms)[:, None]
-            file[f"{name}_energy"] = np.where(source.energy_mask[:, k], source.energies[:, k], np.nan)
-            file[f"{name}_forces"] = np.where(labelled, source.forces[k], np.nan)
 
 
 FORMATS: dict[str, tuple[str, Writer]] = {

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import published
 import pytest
+import writers
 import yaml
 from conftest import RUN_FILES, Site
 from problems import same_structures
@@ -282,7 +282,7 @@ OWN: dict[str, Any] = {
 
 def write_own(folder: Path, **changes: Any) -> list[str]:
     """One's own data and their manifest; the arguments that import them."""
-    published.write_own(folder / "mydata.extxyz")
+    writers.write_own(folder / "mydata.extxyz")
     return write_own_manifest(folder, **changes)
 
 
@@ -425,7 +425,7 @@ def test_a_large_dataset_is_converted_from_a_folder(site: Site, monkeypatch: pyt
     monkeypatch.setattr(datasets, "_SMALL", 1000)
     folder = site.files["rmd17.tar.bz2"].parent
     loaded = datasets.load("rmd17", folder, ("pbe/def2-svp",), Subset(molecules=("uracil",)))
-    assert len(loaded) == published.FRAMES
+    assert len(loaded) == writers.FRAMES
     assert (site.cache / "rmd17" / "rmd17.mfbench.h5").is_file()
 
 

@@ -6,8 +6,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import published
 import pytest
+import writers
 from conftest import ROOT
 
 from mfbench.cli.main import main
@@ -53,7 +53,7 @@ def test_command(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     if arguments[:2] == ["data", "check"]:
         assert main(["data", "pull", "rmd17"]) == 0
     if "mydata" in command:
-        published.write_own(tmp_path / "mydata.extxyz")
+        writers.write_own(tmp_path / "mydata.extxyz")
         (tmp_path / "mydata.yaml").write_text(blocks("yaml")[1])
         if "import" not in arguments:
             assert main(["data", "import", "mydata.extxyz", "--manifest", "mydata.yaml"]) == 0

@@ -162,7 +162,7 @@ def ensure(request: "DataRequest", yes: bool, offline: bool, say: Say = print) -
     from mfbench.bars import counts
     from mfbench.data import cache, datasets
 
-    needed = [declared for declared, *_ in request.parts() if not declared.shipped]
+    needed = [declared for declared, *_ in request.pieces() if not declared.shipped]
     needed = [declared for declared in needed if not datasets.find_converted(declared)]
     if request.folder is not None:
         for declared in needed:

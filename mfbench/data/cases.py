@@ -31,7 +31,7 @@ def _case_name(name: str) -> str:
 
 
 class CaseData(Record):
-    """One variant of a case's data and the rules of its split (see ``splits``)."""
+    """One choice of a case's data and the rules of its split (see ``splits``)."""
 
     title: str = ""
     datasets: tuple[Annotated[str, BeforeValidator(_named)], ...] = Field(
@@ -40,7 +40,7 @@ class CaseData(Record):
     subsets: dict[str, Subset] = Field(
         default_factory=dict, description="by dataset: what of it is used; by default all"
     )
-    high: LevelName | None = Field(None, description="high level of this variant, where it is not the case's")
+    high: LevelName | None = Field(None, description="high level of this choice, where it is not the case's")
     overlap: Overlap = Field(description="of high- and low-level geometries; partly: half of the high-level ones")
     test: float = Field(gt=0, description="test part: fraction of each level's geometries; from 1 on their number")
     test_files: tuple[str, ...] = ()
@@ -82,8 +82,8 @@ class CaseData(Record):
     @property
     def most_low(self) -> int | None:
         """Most low-level structures that may be trained on: the case's rule, or that of the data's authors."""
-        rules = [most for _, most in self.limits.values()]
-        return min(rules if self.max_low is None else [self.max_low, *rules], default=None)
+        limits = [most for _, most in self.limits.values()]
+        return min(limits if self.max_low is None else [self.max_low, *limits], default=None)
 
 
 class Case(Record):
@@ -95,7 +95,7 @@ class Case(Record):
     low: LevelName
     high: LevelName
     data: dict[str, CaseData] = Field(min_length=1)
-    aliases: dict[str, str] = Field(default_factory=dict, description="further names of data variants")
+    aliases: dict[str, str] = Field(default_factory=dict, description="further names of data choices")
 
     @model_validator(mode="after")
     def _named(self) -> "Case":
@@ -104,18 +104,18 @@ class Case(Record):
         return self
 
     def high_of(self, data: str) -> str:
-        """The high level of a data variant."""
+        """The high level of a data choice."""
         return self.variant(data).high or self.high
 
     def variant_name(self, name: str) -> str:
-        """The name proper of a data variant; raises UserError where there is none of that name."""
+        """The name proper of a data choice; raises UserError where there is none of that name."""
         proper = self.aliases.get(name, name)
         if proper not in self.data:
             raise unknown(f"data of case {self.name}", name, (*self.data, *self.aliases))
         return proper
 
     def variant(self, name: str) -> CaseData:
-        """The data variant called ``name``."""
+        """The data choice called ``name``."""
         return self.data[self.variant_name(name)]
 
 

@@ -386,7 +386,7 @@ def footprint(request: DataRequest) -> Footprint | None:
         UserError: they cannot fit.
     """
     structures = atoms = need = 0
-    for declared, held, subset in request.parts():
+    for declared, held, subset in request.pieces():
         path = datasets.find_converted(declared)
         if path is None:
             continue

@@ -1,6 +1,6 @@
 """Checks of a dataset: what a wrong unit, a swapped column or a damaged file cannot fake.
 
-``check`` looks at everything and gives findings; ``quick`` is the part of it that every conversion and every load of
+``check`` looks at everything and gives findings; ``quick`` is what of it every conversion and every load of
 small files goes through. Both take structures in memory or a converted file, and memory for its atoms does not grow.
 """
 

@@ -75,7 +75,7 @@ class DataRequest:
     subsets: tuple[tuple[str, Subset], ...] = ()  # by name of the dataset
     folder: Path | None = None  # where the raw files are, in place of the cache
 
-    def parts(self) -> list[tuple[Manifest, tuple[str, ...] | None, Subset | None]]:
+    def pieces(self) -> list[tuple[Manifest, tuple[str, ...] | None, Subset | None]]:
         """Manifest, levels and subset of each dataset."""
         subsets, found = dict(self.subsets), []
         there = {level for name in self.datasets for level in manifest(name).levels}
@@ -94,7 +94,7 @@ class DataRequest:
 
     def load(self, progress: Progress = silent) -> Structures:
         """The structures; geometries that recur between datasets share an id."""
-        return joined([load(one, self.folder, levels, subset, progress) for one, levels, subset in self.parts()])
+        return joined([load(one, self.folder, levels, subset, progress) for one, levels, subset in self.pieces()])
 
 
 def is_small(paths: list[Path]) -> bool:
@@ -107,11 +107,11 @@ def load_joined(names: tuple[str, ...], folder: Path | None = None) -> Structure
     return DataRequest(names, folder=folder).load()
 
 
-def joined(parts: Sequence[Structures]) -> Structures:
+def joined(pieces: Sequence[Structures]) -> Structures:
     """Several datasets as one, their geometry ids set anew over the whole."""
-    if len(parts) == 1:
-        return parts[0]
-    whole = join(parts)
+    if len(pieces) == 1:
+        return pieces[0]
+    whole = join(pieces)
     return replace(whole, geometry=geometry_ids(whole))
 
 

@@ -1,4 +1,4 @@
-"""A dataset's converted file: one HDF5 file of flat arrays, written in a stream, read whole or in part.
+"""A dataset's converted file: one HDF5 file of flat arrays, written in a stream, read whole or in piece.
 
     numbers (A,) u1, positions (A, 3) f4 or f8, offsets (S + 1,) i8, molecule, file (S,) i4, row, geometry (S,) i8,
     temperature (S,) f4, member (S,) u4 (bit k: in sets[k]); names: molecules, files, sets
@@ -48,7 +48,7 @@ class _Column:
     def __init__(
         self, group: h5py.Group, name: str, dtype: Any, width: tuple[int, ...] = (), chunk: int = 1 << 20
     ) -> None:
-        """Make an empty data set, stored in chunks of so many bytes: large ones are read fastest, and never part."""
+        """Make an empty data set, stored in chunks of so many bytes: large ones are read fastest, and never piece."""
         rows = max(1, chunk // (np.dtype(dtype).itemsize * int(np.prod(width, initial=1))))
         self._data = group.create_dataset(name, (0, *width), dtype, maxshape=(None, *width), chunks=(rows, *width))
         self._pending: list[NDArray] = []
@@ -81,8 +81,8 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
     by_level = {labels.level: labels for labels in declared.labels}
     column = partial(_Column, chunk=1 << (14 if 0 < declared.bytes < 1 << 26 else 20))
     with h5py.File(path, "w") as file:
-        parts = iter(frames)
-        first = next(parts, None)
+        pieces = iter(frames)
+        first = next(pieces, None)
         if first is None:
             raise DataCorrupt(f"{declared.name}: expected structures, found none")
         columns = {
@@ -108,14 +108,14 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
         columns["offsets"].append(np.zeros(1, np.int64))
         prints: list[Fingerprints] = []
         atoms = done = 0
-        for part in _chain(first, parts):
-            flat = flatten(len(levels), part)
+        for piece in _chain(first, pieces):
+            flat = flatten(len(levels), piece)
             if not np.can_cast(flat.positions.dtype, first.positions.dtype):
-                raise DataCorrupt(f"{part.file}: {flat.positions.dtype=} != {first.positions.dtype}, as before")
+                raise DataCorrupt(f"{piece.file}: {flat.positions.dtype=} != {first.positions.dtype}, as before")
             if not len(flat.energies):
                 continue
             _append(columns, flat, atoms, (molecules, files, sets))
-            within = np.arange(len(flat.energies) + 1) * len(part.numbers)
+            within = np.arange(len(flat.energies) + 1) * len(piece.numbers)
             prints.append(fingerprints(Slab(flat.numbers, flat.positions, within)))
             atoms, done = atoms + len(flat.numbers), done + len(flat.energies)
             progress(done)
@@ -155,16 +155,16 @@ def _chain(first: Frames, rest: Iterator[Frames]) -> Iterator[Frames]:
 
 
 def _append(columns: dict[str, _Column], flat: Flat, atoms: int, names: tuple[Names, Names, Names]) -> None:
-    part, count = flat.part, len(flat.energies)
+    piece, count = flat.piece, len(flat.energies)
     molecules, files, sets = names
     columns["numbers"].append(flat.numbers)
     columns["positions"].append(flat.positions)
-    columns["offsets"].append(atoms + len(part.numbers) * np.arange(1, count + 1))
-    columns["molecule"].append(np.full(count, molecules.index(part.molecule), np.int32))
-    columns["file"].append(np.full(count, files.index(part.file), np.int32))
-    columns["row"].append(part.rows)
+    columns["offsets"].append(atoms + len(piece.numbers) * np.arange(1, count + 1))
+    columns["molecule"].append(np.full(count, molecules.index(piece.molecule), np.int32))
+    columns["file"].append(np.full(count, files.index(piece.file), np.int32))
+    columns["row"].append(piece.rows)
     columns["temperature"].append(flat.temperature)
-    columns["member"].append(bits(part.sets, sets, count))
+    columns["member"].append(bits(piece.sets, sets, count))
     for k, forces in enumerate(flat.forces):
         columns[f"{k}.energy"].append(flat.energies[:, k])
         columns[f"{k}.energy_mask"].append(flat.energy_mask[:, k])

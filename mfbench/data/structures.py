@@ -133,7 +133,7 @@ def take_levels(forces: NDArray[np.float32], levels: Sequence[int], labelled: Bo
 class Flat:
     """Frames as flat arrays, ready to be appended to others: what ``Structures`` is made of, in pieces."""
 
-    part: Frames
+    piece: Frames
     numbers: NDArray[np.uint8]  # (A,)
     positions: FloatArray  # (A, 3)
     energies: NDArray[np.float64]  # (C, L)
@@ -143,45 +143,45 @@ class Flat:
     temperature: NDArray[np.float32]  # (C,)
 
 
-def flatten(n_levels: int, part: Frames) -> Flat:
+def flatten(n_levels: int, piece: Frames) -> Flat:
     """Check the frames of a reader and turn NaN into masks.
 
     Raises:
         DataCorrupt: shapes that do not fit, unknown elements, or coordinates or labels that are infinite.
     """
-    count, atoms = len(part.positions), len(part.numbers)
-    where = f"{part.file}, {part.molecule}"
-    if len(part.forces) != n_levels:
-        raise DataCorrupt(f"{where}: forces: {len(part.forces)=} != {n_levels} levels")
-    temperature = np.zeros(count) if part.temperature is None else part.temperature
+    count, atoms = len(piece.positions), len(piece.numbers)
+    where = f"{piece.file}, {piece.molecule}"
+    if len(piece.forces) != n_levels:
+        raise DataCorrupt(f"{where}: forces: {len(piece.forces)=} != {n_levels} levels")
+    temperature = np.zeros(count) if piece.temperature is None else piece.temperature
     for name, array, shape in (
-        ("numbers", part.numbers, (atoms,)),
-        ("positions", part.positions, (count, atoms, 3)),
-        ("energies", part.energies, (count, n_levels)),
-        *(("forces", forces, (count, atoms, 3)) for forces in part.forces if forces is not None),
-        ("rows", part.rows, (count,)),
+        ("numbers", piece.numbers, (atoms,)),
+        ("positions", piece.positions, (count, atoms, 3)),
+        ("energies", piece.energies, (count, n_levels)),
+        *(("forces", forces, (count, atoms, 3)) for forces in piece.forces if forces is not None),
+        ("rows", piece.rows, (count,)),
         ("temperature", temperature, (count,)),
-        *((f"set {key}", mask, (count,)) for key, mask in part.sets.items()),
+        *((f"set {key}", mask, (count,)) for key, mask in piece.sets.items()),
     ):
         if array.shape != shape:
             raise DataCorrupt(f"{where}: {name}: {array.shape=} != {shape}")
     if not atoms:
         raise DataCorrupt(f"{where}: expected atoms, found none")
-    if unknown := set(part.numbers.tolist()) - (SYMBOLS.keys() - {0}):
+    if unknown := set(piece.numbers.tolist()) - (SYMBOLS.keys() - {0}):
         raise DataCorrupt(f"{where}: unknown atomic numbers {sorted(unknown)}: expected some of {sorted(SYMBOLS)[1:]}")
 
     def refuse(what: str, bad: BoolArray) -> None:
         if bad.any():
             raise DataCorrupt(
-                f"{where}: {np.count_nonzero(bad)} frames with {what}, rows {part.rows[bad][:5].tolist()}"
+                f"{where}: {np.count_nonzero(bad)} frames with {what}, rows {piece.rows[bad][:5].tolist()}"
             )
 
-    refuse("positions that are not finite", ~np.isfinite(part.positions).all((1, 2)))
-    refuse("infinite energies", np.isinf(part.energies).any(1))
-    energies = np.asarray(part.energies, np.float64)
+    refuse("positions that are not finite", ~np.isfinite(piece.positions).all((1, 2)))
+    refuse("infinite energies", np.isinf(piece.energies).any(1))
+    energies = np.asarray(piece.energies, np.float64)
     force_mask = np.zeros((count, n_levels), bool)
     flat: list[NDArray[np.float32] | None] = []
-    for k, forces in enumerate(part.forces):
+    for k, forces in enumerate(piece.forces):
         if forces is None:
             flat.append(None)
             continue
@@ -192,9 +192,9 @@ def flatten(n_levels: int, part: Frames) -> Flat:
         force_mask[:, k] = finite
         flat.append(np.asarray(forces, np.float32).reshape(-1, 3))
     return Flat(
-        part=part,
-        numbers=np.tile(np.asarray(part.numbers, np.uint8), count),
-        positions=part.positions.reshape(-1, 3),
+        piece=piece,
+        numbers=np.tile(np.asarray(piece.numbers, np.uint8), count),
+        positions=piece.positions.reshape(-1, 3),
         energies=np.nan_to_num(energies, nan=0.0),
         energy_mask=np.isfinite(energies),
         forces=tuple(flat),
@@ -236,69 +236,69 @@ def assemble(levels: Sequence[str], frames: Iterable[Frames]) -> Structures:
     Raises:
         DataCorrupt: see ``flatten``; or there are no frames.
     """
-    parts = [flatten(len(levels), part) for part in frames]
-    counts = [len(part.energies) for part in parts]
+    pieces = [flatten(len(levels), piece) for piece in frames]
+    counts = [len(piece.energies) for piece in pieces]
     if not sum(counts):
         raise DataCorrupt("expected structures, found none")
     molecules, files, sets = Names(), Names(), Names()
-    n_atoms = np.concatenate([np.full(c, len(p.part.numbers)) for c, p in zip(counts, parts)])
+    n_atoms = np.concatenate([np.full(c, len(p.piece.numbers)) for c, p in zip(counts, pieces)])
     offsets = np.concatenate([[0], np.cumsum(n_atoms)]).astype(np.int64)
     forces = np.zeros((len(levels), int(offsets[-1]), 3), np.float32)
     begin = 0
-    for part in parts:
-        end = begin + len(part.numbers)
-        for k, one in enumerate(part.forces):
+    for piece in pieces:
+        end = begin + len(piece.numbers)
+        for k, one in enumerate(piece.forces):
             if one is not None:
                 forces[k, begin:end] = one
         begin = end
     return Structures(
         levels=tuple(levels),
-        molecule=np.repeat([molecules.index(p.part.molecule) for p in parts], counts).astype(np.int32),
-        file=np.repeat([files.index(p.part.file) for p in parts], counts).astype(np.int32),
-        member=np.concatenate([bits(p.part.sets, sets, c) for c, p in zip(counts, parts)]),
+        molecule=np.repeat([molecules.index(p.piece.molecule) for p in pieces], counts).astype(np.int32),
+        file=np.repeat([files.index(p.piece.file) for p in pieces], counts).astype(np.int32),
+        member=np.concatenate([bits(p.piece.sets, sets, c) for c, p in zip(counts, pieces)]),
         molecules=tuple(molecules),
         files=tuple(files),
         sets=tuple(sets),
-        numbers=np.concatenate([p.numbers for p in parts]),
-        positions=np.concatenate([p.positions for p in parts]),
+        numbers=np.concatenate([p.numbers for p in pieces]),
+        positions=np.concatenate([p.positions for p in pieces]),
         offsets=offsets,
-        energies=np.concatenate([p.energies for p in parts]),
+        energies=np.concatenate([p.energies for p in pieces]),
         forces=forces,
-        energy_mask=np.concatenate([p.energy_mask for p in parts]),
-        force_mask=np.concatenate([p.force_mask for p in parts]),
+        energy_mask=np.concatenate([p.energy_mask for p in pieces]),
+        force_mask=np.concatenate([p.force_mask for p in pieces]),
         geometry=np.arange(len(n_atoms), dtype=np.int64),
-        row=np.concatenate([p.part.rows for p in parts]).astype(np.int64),
-        temperature=np.concatenate([p.temperature for p in parts]),
+        row=np.concatenate([p.piece.rows for p in pieces]).astype(np.int64),
+        temperature=np.concatenate([p.temperature for p in pieces]),
     )
 
 
-def join(parts: Sequence[Structures]) -> Structures:
+def join(pieces: Sequence[Structures]) -> Structures:
     """Several datasets as one, with the union of their levels; geometry ids are not yet set."""
-    levels = tuple(sorted({name for part in parts for name in part.levels}, key=level))
-    molecules = tuple(dict.fromkeys(name for part in parts for name in part.molecules))
-    files = tuple(dict.fromkeys(name for part in parts for name in part.files))
-    sets = tuple(dict.fromkeys(name for part in parts for name in part.sets))
+    levels = tuple(sorted({name for piece in pieces for name in piece.levels}, key=level))
+    molecules = tuple(dict.fromkeys(name for piece in pieces for name in piece.molecules))
+    files = tuple(dict.fromkeys(name for piece in pieces for name in piece.files))
+    sets = tuple(dict.fromkeys(name for piece in pieces for name in piece.sets))
     if len(sets) > 32:
         raise DataCorrupt(f"expected at most 32 named sets in all datasets together, got {', '.join(sets)}")
 
-    def spread(part: Structures, array: NDArray) -> NDArray:
+    def spread(piece: Structures, array: NDArray) -> NDArray:
         wide = np.zeros((array.shape[0], len(levels)), array.dtype)
-        wide[:, [levels.index(name) for name in part.levels]] = array
+        wide[:, [levels.index(name) for name in piece.levels]] = array
         return wide
 
     def renumber(old: tuple[str, ...], new: tuple[str, ...], index: NDArray) -> NDArray:
         return np.asarray([new.index(name) for name in old], dtype=np.int32)[index]
 
     def together(name: str) -> NDArray:
-        return np.concatenate([getattr(part, name) for part in parts])
+        return np.concatenate([getattr(piece, name) for piece in pieces])
 
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([p.n_atoms for p in parts]))])
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([p.n_atoms for p in pieces]))])
     forces = np.zeros((len(levels), int(offsets[-1]), 3), np.float32)
     begin = 0
-    for part in parts:
-        end = begin + len(part.numbers)
-        for k in np.flatnonzero(part.force_mask.any(0)):
-            forces[levels.index(part.levels[k]), begin:end] = part.forces[k]
+    for piece in pieces:
+        end = begin + len(piece.numbers)
+        for k in np.flatnonzero(piece.force_mask.any(0)):
+            forces[levels.index(piece.levels[k]), begin:end] = piece.forces[k]
         begin = end
     return Structures(
         levels=levels,
@@ -308,21 +308,21 @@ def join(parts: Sequence[Structures]) -> Structures:
         numbers=together("numbers"),
         positions=together("positions"),
         offsets=offsets,
-        energies=np.concatenate([spread(p, p.energies) for p in parts]),
+        energies=np.concatenate([spread(p, p.energies) for p in pieces]),
         forces=forces,
-        energy_mask=np.concatenate([spread(p, p.energy_mask) for p in parts]),
-        force_mask=np.concatenate([spread(p, p.force_mask) for p in parts]),
-        molecule=np.concatenate([renumber(p.molecules, molecules, p.molecule) for p in parts]),
+        energy_mask=np.concatenate([spread(p, p.energy_mask) for p in pieces]),
+        force_mask=np.concatenate([spread(p, p.force_mask) for p in pieces]),
+        molecule=np.concatenate([renumber(p.molecules, molecules, p.molecule) for p in pieces]),
         geometry=np.arange(len(offsets) - 1),
-        file=np.concatenate([renumber(p.files, files, p.file) for p in parts]),
+        file=np.concatenate([renumber(p.files, files, p.file) for p in pieces]),
         row=together("row"),
         temperature=together("temperature"),
-        member=np.concatenate([_renumber_bits(p, sets) for p in parts]),
+        member=np.concatenate([_renumber_bits(p, sets) for p in pieces]),
     )
 
 
-def _renumber_bits(part: Structures, sets: tuple[str, ...]) -> NDArray[np.uint32]:
-    member = np.zeros(len(part), np.uint32)
-    for name in part.sets:
-        member |= part.in_set(name).astype(np.uint32) << np.uint32(sets.index(name))
+def _renumber_bits(piece: Structures, sets: tuple[str, ...]) -> NDArray[np.uint32]:
+    member = np.zeros(len(piece), np.uint32)
+    for name in piece.sets:
+        member |= piece.in_set(name).astype(np.uint32) << np.uint32(sets.index(name))
     return member

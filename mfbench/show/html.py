@@ -86,7 +86,7 @@ def arm_html(arm: str) -> str:
 
 
 def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> str:
-    """The table of errors of one case and part (one data variant, backbone and preset), with its remarks."""
+    """The table of errors of one case and part (one setup: data, backbone and preset), with its remarks."""
     found, columns = error_table(table, case, part, system), columns_of(table)
     if found.empty:
         return f'<p class="soft">{escape(case)} has no part of {PART_LABELS[part]}.</p>'

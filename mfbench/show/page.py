@@ -72,7 +72,7 @@ def write_html(
         return f"{{{name}}}"
 
     found = sections(table)
-    body = [_section(table, case, settings, system, cases or {}, place) for case, settings in found]
+    body = [_section(table, case, setup, system, cases or {}, place) for case, setup in found]
     script, divs = components(figures) if figures else ("", {})
     text = "\n".join(body)
     for name, div in divs.items():
@@ -138,7 +138,7 @@ def _bokeh_js() -> str:
 
 
 def _titles(found: Sequence[tuple[str, tuple[str, ...]]]) -> dict[tuple[str, tuple[str, ...]], str]:
-    """Section titles: the case alone where that is unique, else with its settings."""
+    """Section titles: the case alone where that is unique, else with its setup."""
     names = [case for case, _ in found]
     return {(c, s): c if names.count(c) == 1 else f"{c} ({', '.join(s)})" for c, s in found}
 
@@ -150,15 +150,15 @@ def _opening(table: pd.DataFrame, found: Sequence[tuple[str, tuple[str, ...]]]) 
         if seeds == 1
         else f"Numbers are medians over up to {seeds} seeds."
     )
-    variants = ", ".join(sorted(set(table["data"])))
+    data = ", ".join(sorted(set(table["data"])))
     arms = "".join(
         f"<li>{arm_html(arm)} <span class='soft'>{escape(arm_style(arm).trained_on)}</span></li>"
         for arm in arm_order(table["arm"])
     )
-    cards = "".join(card_html(with_settings(table, settings), case) for case, settings in found)
+    cards = "".join(card_html(with_settings(table, setup), case) for case, setup in found)
     return (
         "<h1>Low-level forces and high-level energies: are they all you need?</h1>"
-        f'<p class="lead">{escape(CLAIM)} {escape(INFERRED)} Data: {escape(variants)}. {spread}</p>'
+        f'<p class="lead">{escape(CLAIM)} {escape(INFERRED)} Data: {escape(data)}. {spread}</p>'
         f'<ul class="arms">{arms}</ul>'
         f'<div class="cards">{cards}</div>'
     )
@@ -167,14 +167,14 @@ def _opening(table: pd.DataFrame, found: Sequence[tuple[str, tuple[str, ...]]]) 
 def _section(
     table: pd.DataFrame,
     case: str,
-    settings: tuple[str, ...],
+    setup: tuple[str, ...],
     system: str,
     cases: Mapping[str, tuple[str, str]],
     place: Callable[[hv.Element], str],
 ) -> str:
-    rows = with_settings(case_rows(table, case), settings)
+    rows = with_settings(case_rows(table, case), setup)
     title, basis = cases.get(case, ("", ""))
-    data, backbone, preset = map(escape, settings)
+    data, backbone, preset = map(escape, setup)
     own = rows[rows["preset"] != EXTERNAL]  # of other codes' trainings nothing is known
     steps = sorted({int(s) for s in own.loc[own["n"] > 0, "steps"]})
     seconds = own.drop_duplicates("run")["seconds"]
@@ -198,7 +198,7 @@ def _section(
             errors_html(rows, case, part, system),
             spread_html(rows, case, part, system),
         ]
-    if checks := physical_html(physical_table(table, case, settings)):
+    if checks := physical_html(physical_table(table, case, setup)):
         text += ["<h3>Physical checks: what the models do, beside their errors</h3>", checks]
     return "\n".join([*text, "</section>"])
 
@@ -210,8 +210,8 @@ def _closing(
     system: str,
 ) -> str:
     gaps = []
-    for (case, settings), title in _titles(found).items():
-        rows = with_settings(case_rows(table, case), settings)
+    for (case, setup), title in _titles(found).items():
+        rows = with_settings(case_rows(table, case), setup)
         for part in parts_of(rows, case):
             gaps.append((title if part == "test" else f"{title}, {part}", gap_table(rows, case, part, system)))
     gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'

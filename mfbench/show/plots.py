@@ -239,7 +239,7 @@ def learning_curve(
         An overlay of labelled elements; where the part has no such label at all, a ``Text`` saying so.
 
     Raises:
-        UserError: the table is empty, a name is unknown, or the rows mix settings.
+        UserError: the table is empty, a name is unknown, or the rows mix setups.
     """
     if system not in UNIT_SYSTEMS:
         raise unknown("unit system", system, UNIT_SYSTEMS)

@@ -12,7 +12,7 @@ from mfbench.results.schema import METRICS, PARTS, PHYSICS, QUANTITIES, UNIT_SYS
 from mfbench.show.styles import arm_order
 from mfbench.show.words import METRIC_LABELS, counts, integers, pretty_unit
 
-REFERENCE_ARMS = ("SF-E", "SF-EF", "SF-low", "oracle")  # gap closed measures the others against these
+BOUNDING_ARMS = ("SF-E", "SF-EF", "SF-low", "oracle")  # gap closed measures the others against these
 
 GAP_QUANTITIES = ("energy", "energy_relative", "force")
 
@@ -64,7 +64,7 @@ def sections(table: pd.DataFrame) -> list[tuple[str, tuple[str, ...]]]:
     """The (case, (data, backbone, preset)) that have rows: each is shown on its own."""
     if table.empty:
         raise UserError("no results to report: expected finished runs, found none; run `mfbench demo`")
-    return [(case, settings) for case in cases(table) for settings in settings_of(case_rows(table, case))]
+    return [(case, setup) for case in cases(table) for setup in settings_of(case_rows(table, case))]
 
 
 def parts_of(table: pd.DataFrame, case: str) -> list[str]:
@@ -138,7 +138,7 @@ def remarks(table: pd.DataFrame, case: str, part: str = "test") -> list[str]:
 def gap_table(
     table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol", metric: str = "mae"
 ) -> pd.DataFrame:
-    """Gap closed by every arm but the reference ones; medians over seeds, the pairing being by seed.
+    """Gap closed by every arm but ``BOUNDING_ARMS``; medians over seeds, the pairing being by seed.
 
     Returns:
         Columns n_high, arm, quantity, SF-E, error (the arm's), SF-EF (both in the units shown), ratio
@@ -149,7 +149,7 @@ def gap_table(
     found = []
     rows = joined(case_rows(table, case))
     for arm in arm_order(rows["arm"]):
-        if arm not in REFERENCE_ARMS:
+        if arm not in BOUNDING_ARMS:
             gaps = gap_closed(rows, arm).rename(columns={arm: "error"})
             found.append(gaps[(gaps["part"] == part) & (gaps["metric"] == metric)].assign(arm=arm))
     if not found:
@@ -165,14 +165,14 @@ def gap_table(
     return result.sort_values(keys, key=lambda c: c if c.name == "n_high" else c.map(order), ignore_index=True)
 
 
-def physical_table(table: pd.DataFrame, case: str, settings: Sequence[str]) -> pd.DataFrame:
-    """Physical checks of the runs of a case with these settings: medians over seeds; empty where there are none.
+def physical_table(table: pd.DataFrame, case: str, setup: Sequence[str]) -> pd.DataFrame:
+    """Physical checks of the runs of a case of this setup: medians over seeds; empty where there are none.
 
     Returns:
         Columns n_high, arm, n_low, level, seeds (text) and, of the quantities that were checked, ``<quantity>
         <metric>`` (NaN where n = 0, or where the check was not done).
     """
-    rows = with_settings(physical(table[table["case"] == case]), settings)
+    rows = with_settings(physical(table[table["case"] == case]), setup)
     rows = rows[rows["metric"] != "rmse"]
     keys = ["n_high", "arm", "n_low", "level"]
     if rows.empty:

@@ -86,9 +86,9 @@ def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
         UserError: the table is empty or the unit system unknown.
     """
     blocks = []
-    for case, settings in sections(table):
-        rows = with_settings(case_rows(table, case), settings)
-        data, backbone, preset = settings
+    for case, setup in sections(table):
+        rows = with_settings(case_rows(table, case), setup)
+        data, backbone, preset = setup
         lines = [
             f"{case}: {levels_label(rows, case)}",
             f"  data {data}, {backbone}, preset {preset}; {n_low_text(rows)}; {seeds_text(rows)}",
@@ -98,7 +98,7 @@ def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
             lines += [f"    {remark}" for remark in remarks(rows, case, part)]
             lines += _text_spread(rows, case, part, system)
         lines += _text_gaps(rows, case, system)
-        lines += _text_physical(physical_table(table, case, settings))
+        lines += _text_physical(physical_table(table, case, setup))
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, CONVENTION, GAP_CONVENTION.replace("−", "-"), INFERRED]) + "\n"
 
