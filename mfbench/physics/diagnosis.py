@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mfbench.physics.check import EXTRA, TABLE_FILE, predictions_of
+from mfbench.physics.check import TABLE_FILE, predictions_of
 from mfbench.physics.dynamics import TEMPERATURES
 from mfbench.physics.measure import QUICK_REMARK
-from mfbench.results.folder import METRICS_FILE, read_metrics
+from mfbench.results.folder import EXTRA, RunFolder
 from mfbench.results.predictions import Predictions
 from mfbench.results.schema import QUANTITIES
 
@@ -107,8 +107,8 @@ def summary(runs: Sequence[Path], levels: Sequence[str] = (), system: str = "kca
     lines, said = [], []
     for run in runs:
         predictions = predictions_of(run)
-        metrics = read_metrics(run / METRICS_FILE)
-        physical = read_metrics(run / EXTRA / TABLE_FILE)
+        folder = RunFolder(run)
+        metrics, physical = folder.metrics(), folder.table(f"{EXTRA}/{TABLE_FILE}")
         for level in levels or (predictions.levels[-1],):
             known = metrics[(metrics["level"] == level) & (metrics["metric"] == "mae")]
             known = known.sort_values("part").drop_duplicates("quantity").set_index("quantity")
