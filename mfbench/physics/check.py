@@ -7,6 +7,7 @@ such a model does; its rows join the results table, and ``summary`` shows them b
 Everything here works on a ``Surface``, a function that gives energies and forces of many structures at once.
 """
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
@@ -20,29 +21,27 @@ from ase import Atoms
 
 from mfbench.elements import formula
 from mfbench.errors import UserError, unknown
-from mfbench.files import read_json, replacing, write_json
+from mfbench.files import as_json, parse_json
 from mfbench.physics.dynamics import dynamics
 from mfbench.physics.frequencies import frequencies, references
 from mfbench.physics.measure import QUICK, QUICK_REMARK, WHOLE, Effort, Number, Targets
 from mfbench.physics.scans import scan
 from mfbench.physics.surface import Array, Geometry, Ints, Surface, Told, silent
-from mfbench.results import folder
-from mfbench.results.folder import METRICS_FILE, is_finished, read_metrics
-from mfbench.results.predictions import Predictions, read_arrays
+from mfbench.results.folder import EXTRA, METRICS_FILE, PREDICTIONS_FILE, RunFolder, as_parquet
+from mfbench.results.predictions import Predictions
 from mfbench.results.schema import conform
-
-EXTRA = folder.EXTRA
 
 TABLE_FILE, SCANS_FILE, DONE_FILE = "physics.parquet", "scans.parquet", "physics.json"
 
 
 def predictions_of(run: Path) -> Predictions:
     """What a run predicted; raises UserError where the folder holds no finished run with a model."""
-    if not is_finished(run):
-        raise UserError(f"{run}: expected the folder of a finished run, found no {METRICS_FILE}")
-    if not (run / "predictions.h5").is_file():
-        raise UserError(f"{run} holds no model: {read_metrics(run / METRICS_FILE)['remark'].iloc[0]}")
-    return read_arrays(run / "predictions.h5", Predictions)
+    folder = RunFolder(run)
+    if not folder.finished:
+        raise UserError(f"{run}: expected the folder of a finished run, found no {METRICS_FILE} that is sealed or old")
+    if PREDICTIONS_FILE not in folder.listed():
+        raise UserError(f"{run} holds no model: {folder.metrics()['remark'].iloc[0]}")
+    return folder.predictions()
 
 
 def targets(predictions: Predictions, level: str, only: Sequence[str] = ()) -> Targets:
@@ -140,27 +139,34 @@ def check(
     Raises:
         UserError: the folder holds no finished run with a model, or the run has no such level or molecule.
     """
-    predictions = predictions_of(run)
+    predictions, folder = predictions_of(run), RunFolder(run)
     if missing := [name for name in levels if name not in predictions.levels]:
         raise unknown("level of this run", missing[0], predictions.levels)
-    done_file = run / EXTRA / DONE_FILE
     for name, level in _work(predictions, levels):
-        done = read_json(done_file) if done_file.is_file() else {}
         wanted = _deciding(name, effort)
-        if done.get(f"{name} {level}") == wanted:
+        if _done(folder).get(f"{name} {level}") == wanted:
             continue
         head = predictions.heads[predictions.levels.index(level)]
         surface, aim = surfaces(head), targets(predictions, level, effort.only)
+        curves = None
         with progress(f"{run.name}, {level}") as told:
             if name == "scans":
-                numbers, found = scan(surface, aim, effort, told)
-                _replace(run / EXTRA / SCANS_FILE, found.assign(level=level), ["level"])
+                numbers, curves = scan(surface, aim, effort, told)
             else:
                 numbers = (dynamics if name == "dynamics" else frequencies)(surface, aim, effort, told)
-        rows = _rows(run, level, numbers, _remark(effort))
-        _replace(run / EXTRA / TABLE_FILE, rows, ["level", "quantity"])
-        write_json(done_file, {**done, f"{name} {level}": wanted})
-    return read_metrics(run / EXTRA / TABLE_FILE)
+        rows = _rows(folder, level, numbers, _remark(effort))
+        with folder.locked():  # another process may be doing other checks
+            if curves is not None:
+                _replace(folder, SCANS_FILE, curves.assign(level=level), ["level"])
+            _replace(folder, TABLE_FILE, rows, ["level", "quantity"])
+            folder.write_extra(DONE_FILE, as_json({**_done(folder), f"{name} {level}": wanted}))
+    return folder.table(f"{EXTRA}/{TABLE_FILE}")
+
+
+def _done(folder: RunFolder) -> dict[str, Any]:
+    """Which checks were done, and with how much effort."""
+    name = f"{EXTRA}/{DONE_FILE}"
+    return parse_json(folder.read(name), folder.file(name)) if folder.file(name).is_file() else {}
 
 
 def _work(predictions: Predictions, levels: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -187,19 +193,19 @@ def _remark(effort: Effort) -> str:
     return "; ".join(one for one in (quick, only) if one)
 
 
-def _rows(run: Path, level: str, numbers: Sequence[Number], remark: str) -> pd.DataFrame:
+def _rows(folder: RunFolder, level: str, numbers: Sequence[Number], remark: str) -> pd.DataFrame:
     """Rows of the results table: the run's own columns as in its metrics."""
-    metrics = read_metrics(run / METRICS_FILE)
+    metrics = folder.metrics()
     own = metrics[metrics["level"] == level].iloc[0].to_dict() | {"part": "test"}
     said = [{**number._asdict(), "remark": "; ".join(p for p in (number.remark, remark) if p)} for number in numbers]
     return conform(pd.DataFrame([{**own, **number} for number in said]))
 
 
-def _replace(path: Path, rows: pd.DataFrame, keys: list[str]) -> None:
-    """Write rows in place of those of a file that agree with them in the keys; the file appears whole, by rename."""
+def _replace(folder: RunFolder, name: str, rows: pd.DataFrame, keys: list[str]) -> None:
+    """Write rows in place of those of a file in ``extra`` that agree with them in the keys."""
+    path = folder.file(f"{EXTRA}/{name}")
     if path.is_file():
-        old = pd.read_parquet(path)
+        old = pd.read_parquet(io.BytesIO(folder.read(f"{EXTRA}/{name}")))
         stale = pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(rows[keys]))
         rows = pd.concat([old[~stale], rows], ignore_index=True) if (~stale).any() else rows
-    with replacing(path) as temporary:
-        rows.to_parquet(temporary, index=False)
+    folder.write_extra(name, as_parquet(rows))

@@ -7,10 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from mfbench.physics.check import EXTRA, TABLE_FILE, predictions_of
+from mfbench.physics.check import TABLE_FILE, predictions_of
 from mfbench.physics.dynamics import TEMPERATURES
 from mfbench.physics.measure import QUICK_REMARK
-from mfbench.results.folder import METRICS_FILE, read_metrics
+from mfbench.results.folder import EXTRA, RunFolder
 from mfbench.results.predictions import Predictions
 
 # Bounds of the diagnosis, our own: share of the spread of the reference explained, meV/atom/ps and 1/cm.
@@ -140,7 +140,8 @@ def summary(runs: Sequence[Path], levels: Sequence[str] = ()) -> list[Summary]:
     found = []
     for run in runs:
         predictions = predictions_of(run)
-        metrics, physical = read_metrics(run / METRICS_FILE), read_metrics(run / EXTRA / TABLE_FILE)
+        folder = RunFolder(run)
+        metrics, physical = folder.metrics(), folder.table(f"{EXTRA}/{TABLE_FILE}")
         for level in levels or (predictions.levels[-1],):
             known = metrics[(metrics["level"] == level) & (metrics["metric"] == "mae")]
             known = known.sort_values("part").drop_duplicates("quantity").set_index("quantity")

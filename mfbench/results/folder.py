@@ -6,81 +6,414 @@ A *run folder* holds one experiment:
     provenance.json    versions, commit, device, data hashes, seeds, time
     history.csv        one row per validation
     predictions.h5     reference and predicted labels of the test structures
+    split.npz          indices of the parts and of what was selected
     weights.safetensors
-    metrics.parquet    the rows of the results table; written last, by rename: it exists = the run finished
-    extra/             what later checks add; more rows of the results table in some of its Parquet files
+    metrics.parquet    the rows of the results table
+    seal.json          the sha256 of all of these; written last, by rename: it exists = the run finished
+    extra/             what later checks add, each file with a seal of its own; more rows of the results table in some
+                       of its Parquet files
+
+Runs from before there were seals are finished with ``metrics.parquet``: they are read, and said to be unsealed. Since
+then the file itself says that a seal comes after it, so that a run that was cut short between the two is no old one.
 """
 
-from collections.abc import Iterable
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet
 
 from mfbench.errors import UserError
-from mfbench.files import replacing
+from mfbench.files import as_json, digest, parse_json, read_bytes, settle, sha256, sweep, write_bytes
+from mfbench.results.checks import checked, one_line
+from mfbench.results.index import Index, index
+from mfbench.results.locks import Lock, locked, to_stderr
+from mfbench.results.predictions import Predictions, arrays_from
 from mfbench.results.schema import conform, empty_table
+from mfbench.results.seal import Seal, read_seal, write_seal
 
-PREDICTIONS_FILE = "predictions.h5"
+SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE = "settings.json", "provenance.json", "history.csv"
 
-WEIGHTS_FILE, SETTINGS_FILE = "weights.safetensors", "settings.json"
+PREDICTIONS_FILE, SPLIT_FILE, WEIGHTS_FILE = "predictions.h5", "split.npz", "weights.safetensors"
+
+METRICS_FILE, SEAL_FILE = "metrics.parquet", "seal.json"
 
 FORMAT_VERSION = 1
-
-METRICS_FILE = "metrics.parquet"
-
-PROVENANCE_FILE = "provenance.json"
 
 EXTRA = "extra"  # folder, in a finished run folder, of what later checks add
 
 STAGES = "stages"  # folder, among the run folders, of trainings that several experiments start from
 
+TRAINED = (SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE, PREDICTIONS_FILE, SPLIT_FILE, WEIGHTS_FILE)  # before metrics
+
+WEIGHTS_KEY = "mfbench"  # in the metadata of the weights: JSON of the potential's heads, levels and elements
+
+_MARK = {b"mfbench": b"sealed"}  # in the metadata of a table that a seal follows
+
+_NOT_PARQUET = (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run; it knows the names of its files, reads them checked, and writes them whole."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.resolve().name
+
+    def file(self, name: str) -> Path:
+        """Where a file of the run is."""
+        return self.path / name
+
+    def checkpoint(self, stage: int) -> Path:
+        """Where a stage that is this run's alone stands."""
+        return self.path / f"checkpoint-{stage}.safetensors"
+
+    def locked(self, told: Callable[[str], None] = to_stderr) -> AbstractContextManager[Lock]:
+        """Hold the run while the block writes to it (see ``locks``). The lock is beside the folder."""
+        path = self.path.resolve()
+        return locked(path.with_name(f".{path.name}.lock"), path.name, told)
+
+    # Whether it is finished
+
+    @property
+    def sealed(self) -> bool:
+        """Whether there is a seal."""
+        return self.file(SEAL_FILE).is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds a finished run."""
+        return self.sealed or (self.file(METRICS_FILE).is_file() and not _marked(self.file(METRICS_FILE)))
+
+    def seal(self, name: str = "") -> Seal | None:
+        """What vouches for the run's files, or for one in ``extra``; None for those from before there were seals.
+
+        Raises:
+            UserError: the seal is damaged, or of another run than the folder's name says.
+        """
+        path = self.file(f"{name}.{SEAL_FILE}" if name.startswith(f"{EXTRA}/") else SEAL_FILE)
+        if not path.is_file():
+            return None
+        seal = read_seal(path)
+        if seal.run not in (self.path.name, self.name):
+            raise UserError(
+                f"{path}: expected the seal of the run {self.name}, got that of {seal.run}: was the folder renamed, or "
+                "were files of two runs mixed? A run's folder has the run's name"
+            )
+        return seal
+
+    # Reading
+
+    def read(self, name: str, known: Index | None = None) -> bytes:
+        """The content of a file, as it was sealed.
+
+        Args:
+            known: what was checked already.
+
+        Raises:
+            UserError: it is missing, or not the one that was sealed.
+        """
+        path, seal = self.file(name), self.seal(name)
+        if seal is not None and not path.is_file():
+            raise UserError(
+                f"{path}: expected it in the folder of a finished run, found none; restore it from a copy, or delete "
+                "the run's folder and give the command that made it again"
+            )
+        state = None if known is None else known.state(path)
+        content = read_bytes(path)
+        if seal is None or (known is not None and known.holds(path, seal.files.get(name, ""))):
+            return content
+        seal.check(name, content, path)
+        if known is not None and state is not None:
+            known.remember(path, state, seal.files[name])
+        return content
+
+    def settings(self) -> dict[str, Any]:
+        """The experiment as it was saved."""
+        return parse_json(self.read(SETTINGS_FILE), self.file(SETTINGS_FILE))
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the run came from: empty where nothing tells; raises UserError where it is not as it is written."""
+        path = self.file(PROVENANCE_FILE)
+        if not path.is_file() and (not self.sealed or PROVENANCE_FILE not in self.listed()):
+            return {}
+        found = parse_json(self.read(PROVENANCE_FILE), path)
+        versions = found.get("versions", {})
+        for key, value in {"versions": versions, **{key: found.get(key, "") for key in _ORIGIN}}.items():
+            expected = "names and texts" if key == "versions" else "text"
+            values = value.values() if key == "versions" and isinstance(value, dict) else [value]
+            if not all(isinstance(one, str | int) and one_line(str(one)) == str(one) for one in values):
+                raise UserError(f"{path}: {key}: expected {expected}, got {value!r:.80}")
+        return found
+
+    def predictions(self) -> Predictions:
+        """What was predicted for the test structures."""
+        return arrays_from(self.read(PREDICTIONS_FILE), Predictions, self.file(PREDICTIONS_FILE))
+
+    def listed(self) -> tuple[str, ...]:
+        """The names of the files that were sealed; of a run from before, those that are there."""
+        seal = self.seal()
+        names = [*TRAINED, METRICS_FILE]
+        return tuple(name for name in names if (self.file(name).is_file() if seal is None else name in seal.files))
+
+    def metrics(self, known: Index | None = None) -> pd.DataFrame:
+        """The rows of the results table that the run itself made."""
+        return self._own(self.table(METRICS_FILE, known), METRICS_FILE)
+
+    def table(self, name: str, known: Index | None = None) -> pd.DataFrame:
+        """The rows of the results table in one of the run's files."""
+        return parse_metrics(self.read(name, known), self.file(name))
+
+    def rows(self, known: Index | None = None) -> pd.DataFrame:
+        """The run's rows of the results table, followed by those that later checks added."""
+        tables = [self.metrics(known)]
+        for path in sorted(self.file(EXTRA).glob("*.parquet")):
+            name = f"{EXTRA}/{path.name}"
+            content = self.read(name, known)
+            if {"quantity", "metric", "value"} <= set(_columns(content, path)):
+                tables.append(self._own(parse_metrics(content, path), name))
+        return checked(pd.concat(tables), self.path) if len(tables) > 1 else tables[0]
+
+    def _own(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
+        """The table, if it is this run's."""
+        if strange := [run for run in table["run"].unique() if run not in (self.path.name, self.name)]:
+            raise UserError(
+                f"{self.file(name)}: expected rows of the run {self.name}, got some of {strange[0]!r:.120}: was the "
+                "folder renamed, or were files of two runs mixed? A run's folder has the run's name"
+            )
+        return table
+
+    # Writing
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of a run that is being made."""
+        write_bytes(self.file(name), content)
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Begin a run: what it is to be."""
+        self.write(SETTINGS_FILE, as_json(settings))
+
+    def write_provenance(self, provenance: Mapping[str, Any]) -> None:
+        """Write where a run came from."""
+        self.write(PROVENANCE_FILE, as_json(provenance))
+
+    def finish(self, metrics: pd.DataFrame, required: Sequence[str] = ()) -> None:
+        """Finish a run: write its metrics, then the seal of all its files.
+
+        Args:
+            required: files without which it is not finished.
+
+        Raises:
+            UserError: a file is missing, or the metrics hold what no reader would take.
+        """
+        if missing := [name for name in required if not self.file(name).is_file()]:
+            raise UserError(
+                f"{self.path}: expected {', '.join(missing)}, which this process wrote there, found none: was the "
+                "folder moved or removed while the run was on? Give the same command again"
+            )
+        table = checked(metrics.assign(remark=[one_line(str(text)) for text in metrics["remark"]]), self.path)
+        self.write(METRICS_FILE, as_parquet(table, _MARK))
+        settle(self.path)  # the seal is the last to be there, after a power failure, too
+        there = [name for name in (*TRAINED, METRICS_FILE) if self.file(name).is_file()]
+        seal = Seal(self.name, {name: sha256(self.file(name)) for name in there}, {})
+        write_seal(self.file(SEAL_FILE), seal)
+
+    def reopen(self) -> None:
+        """Take back that a run is finished, before all of it is replaced: until all is there, there is nothing."""
+        extra = f"{EXTRA}/{METRICS_FILE}"
+        for name in (SEAL_FILE, METRICS_FILE, extra, f"{extra}.{SEAL_FILE}"):
+            self.file(name).unlink(missing_ok=True)
+
+    def write_extra(self, name: str, content: bytes) -> None:
+        """Write a file of a later check, and its seal; by one who holds the run's lock.
+
+        The seal comes first and vouches for the file of before, too, until the new one is there: whatever is cut
+        short, one of the two is what the seal says.
+        """
+        path, full = self.file(f"{EXTRA}/{name}"), f"{EXTRA}/{name}"
+        before = {full: sha256(path)} if path.is_file() else {}
+        files = {full: digest(content)}
+        write_seal(self.file(f"{full}.{SEAL_FILE}"), Seal(self.name, files, before))
+        write_bytes(path, content)
+        if before:
+            write_seal(self.file(f"{full}.{SEAL_FILE}"), Seal(self.name, files, {}))
+
+    def leftovers(self) -> list[Path]:
+        """Files that a crash left in a finished run."""
+        found = []
+        with suppress(OSError):
+            found = [entry for entry in self.path.iterdir() if entry.name.endswith(".part")]
+            found += self.path.glob("checkpoint-*.safetensors")
+            found += self.file(EXTRA).glob(".*.part")
+        return found
+
+    def sweep(self) -> None:
+        """Remove what crashes left; by one who holds the run's lock."""
+        for folder in (self.path, self.file(EXTRA)):
+            sweep(folder, own=True)
+        if self.finished:
+            for path in self.path.glob("checkpoint-*.safetensors"):
+                path.unlink(missing_ok=True)
+
+
+_ORIGIN = ("device", "finished", "commit", "platform", "threads")  # texts of provenance.json that are shown
+
 
 def is_finished(run: Path) -> bool:
     """Whether the run folder holds a finished run."""
-    return (run / METRICS_FILE).is_file()
+    return RunFolder(run).finished
 
 
 def write_metrics(run: Path, metrics: pd.DataFrame) -> None:
-    """Finish a run: its metrics appear whole, by rename, after all else in the folder."""
-    with replacing(run / METRICS_FILE) as temporary:
-        conform(metrics).to_parquet(temporary, index=False)
-
-
-def load_runs(folders: Iterable[str | Path] | str | Path) -> pd.DataFrame:
-    """The results table of all finished runs in a folder (or folders) of run folders.
-
-    Returns:
-        The rows of every ``metrics.parquet``, each followed by those that later checks added, ordered by run; empty
-        where there is none. ``errors`` and ``physical`` part the two.
-    """
-    roots = [Path(one) for one in ([folders] if isinstance(folders, str | Path) else folders)]
-    files = sorted(file for root in roots for file in root.glob(f"*/{METRICS_FILE}"))
-    frames = [read_run(file.parent) for file in files]
-    return conform(pd.concat(frames)) if frames else empty_table()
+    """Finish a run: see ``RunFolder.finish``."""
+    RunFolder(run).finish(metrics)
 
 
 def read_run(run: Path) -> pd.DataFrame:
     """The rows of one finished run, followed by those that later checks added."""
-    return conform(pd.concat([read_metrics(file) for file in (run / METRICS_FILE, *extra_tables(run))]))
+    return RunFolder(run).rows()
 
 
-def extra_tables(run: Path) -> list[Path]:
-    """The files that later checks of a run added and that hold rows of the results table."""
-    found = []
-    for file in sorted((run / EXTRA).glob("*.parquet")):
-        try:
-            names = pyarrow.parquet.read_schema(file).names
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {file}: {error}") from error
-        if {"quantity", "metric", "value"} <= set(names):
-            found.append(file)
-    return found
+# Parquet
+
+
+def as_parquet(table: pd.DataFrame, mark: Mapping[bytes, bytes] | None = None) -> bytes:
+    """A table as a Parquet file."""
+    made = pa.Table.from_pandas(table, preserve_index=False)
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(made.replace_schema_metadata({**(made.schema.metadata or {}), **(mark or {})}), out)
+    return out.getvalue()
+
+
+def _marked(file: Path) -> bool:
+    """Whether a table is one that a seal follows."""
+    try:
+        metadata = pyarrow.parquet.read_schema(file).metadata or {}
+    except _NOT_PARQUET:  # whoever reads it says so
+        return False
+    return all(metadata.get(key) == value for key, value in _MARK.items())
+
+
+def _columns(content: bytes, path: Path) -> list[str]:
+    try:
+        return list(pyarrow.parquet.read_schema(io.BytesIO(content)).names)
+    except _NOT_PARQUET as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def parse_metrics(content: bytes, path: Path) -> pd.DataFrame:
+    """The results rows that were read from ``path`` (Parquet), checked; raises UserError where it holds no such."""
+    try:
+        frame = pd.read_parquet(io.BytesIO(content))
+        return checked(frame, path)
+    except UserError as error:
+        told = str(error) if str(path) in str(error) else f"{path} is not a results table of mfbench: {error}"
+        raise UserError(told) from error
+    except _NOT_PARQUET as error:
+        raise UserError(f"{path} is not a results table of mfbench: {error}") from error
 
 
 def read_metrics(file: Path) -> pd.DataFrame:
-    """One file of results rows (Parquet), checked against the schema."""
+    """One file of results rows (Parquet), checked; against the seal, too, where it is a run's."""
+    inside = file.parent.name == EXTRA
+    folder = RunFolder(file.parent.parent if inside else file.parent)
+    return folder.table(f"{EXTRA}/{file.name}" if inside else file.name)
+
+
+# Many runs
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What folders of runs hold."""
+
+    table: pd.DataFrame  # the rows of all finished runs that can be read, each followed by those of later checks
+    folders: tuple[Path, ...]  # of those runs
+    problems: tuple[str, ...]  # one for each run that was left out: which, and why
+    unsealed: tuple[str, ...]  # names of runs from before there were seals: what was changed in them, nothing tells
+
+    def unsealed_text(self) -> str:
+        """What a reader of the table must know of its unsealed runs, in a sentence; empty where there are none."""
+        if not self.unsealed:
+            return ""
+        names = ", ".join(self.unsealed[:3]) + (", ..." if len(self.unsealed) > 3 else "")
+        runs = "1 run is" if len(self.unsealed) == 1 else f"{len(self.unsealed):,} runs are"
+        return f"{runs} from before results were sealed, so that nothing tells whether files were changed: {names}"
+
+
+def read_runs(folders: str | Path | Iterable[str | Path]) -> Runs:
+    """Read all finished runs in a folder (or folders) of run folders; what cannot be read is named and left out.
+
+    Raises:
+        UserError: a folder cannot be read, or there are finished runs, none of which can be.
+    """
+    roots = [Path(one) for one in ([folders] if isinstance(folders, str | Path) else folders)]
+    frames, read, problems, unsealed = [], list[Path](), list[str](), list[str]()
+    with ExitStack() as stack:
+        indices = {root: stack.enter_context(index(root)) for root in dict.fromkeys(roots)}
+        found = [(path, indices[root]) for root in roots for path in _entries(root)]
+        for path, known in sorted(found, key=lambda one: one[0]):
+            folder = RunFolder(path)
+            try:
+                if path.is_symlink() and not path.exists():
+                    raise UserError(
+                        f"{path}: expected a run folder, got a link to {os.readlink(path)}, which is not there"
+                    )
+                if not folder.finished:
+                    continue
+                rows = folder.rows(known)
+                folder.provenance()  # pages show it
+            except (UserError, OSError) as error:
+                problems.append(str(error) if isinstance(error, UserError) else f"cannot read {path}: {error}")
+                continue
+            frames.append(rows)
+            read.append(path)
+            if not folder.sealed:
+                unsealed.append(folder.name)
+    if problems and not frames:
+        more = f"; and {len(problems) - 3:,} more" if len(problems) > 3 else ""
+        raise UserError(f"no run in {', '.join(map(str, roots))} can be read: {'; '.join(problems[:3])}{more}")
+    table = conform(pd.concat(frames)) if frames else empty_table()
+    return Runs(table, tuple(read), tuple(problems), tuple(unsealed))
+
+
+def load_runs(folders: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """The results table of all finished runs in a folder (or folders) of run folders.
+
+    Runs that cannot be read are left out, with a warning that names them; ``read_runs`` returns what is wrong.
+
+    Returns:
+        The rows of every run, each followed by those that later checks added, ordered by run; empty where there is
+        none. ``errors`` and ``physical`` part the two.
+
+    Raises:
+        UserError: a folder cannot be read, or there are finished runs, none of which can be.
+    """
+    runs = read_runs(folders)
+    for problem in runs.problems:
+        warnings.warn(f"left out: {problem}", stacklevel=2)
+    return runs.table
+
+
+def _entries(root: Path) -> list[Path]:
+    """What may be run folders in a folder; nothing where it does not exist."""
     try:
-        return conform(pd.read_parquet(file))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not a results table of mfbench: {error}") from error
+        with os.scandir(root) as entries:
+            return [root / one.name for one in entries if one.name[0] != "." and (one.is_dir() or one.is_symlink())]
+    except FileNotFoundError as error:
+        if not root.is_symlink():
+            return []
+        raise UserError(f"{root}: expected a folder, got a link to {os.readlink(root)}, which is not there") from error
+    except OSError as error:
+        raise UserError(f"{root}: expected a folder of runs, cannot read it: {error.strerror}") from error

@@ -1,6 +1,7 @@
 """What a run predicted for its test structures, beside the reference; on disk as ``predictions.h5``
-(``structures.save_arrays`` and ``read_arrays``)."""
+(``save_arrays`` and ``read_arrays``)."""
 
+import io
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,31 +11,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfbench.errors import DataCorrupt
+from mfbench.files import read_bytes, write_bytes
 
 
-def save_arrays(path: Path, record: Any) -> None:
-    """Write a dataclass of arrays (and tuples of names) to one HDF5 file, a data set (attribute) a field."""
-    with h5py.File(path, "w") as file:
+def arrays_bytes(record: Any) -> bytes:
+    """A dataclass of arrays (and tuples of names) as one HDF5 file, a data set (attribute) a field.
+
+    It is made in memory: HDF5 on a disk that is full ends the process, where a write of bytes raises.
+    """
+    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
         for one in fields(record):
             value = getattr(record, one.name)
             if isinstance(value, tuple):
                 file.attrs[one.name] = list(value)
             else:
                 file.create_dataset(one.name, data=value, compression="gzip" if value.size > 999 else None)
+        file.flush()
+        return file.id.get_file_image()
+
+
+def arrays_from[R](content: bytes, kind: type[R], path: Path) -> R:
+    """Read what ``arrays_bytes`` made and ``path`` held.
+
+    Raises:
+        DataCorrupt: it is no HDF5, or a field of ``kind`` is missing.
+    """
+    values: dict[str, Any] = {}
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            for one in fields(kind):  # type: ignore[arg-type]
+                if one.name in file:
+                    values[one.name] = file[one.name][()]
+                elif one.name in file.attrs:
+                    values[one.name] = tuple(map(str, file.attrs[one.name]))
+                else:
+                    raise DataCorrupt(f"{path}: expected the fields of {kind.__name__}, found no {one.name!r}")
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        raise DataCorrupt(f"{path}: expected {kind.__name__} as HDF5, got a damaged file: {error}") from error
+    return kind(**values)
+
+
+def save_arrays(path: Path, record: Any) -> None:
+    """Write ``arrays_bytes`` by temp file and rename."""
+    write_bytes(path, arrays_bytes(record))
 
 
 def read_arrays[R](path: Path, kind: type[R]) -> R:
-    """Read what ``save_arrays`` wrote; raises DataCorrupt where a field of ``kind`` is missing."""
-    values: dict[str, Any] = {}
-    with h5py.File(path, "r") as file:
-        for one in fields(kind):  # type: ignore[arg-type]
-            if one.name in file:
-                values[one.name] = file[one.name][()]
-            elif one.name in file.attrs:
-                values[one.name] = tuple(map(str, file.attrs[one.name]))
-            else:
-                raise DataCorrupt(f"{path}: expected the fields of {kind.__name__}, found no {one.name!r}")
-    return kind(**values)
+    """Read what ``save_arrays`` wrote; raises DataCorrupt where it is damaged, or a field of ``kind`` is missing."""
+    return arrays_from(read_bytes(path), kind, path)
 
 
 MAX_POSITIONS = 2000

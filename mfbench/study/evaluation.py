@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mfbench.errors import UserError
-from mfbench.files import replacing
 from mfbench.learning.device import DeviceStructures
 from mfbench.learning.predict import predict as predict_rows
 from mfbench.learning.sums import ErrorSums, centred
 from mfbench.models.contract import Potential
 from mfbench.results import metrics
-from mfbench.results.folder import EXTRA, METRICS_FILE, PREDICTIONS_FILE, read_metrics
+from mfbench.results.checks import one_line
+from mfbench.results.folder import EXTRA, METRICS_FILE, PREDICTIONS_FILE, RunFolder, as_parquet
 from mfbench.results.metrics import Metric
-from mfbench.results.predictions import Predictions, read_arrays, sample_rows
+from mfbench.results.predictions import Predictions, sample_rows
 from mfbench.results.schema import COLUMNS, conform
 from mfbench.study.prepare import Prepared
 
@@ -104,7 +104,7 @@ class _Judged:
                 values = (each[self.labelled].double().numpy() for each in (self.predicted, self.reference))
                 return {**row, "value": metric(self.place["quantity"], *values)}
             except UserError as error:
-                absent = str(error)
+                absent = one_line(str(error))
         return {**row, "n": 0, "remark": absent}
 
 
@@ -118,34 +118,33 @@ def evaluate(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(folder: Path) -> Path | None:
+def measure(run: Path) -> Path | None:
     """Judge what a finished run predicted by the metrics that were added (see ``extensions``).
 
     Returns:
         The file of rows of the results table, in the run folder's ``extra``; None where no metric was added.
     """
-    own = metrics.known()
-    predictions = folder / PREDICTIONS_FILE
-    if not own or not predictions.is_file():  # no predictions: the data did not allow the experiment
+    own, folder = metrics.known(), RunFolder(run)
+    if not own or PREDICTIONS_FILE not in folder.listed():  # no predictions: the data did not allow the experiment
         return None
-    table = read_metrics(folder / METRICS_FILE)
+    table = folder.metrics()
     # What mfbench's own metrics do not judge, and why.
     absent = table[(table["metric"] == "mae") & (table["n"] == 0)].set_index(["level", "part", "quantity"])["remark"]
     rows = []
-    for one in _judged(read_arrays(predictions, Predictions)):
+    for one in _judged(folder.predictions()):
         remark = absent.get((one.place["level"], one.place["part"], one.place["quantity"]))
         rows += [one.measured(metric, remark) for metric in own if one.place["quantity"] in metric.quantities]
     if not rows:
         return None
     same = [name for name in COLUMNS if name not in rows[0]]
     found = conform(pd.DataFrame(rows).assign(**table.iloc[0][same]))
-    file = folder / EXTRA / METRICS_FILE
-    if file.is_file():  # metrics that are not known here stay as they were
-        old = read_metrics(file)
-        found = conform(pd.concat([old[~old["metric"].isin([metric.name for metric in own])], found]))
-    with replacing(file) as temporary:
-        found.to_parquet(temporary, index=False)
-    return file
+    name = f"{EXTRA}/{METRICS_FILE}"
+    with folder.locked():
+        if folder.file(name).is_file():  # metrics that are not known here stay as they were
+            old = folder.table(name)
+            found = conform(pd.concat([old[~old["metric"].isin([metric.name for metric in own])], found]))
+        folder.write_extra(METRICS_FILE, as_parquet(found))
+    return folder.file(name)
 
 
 def _judged(predictions: Predictions) -> Iterator[_Judged]:

@@ -21,10 +21,10 @@ from mfbench import units
 from mfbench.data.splits import Indices
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError, unknown
-from mfbench.files import replacing, write_json
+from mfbench.files import sha256
 from mfbench.learning import arms
-from mfbench.results.folder import EXTRA, METRICS_FILE, PREDICTIONS_FILE, PROVENANCE_FILE, write_metrics
-from mfbench.results.predictions import Predictions, save_arrays
+from mfbench.results.folder import PREDICTIONS_FILE, PROVENANCE_FILE, SETTINGS_FILE, RunFolder
+from mfbench.results.predictions import Predictions, arrays_bytes
 from mfbench.results.schema import EXTERNAL
 from mfbench.study import evaluation, provenance
 from mfbench.study.evaluation import as_predictions
@@ -92,30 +92,10 @@ def evaluate(
     slug = re.sub(r"[^\w.+-]+", "_", name)
     n_low = structures_used(prepared.low, lessons)
     n_high = n_high_of(settings, prepared.high, lessons)
-    folder = runs / f"{settings.case}-{settings.data}-{slug}-{EXTERNAL}-n{n_high}-s{settings.seed}-{digest}"
-    for old in (folder, folder / EXTRA):  # until all of the new is there, there is nothing
-        (old / METRICS_FILE).unlink(missing_ok=True)
+    run = f"{settings.case}-{settings.data}-{slug}-{EXTERNAL}-n{n_high}-s{settings.seed}-{digest}"
     own = {"arm": name, "backbone": EXTERNAL, "preset": EXTERNAL}
-    recipe = {"network", "optimisation", "arm_options", "epochs", "dtype", "threads", "pooled"}
-    chosen = settings.model_dump(mode="json", exclude=recipe)
-    write_json(folder / "settings.json", {**chosen, **own, "labels_of": settings.arm})
-    described = provenance.describe(torch.device("cpu"), 1)
-    write_json(
-        folder / PROVENANCE_FILE,
-        {
-            **{key: described[key] for key in ("versions", "commit")},  # the machine that trained is not known
-            "predictions": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
-            "energy_keys": dict(energy_keys),
-            "forces_keys": dict(forces_keys),
-            "unit": unit,
-            "split": split,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        },
-    )
-    with replacing(folder / PREDICTIONS_FILE) as temporary:
-        save_arrays(temporary, predictions)
     table = table.assign(
-        run=folder.name,
+        run=run,
         case=settings.case,
         data=settings.data,
         **own,
@@ -129,9 +109,29 @@ def evaluate(
         structures_per_second=0.0,
         device="",
     )
-    write_metrics(folder, table)
-    evaluation.measure(folder)
-    return folder
+    recipe = {"network", "optimisation", "arm_options", "epochs", "dtype", "threads", "pooled"}
+    chosen = settings.model_dump(mode="json", exclude=recipe)
+    described = provenance.describe(torch.device("cpu"), 1)
+    folder = RunFolder(Path(runs) / run)
+    with folder.locked():
+        folder.sweep()
+        folder.reopen()
+        folder.write_settings({**chosen, **own, "labels_of": settings.arm})
+        folder.write_provenance(
+            {
+                **{key: described[key] for key in ("versions", "commit")},  # the machine that trained is not known
+                "predictions": {"file": path.name, "sha256": sha256(path)},
+                "energy_keys": dict(energy_keys),
+                "forces_keys": dict(forces_keys),
+                "unit": unit,
+                "split": split,
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            }
+        )
+        folder.write(PREDICTIONS_FILE, arrays_bytes(predictions))
+        folder.finish(table, [SETTINGS_FILE, PROVENANCE_FILE, PREDICTIONS_FILE])
+    evaluation.measure(folder.path)
+    return folder.path
 
 
 def _not_predicted(table: Any, missing: set[str], predictions: Predictions, prepared: Prepared) -> Any:

@@ -1,11 +1,12 @@
 """Runs an experiment: trains its stages, judges the potential, and writes the run folder."""
 
 import hashlib
+import io
 import json
 import math
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,28 +15,31 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
-from filelock import FileLock
 
 from mfbench import bars
 from mfbench.data.structures import Structures
 from mfbench.errors import LabelsMissing
-from mfbench.files import replacing, write_json
+from mfbench.files import require_space, sweep
 from mfbench.learning.device import DeviceStructures
 from mfbench.learning.problem import Lesson, Stage, Training
 from mfbench.learning.threads import device_name, device_of, use_threads
 from mfbench.learning.training import FitState, Progress, fit
+from mfbench.models.contract import Potential
 from mfbench.results import metrics
 from mfbench.results.folder import (
     FORMAT_VERSION,
-    METRICS_FILE,
+    HISTORY_FILE,
     PREDICTIONS_FILE,
-    PROVENANCE_FILE,
+    SETTINGS_FILE,
+    SPLIT_FILE,
     STAGES,
-    is_finished,
-    read_metrics,
-    write_metrics,
+    TRAINED,
+    WEIGHTS_FILE,
+    WEIGHTS_KEY,
+    RunFolder,
 )
-from mfbench.results.predictions import save_arrays
+from mfbench.results.locks import locked
+from mfbench.results.predictions import arrays_bytes
 from mfbench.results.schema import EXPERIMENT, METRICS, PARTS, QUANTITIES
 from mfbench.study import provenance
 from mfbench.study.build import build
@@ -84,6 +88,27 @@ def forecast(settings: Experiment, device: str = "auto", data_folder: str | Path
     )
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What an experiment trains, on what and where."""
+
+    prepared: Prepared
+    potential: Potential  # on its device
+    stages: list[Stage]
+    data: DeviceStructures
+    device: torch.device
+    threads: int
+
+    def size(self) -> int:
+        """About how many bytes the run folder and its checkpoints take while they are written."""
+        split, structures = self.prepared.split, self.prepared.structures
+        judged = np.concatenate([split.test, split.unseen])
+        labels = len(self.prepared.levels) * (int(structures.n_atoms[judged].sum()) * 24 + len(judged) * 16)
+        weights = sum(one.numel() * one.element_size() for one in self.potential.parameters())
+        # A checkpoint holds five numbers for each weight; a file stands beside the one that it replaces.
+        return 2 * (labels + 6 * weights * len(self.stages)) + (1 << 20)
+
+
 def run(
     settings: Experiment,
     runs: str | Path,
@@ -93,6 +118,8 @@ def run(
     checkpoint_seconds: float = 5.0,
 ) -> Path:
     """Run an experiment, or continue it, and write its run folder; a finished one is left as it is.
+
+    One process makes a run; others that are to make the same one wait, and find it finished.
 
     Args:
         runs: folder of run folders.
@@ -116,7 +143,7 @@ def run(
 
 def read_ahead(settings: Experiment, runs: Path, data_folder: str | Path | None) -> None:
     """Load what a run is about to need under a bar, where anybody sees it: large data take a while the first time."""
-    if bars.visible() and not is_finished(runs / settings.name):
+    if bars.visible() and not RunFolder(runs / settings.name).finished:
         with bars.counts(settings.case) as told:
             fetch(settings, data_folder, told)
 
@@ -131,13 +158,30 @@ def _run(
 ) -> Path:
     """``run``, with a device that is there, and somebody who is told of each validation."""
     metrics.known()  # one that cannot be used is told of before hours of work
-    folder = runs / settings.name
-    if is_finished(folder):
-        finished = read_metrics(folder / METRICS_FILE)
-        if not finished["n"].any():
-            raise LabelsMissing(str(finished["remark"].iloc[0]))
-        measure(folder)  # by metrics that came later
-        return folder
+    folder = RunFolder(runs / settings.name)
+    if not folder.finished:
+        training = _task(settings, device, data_folder)
+        require_space(folder.path, training.size(), f"the run {settings.name}")
+        with folder.locked() as lock:
+            folder.sweep()
+            if not folder.finished:  # it may be by now: another process had the lock
+                began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+                folder.write_settings(settings.model_dump(mode="json"))
+                states = _train(settings, training, folder, checkpoint_seconds, progress)
+                lock.check()
+                _write(settings, training, folder, states, began)
+                folder.sweep()
+    elif folder.leftovers():
+        with suppress(OSError), folder.locked():  # a folder that cannot be written to is read all the same
+            folder.sweep()
+    finished = folder.metrics()
+    if not finished["n"].any():
+        raise LabelsMissing(str(finished["remark"].iloc[0]))
+    measure(folder.path)  # also by metrics that came later
+    return folder.path
+
+
+def _task(settings: Experiment, device: str, data_folder: str | Path | None) -> _Task:
     prepared = prepare(settings, data_folder)
     threads = use_threads(settings.threads)
     where = torch.device(device)
@@ -146,48 +190,49 @@ def _run(
     potential = potential.to(where)
     if dtype == torch.float64:
         potential = potential.double()
-    data = DeviceStructures(prepared.training, where, dtype)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "settings.json", settings.model_dump(mode="json"))
-    began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return _Task(prepared, potential, stages, DeviceStructures(prepared.training, where, dtype), where, threads)
+
+
+def _train(
+    settings: Experiment, training: _Task, folder: RunFolder, checkpoint_seconds: float, progress: Progress
+) -> list[FitState]:
+    """Train the stages one after the other; each goes on from where its checkpoint stands."""
     states: list[FitState] = []
-    for number, stage in enumerate(stages):
-        checkpoint = folder / f"checkpoint-{number}.safetensors"
+    for number, stage in enumerate(training.stages):
+        checkpoint = folder.checkpoint(number)
         lock: AbstractContextManager[Any] = nullcontext()
         if stage.lesson.shared:
-            name = stage_name(stage, prepared.training, settings, where.type, threads)
-            checkpoint = runs / STAGES / f"{name}.safetensors"
-            checkpoint.parent.mkdir(exist_ok=True)
-            lock = FileLock(f"{checkpoint}.lock", mode=0o666)  # a second process waits and then has it
+            name = stage_name(stage, training.prepared.training, settings, training.device.type, training.threads)
+            checkpoint = folder.path.parent / STAGES / f"{name}.safetensors"
+            # A second process waits and then has it.
+            lock = locked(checkpoint.with_name(f".{name}.lock"), f"shared stage {stage.lesson.name or name}")
         with lock:
-            states.append(fit(stage, data, settings.seed, checkpoint, checkpoint_seconds, progress))
-    predictions = predict(potential, data, prepared, settings.seed)
-    with replacing(folder / PREDICTIONS_FILE) as temporary:
-        save_arrays(temporary, predictions)
-    _write_split(folder / "split.npz", prepared)
+            if stage.lesson.shared:
+                sweep(checkpoint.parent, checkpoint.name, own=True)
+            states.append(fit(stage, training.data, settings.seed, checkpoint, checkpoint_seconds, progress))
+    return states
+
+
+def _write(settings: Experiment, training: _Task, folder: RunFolder, states: list[FitState], began: str) -> None:
+    """Judge what was trained, and write all that a finished run holds."""
+    prepared, potential, stages = training.prepared, training.potential, training.stages
+    predictions = predict(potential, training.data, prepared, settings.seed)
+    folder.write(PREDICTIONS_FILE, arrays_bytes(predictions))
+    folder.write(SPLIT_FILE, _split_bytes(prepared))
     history = pd.concat([pd.DataFrame([one.row() for one in s.history]).assign(stage=k) for k, s in enumerate(states)])
-    with replacing(folder / "history.csv") as temporary:
-        history.to_csv(temporary, index=False)
-    with replacing(folder / "weights.safetensors") as temporary:
-        heads = {
-            "heads": json.dumps(potential.heads),
-            "levels": json.dumps(potential.levels),
-            "elements": json.dumps(prepared.elements),
-        }
-        # Not save_file, which makes a file that only its owner can read.
-        temporary.write_bytes(safetensors.torch.save(potential.state_dict(), heads))
+    folder.write(HISTORY_FILE, history.to_csv(index=False).encode())
+    folder.write(WEIGHTS_FILE, weights_bytes(potential, prepared.elements))
     steps, seconds = sum(s.step for s in states), sum(s.seconds for s in states)
-    write_json(
-        folder / PROVENANCE_FILE,
+    folder.write_provenance(
         {
-            **provenance.describe(where, threads),
+            **provenance.describe(training.device, training.threads),
             "began": began,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "deciding": settings.deciding(),
             "added": settings.added(),
             "best_step": [s.best_step for s in states],
             "n_parameters": sum(p.numel() for p in potential.parameters()),
-        },
+        }
     )
     lessons = [stage.lesson for stage in stages]
     table = _with_zero(evaluate(predictions), lessons).assign(
@@ -196,13 +241,18 @@ def _run(
         steps_shared=sum(s.step for s, lesson in zip(states, lessons) if lesson.shared),
         seconds=seconds,
         structures_per_second=sum(s.drawn for s in states) / max(seconds, 1e-9),
-        device=device_name(where),
+        device=device_name(training.device),
     )
-    write_metrics(folder, table)
-    for number in range(len(stages)):
-        (folder / f"checkpoint-{number}.safetensors").unlink(missing_ok=True)
-    measure(folder)
-    return folder
+    folder.finish(table, TRAINED)
+
+
+def weights_bytes(potential: Potential, elements: tuple[int, ...]) -> bytes:
+    """The weights and what the file says of itself: the same bytes for the same run.
+
+    Under one key, for safetensors writes several in an order that differs from process to process.
+    """
+    said = {"heads": list(potential.heads), "levels": list(potential.levels), "elements": list(elements)}
+    return safetensors.torch.save(potential.state_dict(), {WEIGHTS_KEY: json.dumps(said)})
 
 
 def _with_zero(table: pd.DataFrame, lessons: Sequence[Lesson]) -> pd.DataFrame:
@@ -253,48 +303,54 @@ def _identity(settings: Experiment, n_low: int, n_high: int) -> dict[str, Any]:
 
 def record_absent(settings: Experiment, runs: str | Path, reason: str, data_folder: str | Path | None = None) -> Path:
     """The run folder of an experiment that the data do not allow: every row has n = 0 and says why."""
-    folder = Path(runs) / settings.name
-    if not is_finished(folder):
+    folder = RunFolder(Path(runs) / settings.name)
+    if not folder.finished:
         prepared = prepare(settings, data_folder)
-        parts = [part for part in PARTS if len(getattr(prepared.split, part))]
-        rows = [
-            {"level": level, "role": role, "head": level, "part": part, "quantity": quantity, "metric": metric}
-            for part in parts
-            for level, role in zip(prepared.levels, roles(len(prepared.levels)))
-            for quantity in QUANTITIES
-            for metric in METRICS
-        ]
-        table = pd.DataFrame(rows).assign(
-            **_identity(settings, 0, settings.n_high),
-            value=math.nan,
-            unit="",
-            n=0,
-            remark=reason,
-            steps=0,
-            steps_shared=0,
-            seconds=0.0,
-            structures_per_second=0.0,
-            device="",
-        )
-        write_json(folder / "settings.json", settings.model_dump(mode="json"))
-        write_metrics(folder, table)
-    return folder
+        with folder.locked():
+            if not folder.finished:
+                folder.write_settings(settings.model_dump(mode="json"))
+                folder.finish(_absent(settings, prepared, reason), [SETTINGS_FILE])
+    return folder.path
 
 
-def _write_split(path: Path, prepared: Prepared) -> None:
+def _absent(settings: Experiment, prepared: Prepared, reason: str) -> pd.DataFrame:
+    parts = [part for part in PARTS if len(getattr(prepared.split, part))]
+    rows = [
+        {"level": level, "role": role, "head": level, "part": part, "quantity": quantity, "metric": metric}
+        for part in parts
+        for level, role in zip(prepared.levels, roles(len(prepared.levels)))
+        for quantity in QUANTITIES
+        for metric in METRICS
+    ]
+    return pd.DataFrame(rows).assign(
+        **_identity(settings, 0, settings.n_high),
+        value=math.nan,
+        unit="",
+        n=0,
+        remark=reason,
+        steps=0,
+        steps_shared=0,
+        seconds=0.0,
+        structures_per_second=0.0,
+        device="",
+    )
+
+
+def _split_bytes(prepared: Prepared) -> bytes:
     """Indices of the parts and of what was selected, and the file and row that each index stands for."""
     selected = {
         f"{name} {level}" if level else name: indices
         for name, held in prepared.selection.named().items()
         for level, indices in (held.items() if isinstance(held, dict) else [("", held)])
     }
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            allow_pickle=False,
-            structure_file=prepared.structures.file,
-            structure_row=prepared.structures.row,
-            files=np.asarray(prepared.structures.files),
-            **vars(prepared.split),
-            **selected,
-        )
+    out = io.BytesIO()
+    np.savez_compressed(
+        out,
+        allow_pickle=False,
+        structure_file=prepared.structures.file,
+        structure_row=prepared.structures.row,
+        files=np.asarray(prepared.structures.files),
+        **vars(prepared.split),
+        **selected,
+    )
+    return out.getvalue()
