@@ -27,6 +27,14 @@ DOORS = {"mfbench", "mfbench.__main__", "mfbench.testing"}  # outside the order:
 # Never load torch when they are imported, nor does what they import in turn: files, data, and whatever shows results;
 # and the command line, until it knows that it trains.
 LIGHT = ("base", "results", "data", "show", "cli")
+# What an arm learns from is told, counted and exported without a network.
+PLANS = (
+    "mfbench.learning.arms",
+    "mfbench.models.backbones.kinds",
+    "mfbench.study.experiment",
+    "mfbench.study.prepare",
+    "mfbench.study.export",
+)
 HEAVY = ("torch", "schnetpack", "hippynn")
 
 
@@ -137,21 +145,43 @@ def test_folders_import_only_from_lower_layers() -> None:
     assert not circles(found)
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_no_torch_on_import(name: str) -> None:
-    """Follows the imports that importing the modules of a folder runs; the path to torch is in the message."""
-    found = all_imports()
-    queue = [module for module in found if room(module) == name and module not in DOORS]
-    assert queue
+def heavy(start: list[str], found: dict[str, list[Import]]) -> list[str]:
+    """Paths of imports that lead from some modules to what takes seconds to load, when they are imported."""
+    queue, bad = [*start], []
     paths = {module: module for module in queue}
     while queue:
         module = queue.pop()
         for one in (one for one in found.get(module, ()) if one.at_import):
             path = f"{paths[module]} -> {one.module}"
-            assert one.module.split(".")[0] not in HEAVY, path
+            bad += [path] if one.module.split(".")[0] in HEAVY else []
             if one.module in found and one.module not in paths:
                 paths[one.module] = path
                 queue.append(one.module)
+    return bad
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_no_torch_on_import(name: str) -> None:
+    """Follows the imports that importing the modules of a folder runs; the path to torch is in the message."""
+    found = all_imports()
+    start = [module for module in found if room(module) == name and module not in DOORS]
+    assert start
+    assert not heavy(start, found)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_is_learned_from_is_told_without_torch(name: str) -> None:
+    assert name in modules()
+    assert not heavy([name], all_imports())
+
+
+def test_functions_and_files_can_be_read_at_a_sitting() -> None:
+    long = [f"{path}: {count} lines" for path in files() if (count := len(path.read_text("utf-8").splitlines())) > 500]
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno and node.end_lineno - node.lineno >= 80:
+                long.append(f"{path}:{node.lineno}: {node.name}: {node.end_lineno - node.lineno + 1} lines")
+    assert not long
 
 
 def test_the_walk_sees_what_it_should() -> None:

@@ -23,6 +23,7 @@ from mfbench.data.structures import Structures
 from mfbench.errors import UserError, unknown
 from mfbench.files import sha256
 from mfbench.learning import arms
+from mfbench.learning.problem import Lesson
 from mfbench.results.folder import PREDICTIONS_FILE, PROVENANCE_FILE, SETTINGS_FILE, RunFolder
 from mfbench.results.predictions import Predictions, arrays_bytes
 from mfbench.results.schema import EXTERNAL
@@ -30,7 +31,8 @@ from mfbench.study import evaluation, provenance
 from mfbench.study.evaluation import as_predictions
 from mfbench.study.experiment import Experiment
 from mfbench.study.export import split_hash
-from mfbench.study.prepare import Prepared, lessons_of, n_high_of, prepare, structures_used
+from mfbench.study.prepare import Prepared, lessons_of, prepare
+from mfbench.study.rows import NOT_TRAINED, identity
 
 POSITION_TOLERANCE = 1e-6  # Angstrom; programs that write 8 decimals round by 5e-9
 
@@ -87,32 +89,12 @@ def evaluate(
     table = evaluation.evaluate(predictions)
     absent = (table["n"] == 0) & _not_predicted(table, missing, predictions, prepared)
     table.loc[absent, "remark"] = NOT_PREDICTED
-    split = split_hash(prepared)
-    digest = hashlib.sha256(json.dumps([name, settings.deciding(), split], sort_keys=True).encode()).hexdigest()[:10]
-    slug = re.sub(r"[^\w.+-]+", "_", name)
-    n_low = structures_used(prepared.low, lessons)
-    n_high = n_high_of(settings, prepared.high, lessons)
-    run = f"{settings.case}-{settings.data}-{slug}-{EXTERNAL}-n{n_high}-s{settings.seed}-{digest}"
+    folder = _named(settings, name, prepared, lessons, runs)
     own = {"arm": name, "backbone": EXTERNAL, "preset": EXTERNAL}
-    table = table.assign(
-        run=run,
-        case=settings.case,
-        data=settings.data,
-        **own,
-        n_low=n_low,
-        n_high=n_high,
-        split_seed=settings.split_seed,
-        seed=settings.seed,
-        steps=0,
-        steps_shared=0,
-        seconds=0.0,
-        structures_per_second=0.0,
-        device="",
-    )
+    table = table.assign(**identity(settings, prepared, lessons, run=folder.name, **own), **NOT_TRAINED)
     recipe = {"network", "optimisation", "arm_options", "epochs", "dtype", "threads", "pooled"}
     chosen = settings.model_dump(mode="json", exclude=recipe)
     described = provenance.describe(torch.device("cpu"), 1)
-    folder = RunFolder(Path(runs) / run)
     with folder.locked():
         folder.sweep()
         folder.reopen()
@@ -124,7 +106,7 @@ def evaluate(
                 "energy_keys": dict(energy_keys),
                 "forces_keys": dict(forces_keys),
                 "unit": unit,
-                "split": split,
+                "split": split_hash(prepared),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             }
         )
@@ -132,6 +114,14 @@ def evaluate(
         folder.finish(table, [SETTINGS_FILE, PROVENANCE_FILE, PREDICTIONS_FILE])
     evaluation.measure(folder.path)
     return folder.path
+
+
+def _named(settings: Experiment, name: str, prepared: Prepared, lessons: Sequence[Lesson], runs: Path) -> RunFolder:
+    """The run folder of another code's predictions: one for each code and choice of what it learned from."""
+    content = json.dumps([name, settings.deciding(), split_hash(prepared)], sort_keys=True).encode()
+    slug, n_high = re.sub(r"[^\w.+-]+", "_", name), identity(settings, prepared, lessons)["n_high"]
+    start = f"{settings.case}-{settings.data}-{slug}-{EXTERNAL}-n{n_high}-s{settings.seed}"
+    return RunFolder(runs / f"{start}-{hashlib.sha256(content).hexdigest()[:10]}")
 
 
 def _not_predicted(table: Any, missing: set[str], predictions: Predictions, prepared: Prepared) -> Any:

@@ -135,11 +135,6 @@ def structures_used(level: str, lessons: Sequence[Lesson], validated: bool = Fal
     return len(np.unique(np.concatenate(used))) if used else 0
 
 
-def n_high_of(settings: Experiment, high: str, lessons: Sequence[Lesson]) -> int:
-    """High-level structures in all: what was asked for, or, of an arm that takes what there is, what it used."""
-    return settings.n_high or structures_used(high, lessons, validated=True)
-
-
 def _with_budget(settings: Experiment, prepared: Prepared) -> Optimisation:
     """The optimisation with a budget in epochs turned into steps."""
     o, chosen = settings.optimisation, prepared.selection

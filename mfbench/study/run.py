@@ -40,13 +40,14 @@ from mfbench.results.folder import (
 )
 from mfbench.results.locks import locked
 from mfbench.results.predictions import arrays_bytes
-from mfbench.results.schema import EXPERIMENT, METRICS, PARTS, QUANTITIES
+from mfbench.results.schema import METRICS, PARTS, QUANTITIES
 from mfbench.study import provenance
 from mfbench.study.build import build
 from mfbench.study.evaluation import NO_ENERGIES, evaluate, measure, predict, roles
 from mfbench.study.experiment import Experiment
-from mfbench.study.prepare import Prepared, fetch, n_high_of, prepare, structures_used
+from mfbench.study.prepare import Prepared, fetch, prepare
 from mfbench.study.progress import shown
+from mfbench.study.rows import NOT_TRAINED, identity
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _write(settings: Experiment, training: _Task, folder: RunFolder, states: lis
     )
     lessons = [stage.lesson for stage in stages]
     table = _with_zero(evaluate(predictions), lessons).assign(
-        **_identity(settings, structures_used(prepared.low, lessons), n_high_of(settings, prepared.high, lessons)),
+        **identity(settings, prepared, lessons),
         steps=steps,
         steps_shared=sum(s.step for s, lesson in zip(states, lessons) if lesson.shared),
         seconds=seconds,
@@ -290,17 +291,6 @@ def stage_name(stage: Stage, structures: Structures, settings: Experiment, devic
     return digest.hexdigest()[:24]
 
 
-def _identity(settings: Experiment, n_low: int, n_high: int) -> dict[str, Any]:
-    own = {
-        "run": settings.name,
-        "arm": settings.variant,
-        "preset": settings.recipe,
-        "n_low": n_low,
-        "n_high": n_high,
-    }
-    return {**{key: getattr(settings, key) for key in EXPERIMENT if key not in own}, **own}
-
-
 def record_absent(settings: Experiment, runs: str | Path, reason: str, data_folder: str | Path | None = None) -> Path:
     """The run folder of an experiment that the data do not allow: every row has n = 0 and says why."""
     folder = RunFolder(Path(runs) / settings.name)
@@ -323,16 +313,7 @@ def _absent(settings: Experiment, prepared: Prepared, reason: str) -> pd.DataFra
         for metric in METRICS
     ]
     return pd.DataFrame(rows).assign(
-        **_identity(settings, 0, settings.n_high),
-        value=math.nan,
-        unit="",
-        n=0,
-        remark=reason,
-        steps=0,
-        steps_shared=0,
-        seconds=0.0,
-        structures_per_second=0.0,
-        device="",
+        **identity(settings, prepared, ()), **NOT_TRAINED, value=math.nan, unit="", n=0, remark=reason
     )
 
 
