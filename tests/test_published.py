@@ -1,6 +1,8 @@
 """The published datasets end to end, from a server on this machine that serves small files in their schemas."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +19,11 @@ from server import status
 from mfbench import resources
 from mfbench.bars import Transfer, transfers
 from mfbench.cli.main import main
-from mfbench.data import cache, datasets, store
+from mfbench.data import cache, catalogue, datasets, store
 from mfbench.data.datasets import DataMissing
 from mfbench.data.manifest import manifest
 from mfbench.data.subset import Subset
-from mfbench.errors import DataCorrupt
+from mfbench.errors import DataCorrupt, UserError
 
 Capture = pytest.CaptureFixture[str]
 MOLECULES = ("ethanol", "malonaldehyde", "aspirin", "benzene", "toluene")
@@ -444,3 +446,57 @@ def test_the_bar_of_a_download_tells_what_it_waits_for(capsys: Capture) -> None:
     shown = capsys.readouterr().err
     assert "x.h5" in shown.split("\r")[1]
     assert "retrying: HTTP 503, host" in shown
+
+
+def test_records_of_a_datasets_life(site: Site) -> None:
+    """What another program needs is typed: no sentence has to be taken apart."""
+    name, told = "md17-cc", list[catalogue.Outcome]()
+    entry = next(one for one in catalogue.listing() if one.name == name)
+    assert (entry.state.where, entry.state.files_here, entry.downloadable) == ("not here", 0, True)
+    assert entry.levels == manifest(name).levels
+    place = catalogue.where(name)
+    assert (place.paths, place.folder) == ((), site.cache / name)
+    (folder,) = catalogue.search_path()
+    assert (folder.path, folder.written) == (site.cache, True)
+
+    done = catalogue.pull(name, told=told.append)
+    assert done == told
+    assert [one.done for one in done] == ["downloaded"] * entry.state.files + ["converted"]
+    assert all(one.bytes == one.path.stat().st_size for one in done)
+    assert catalogue.pull(name) == []
+    info = catalogue.info(name)
+    assert (info.state.where, info.state.files_here) == ("ready", entry.state.files)
+    assert info.converted == done[-1].path
+    assert [held.path for held in info.files] == [one.path for one in done[:-1]]
+    assert set(catalogue.where(name).paths) == {one.path for one in done}
+
+    checked = catalogue.check(name)
+    assert not any(one.failed for one in checked.findings)
+    assert {one.verified_by for one in checked.looked_at} == {"members", "content"}
+
+    raw = catalogue.removal(name, raw_only=True)
+    assert (set(raw.paths), raw.whole) == ({one.path for one in done[:-1]}, False)
+    assert catalogue.remove(raw) == catalogue.Outcome("removed", site.cache / name, sum(o.bytes for o in done[:-1]))
+    assert catalogue.state(manifest(name)).where == "ready"  # converted: the raw files are needed no more
+    catalogue.remove(catalogue.removal(name))
+    assert not (site.cache / name).exists()
+    with pytest.raises(UserError, match="ships with mfbench and stays"):
+        catalogue.removal("mini-ani1x")
+
+
+def test_progress_is_the_callers(site: Site, capsys: Capture) -> None:
+    """Without a bar of its own the catalogue prints nothing; what it is given is told of bytes and structures."""
+    seen: list[str] = []
+
+    @contextmanager
+    def transfers() -> Iterator[Callable[[Transfer], None]]:
+        yield lambda transfer: seen.append(transfer.state)
+
+    @contextmanager
+    def counts(name: str) -> Iterator[Callable[[str, int, int | None], None]]:
+        yield lambda doing, done, total: seen.append(f"{name}: {doing}")
+
+    catalogue.pull("ani1x", watch=catalogue.Watch(transfers, counts))
+    catalogue.check("ani1x", watch=catalogue.Watch(transfers, counts))
+    assert {"downloading", "ani1x: converting", "ani1x: checking"} <= set(seen)
+    assert capsys.readouterr() == ("", "")
