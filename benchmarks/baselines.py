@@ -6,15 +6,13 @@ energies where the same frame has them, as a perfect model of the low level woul
     python benchmarks/baselines.py --out benchmarks/results/baselines-2026-11-23.json
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import numpy as np
+from common import CASES, parser
 
 from mfbench import units
 from mfbench.study.experiment import experiment
-from mfbench.study.grid import CASES
 from mfbench.study.prepare import prepare
 
 
@@ -48,9 +46,7 @@ def baselines(name: str) -> dict[str, float | str | None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    args = parser(__doc__).parse_args()
     rows = [baselines(name) for name in CASES]
     for row in rows:
         print(", ".join(f"{k}: {v if isinstance(v, str | None) else round(v, 2)}" for k, v in row.items()))

@@ -11,30 +11,27 @@ that a search whose best rate lies at its edge is widened by naming more rates.
     python benchmarks/learning_rate_search.py --workers 2 --out benchmarks/results/learning-rates.json
 """
 
-import argparse
 import itertools
 import json
 import math
-import multiprocessing
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import CASES, parser, write
 from filelock import FileLock
 
 from mfbench.errors import LabelsMissing
 from mfbench.learning.device import DeviceStructures
 from mfbench.learning.threads import use_threads
 from mfbench.learning.training import fit
-from mfbench.study import provenance
 from mfbench.study.build import build
 from mfbench.study.experiment import experiment
+from mfbench.study.pool import spread
 from mfbench.study.prepare import prepare
 from mfbench.study.run import stage_name
 
-CASES = ("ani1x-tz", "ani1ccx", "rmd17-cc")
 ARMS = ("SF-E", "MF", "SF-EF", "SF-low", "embedding", "transfer", "delta")
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 
@@ -61,23 +58,18 @@ def validation_error(task: tuple[str, str, float, int, dict[str, Any], dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
-    parser.add_argument("--cases", nargs="+", default=CASES)
-    parser.add_argument("--arms", nargs="+", default=ARMS)
-    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
-    parser.add_argument("--network", type=json.loads, default={}, help="settings that differ, as JSON")
-    parser.add_argument("--optimisation", type=json.loads, default={}, help="settings that differ, as JSON")
-    parser.add_argument("--stages", type=Path, default=Path("runs/learning-rates"), help="where low levels are kept")
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    options = parser(__doc__, cases=CASES, seeds=(100, 101), workers=True, stages="runs/learning-rates")
+    options.add_argument("--arms", nargs="+", default=ARMS)
+    options.add_argument("--rates", type=float, nargs="+", default=RATES)
+    options.add_argument("--network", type=json.loads, default={}, help="settings that differ, as JSON")
+    options.add_argument("--optimisation", type=json.loads, default={}, help="settings that differ, as JSON")
+    args = options.parse_args()
     args.stages.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     if args.out and args.out.is_file():
         saved = json.loads(args.out.read_text())
         if (saved["network"], saved["optimisation"]) != (args.network, args.optimisation):
-            parser.error(f"{args.out} was made with other settings: name another file")
+            options.error(f"{args.out} was made with other settings: name another file")
         rows = saved["rows"]
     done_already = {(row["case"], row["arm"], row["learning_rate"], row["seed"]) for row in rows}
     tasks = [
@@ -85,10 +77,11 @@ def main() -> None:
         for task in itertools.product(args.cases, args.arms, args.rates, args.seeds)
         if task not in done_already
     ]
-    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
-        for done, row in enumerate(pool.imap_unordered(validation_error, tasks), 1):
-            rows.append(row)
-            print(f"[{done}/{len(tasks)}] {row}", flush=True)
+    for done, (_, row) in enumerate(spread(validation_error, tasks, args.workers), 1):
+        if isinstance(row, Exception):
+            raise row
+        rows.append(row)
+        print(f"[{done}/{len(tasks)}] {row}", flush=True)
     logs: dict[tuple[str, float], list[float]] = defaultdict(list)
     for row in rows:
         if row["error"] is not None:
@@ -99,17 +92,14 @@ def main() -> None:
         of_arm = {rate: round(means[arm, rate], 4) for rate in sorted(r for a, r in means if a == arm)}
         best[arm] = min(of_arm, key=of_arm.__getitem__)
         print(f"{arm:7s} {of_arm} -> {best[arm]:g}")
-    if args.out:
-        report = {
-            "date": time.strftime("%Y-%m-%d"),
-            "provenance": provenance.describe(torch.device("cpu"), 1),  # of the rows that were made last
-            "network": args.network,
-            "optimisation": args.optimisation,
-            "best": best,
-            "geometric_means": [{"arm": a, "learning_rate": r, "error": e} for (a, r), e in sorted(means.items())],
-            "rows": sorted(rows, key=lambda r: (r["arm"], r["case"], r["learning_rate"], r["seed"])),
-        }
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    write(  # the provenance is of the rows that were made last
+        args.out,
+        network=args.network,
+        optimisation=args.optimisation,
+        best=best,
+        geometric_means=[{"arm": a, "learning_rate": r, "error": e} for (a, r), e in sorted(means.items())],
+        rows=sorted(rows, key=lambda r: (r["arm"], r["case"], r["learning_rate"], r["seed"])),
+    )
 
 
 if __name__ == "__main__":

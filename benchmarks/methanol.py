@@ -7,11 +7,9 @@ with the level's own where mfbench ships them; the SF-E run of the same size sta
     python benchmarks/methanol.py --runs runs --out benchmarks/results/methanol-cpu-DATE.json
 """
 
-import argparse
 import json
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,17 +20,13 @@ from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import build_neighbor_list, natural_cutoffs
 from ase.optimize import BFGS
 from ase.vibrations import Vibrations
+from common import budget, parser, write
 from tqdm import tqdm
 
 import mfbench
 from mfbench import resources
-from mfbench.data.datasets import load
 from mfbench.results.folder import read_run
 from mfbench.results.schema import shown
-from mfbench.study import provenance
-from mfbench.study.experiment import experiment
-from mfbench.study.progress import bar
-from mfbench.study.run import run
 
 CASE, N_HIGH = "rmd17-cc", 150
 TIME_STEP, TEMPERATURE = 0.5, 300  # fs, K
@@ -96,21 +90,16 @@ def frequencies(atoms: Atoms) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--steps", type=int, help="gradient steps; few only try the script out")
-    parser.add_argument("--picoseconds", type=float, default=10.0)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    dataset = load("mini-md17cc-methanol")
+    options = parser(__doc__, steps=True, runs="runs")
+    options.add_argument("--picoseconds", type=float, default=10.0)
+    args = options.parse_args()
+    dataset = mfbench.load_data("mini-md17cc-methanol")
     start = dataset.positions[dataset.atoms_of([0])], dataset.numbers[dataset.atoms_of([0])]
     rows = []
     for arm in ("MF", "SF-E"):
-        optimisation = {} if args.steps is None else {"steps": args.steps}
-        settings = experiment(CASE, arm, n_high=N_HIGH, optimisation=optimisation)
-        with bar("", settings) as progress:
-            folder = run(settings, args.runs, progress=progress)
-        model = mfbench.load(folder, dtype="float64")
+        settings = mfbench.experiment(CASE, arm, n_high=N_HIGH, optimisation=budget(args))
+        folder = mfbench.run(settings, args.runs, device="cpu")
+        model = mfbench.load(folder, device="cpu", dtype="float64")
         for level in model.levels:
             atoms = Atoms(positions=start[0], numbers=start[1], calculator=model.calculator(level))
             row: dict[str, Any] = {"arm": arm, "n_high": N_HIGH, "level": level, "relaxation_steps": relaxed(atoms)}
@@ -124,14 +113,12 @@ def main() -> None:
             rows.append(row)
             print({key: value for key, value in row.items() if key != "frequencies"}, flush=True)
             print("  frequencies", *(f"{value:.0f}" for value in row["frequencies"]), flush=True)
-    if args.out:
-        report = {
-            "date": time.strftime("%Y-%m-%d"),
-            "provenance": provenance.describe(torch.device("cpu"), torch.get_num_threads()),
-            "units": "errors in kcal/mol and kcal/mol/Angstrom, frequencies in 1/cm",
-            "rows": rows,
-        }
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    write(
+        args.out,
+        threads=torch.get_num_threads(),
+        units="errors in kcal/mol and kcal/mol/Angstrom, frequencies in 1/cm",
+        rows=rows,
+    )
 
 
 if __name__ == "__main__":

@@ -10,38 +10,19 @@ MF+/SF-E. ``steps_shared`` of ``steps`` are those of a low-level stage that all 
         --out benchmarks/results/mf-plus-ethanol-cpu-DATE.json
 """
 
-import argparse
-import json
-import multiprocessing
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from common import budget, parser, records, run_all, write
 
-from mfbench.errors import LabelsMissing
-from mfbench.results.folder import METRICS_FILE, read_metrics
+from mfbench.results.rows import gap
 from mfbench.results.schema import shown
-from mfbench.study import provenance
-from mfbench.study.experiment import Experiment
 from mfbench.study.grid import comparison
-from mfbench.study.run import run
 
 CASES = ("ani1x-tz", "ani1ccx")
 ARMS = ("SF-E", "MF", "SF-EF", "MF+", "oracle")
 QUANTITIES = ("energy", "energy_relative", "force")
-
-
-def one(task: tuple[Experiment, Path, Path | None]) -> tuple[str, Path | None]:
-    """Run one experiment; a line to print, and its run folder."""
-    settings, runs, folder = task
-    name = f"{settings.case} {settings.arm} n_high={settings.n_high} seed={settings.seed}"
-    try:
-        return f"{name}: done", run(settings, runs, data_folder=folder)
-    except LabelsMissing as error:
-        return f"{name}: n = 0, {error}", None
 
 
 def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -59,8 +40,9 @@ def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
             row |= {arm: errors[arm].median() for arm in ARMS}
             row |= {f"{arm} spread": errors[arm].std() for arm in ARMS}
             for arm in ("MF", "MF+"):
-                gap = 1 - np.log(errors[arm] / errors["SF-EF"]) / np.log(errors["SF-E"] / errors["SF-EF"])
-                row[f"{arm} gap closed"] = gap.median()
+                closed = gap(errors[arm], errors["SF-E"], errors["SF-EF"])
+                # Seeds without a gap have none to close, and the median of the others is not that of all.
+                row[f"{arm} gap closed"], row["seeds with a gap"] = np.median(closed), int(np.isfinite(closed).sum())
                 row[f"{arm} oracle ratio"] = (errors[arm] / errors["oracle"]).median()
             row |= {f"MF+/{arm}": (errors["MF+"] / errors[arm]).median() for arm in ("MF", "SF-E", "SF-EF")}
             found.append(row)
@@ -68,45 +50,33 @@ def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", nargs="+", default=CASES)
-    parser.add_argument("--data", default="mini")
-    parser.add_argument("--data-folder", type=Path)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[25, 50, 100])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", default=ARMS)
-    parser.add_argument("--steps", type=int, help="gradient steps; few only try the script out (the preset's)")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--runs", type=Path, default=Path("runs/mf-plus"))
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    optimisation = {} if args.steps is None else {"steps": args.steps}
-    tasks = [
-        (settings, args.runs, args.data_folder)
+    options = parser(
+        __doc__,
+        cases=CASES,
+        sizes=(25, 50, 100),
+        seeds=range(5),
+        data=True,
+        steps=True,
+        workers=True,
+        runs="runs/mf-plus",
+    )
+    options.add_argument("--data", default="mini")
+    options.add_argument("--arms", nargs="+", default=ARMS)
+    args = options.parse_args()
+    experiments = [
+        settings
         for seed in args.seeds
         for case in args.cases
         for settings in comparison(
-            case, args.arms, args.sizes, [seed], data=args.data, threads=1, optimisation=optimisation
+            case, args.arms, args.sizes, [seed], data=args.data, threads=1, optimisation=budget(args)
         )
     ]
-    folders = []
-    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
-        for done, (line, folder) in enumerate(pool.imap_unordered(one, tasks), 1):
-            print(f"[{done}/{len(tasks)}] {line}", flush=True)
-            folders += [folder] if folder else []
-    table = pd.concat([read_metrics(folder / METRICS_FILE) for folder in sorted(folders)])
-    rows = summary(table)
-    print(pd.DataFrame(rows).round(3).to_string(index=False))
-    if args.out:
-        costs = table.groupby(["case", "arm"])[["steps", "steps_shared", "seconds"]].median().reset_index()
-        report = {
-            "date": time.strftime("%Y-%m-%d"),
-            "provenance": provenance.describe(torch.device("cpu"), 1),
-            "units": "kcal/mol, kcal/mol/Angstrom",
-            "medians": pd.DataFrame(rows).astype(object).where(pd.DataFrame(rows).notna(), None).to_dict("records"),
-            "costs": costs.to_dict("records"),
-        }
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    table = run_all(experiments, args)
+    table = table[table["n"].groupby(table["run"]).transform("sum") > 0]  # of arms that the labels allow
+    rows = pd.DataFrame(summary(table))
+    print(rows.round(3).to_string(index=False))
+    costs = table.groupby(["case", "arm"])[["steps", "steps_shared", "seconds"]].median().reset_index()
+    write(args.out, units="kcal/mol, kcal/mol/Angstrom", medians=records(rows), costs=costs.to_dict("records"))
 
 
 if __name__ == "__main__":

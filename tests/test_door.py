@@ -100,8 +100,9 @@ def test_tables_of_what_there_is() -> None:
     levels = mfbench.levels()
     assert levels["rank"].is_monotonic_increasing
     assert levels.loc["ccsd/cc-pvdz", "label"] == mfbench.level("ccsd/cc-pvdz").label
-    assert levels.loc["ccsd/cc-pvdz", "energy_and_forces_core_s"] > levels.loc["gfn2-xtb", "energy_and_forces_core_s"]
-    assert pd.isna(levels.loc["pbe+vdw-ts", "energy_core_s"])  # never measured here
+    cost = levels["with forces, core-seconds"]
+    assert cost["ccsd/cc-pvdz"] > cost["gfn2-xtb"] > 0
+    assert pd.isna(levels.loc["pbe+vdw-ts", "energy, core-seconds"])  # never measured here
     datasets = mfbench.datasets()
     assert datasets.loc["mini-ani1x", "state"] == "ships with mfbench"
     assert datasets.loc["mini-ani1x", "structures"] == len(mfbench.load_data("mini-ani1x", progress=False))
@@ -145,7 +146,7 @@ def test_forecast_is_a_record() -> None:
     short = mfbench.experiment("rmd17-cc", "MF", n_high=50, optimisation={"steps": 5}, threads=1)
     found, prepared = mfbench.forecast(short), mfbench.prepare(short)
     assert (found.n_high, found.steps) == (40, 5)
-    assert found.n_low == len(prepared.selection.train_low)
+    assert found.n_low == len(prepared.selection.low.train)
     assert found.n_judged == len(prepared.split.test)
     assert 0 < found.seconds < 600
 

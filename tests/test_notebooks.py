@@ -59,6 +59,14 @@ def test_notebooks_are_committed_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_import_the_package_and_nothing_below_it(path: Path) -> None:
+    code = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    modules = re.findall(r"^\s*(?:import|from) ([\w.]+)", code, re.MULTILINE)
+    assert {name for name in modules if name.startswith("mfbench")} == {"mfbench"}
+    assert set(modules) <= {"mfbench", "holoviews", "pandas", "IPython.display"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_no_cell_defines_a_long_function(path: Path) -> None:
     """What is longer than five lines belongs in the library."""
     for cell in nbformat.read(path, as_version=4).cells:

@@ -5,11 +5,13 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import writers
 from conftest import ROOT
 
+import mfbench
 from mfbench.cli.main import main
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,6 +72,25 @@ def test_the_case_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "mycase.yaml").write_text(blocks("yaml")[0])
     monkeypatch.chdir(tmp_path)
     assert main(["run", "mycase.yaml", "--arm", "MF", "--steps", "2"]) == 0
+
+
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first example, with fewer steps; the others name things of the reader's own."""
+    code = blocks("python")[0]
+    few = code.replace("sizes=[50, 150], seeds=range(3)", 'sizes=[50], optimisation={"steps": 2}')
+    assert few != code
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(few, found)
+    assert set(found["table"]["arm"]) == {"SF-E", "MF", "SF-EF"}
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_of_the_readme_imports_the_package_and_asks_for_what_it_offers(code: str) -> None:
+    assert re.findall(r"^(?:import|from) (.*)", code, re.MULTILINE) == ["mfbench"]
+    names = re.findall(r"\bmfbench\.(\w+)", code)
+    assert names
+    assert set(names) <= set(mfbench.__all__)
 
 
 def test_files_that_the_readme_names_exist() -> None:

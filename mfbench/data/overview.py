@@ -37,21 +37,21 @@ def cases() -> pd.DataFrame:
 def levels() -> pd.DataFrame:
     """The levels of theory by name, low to high; one of one's own is NAME@RANK.
 
-    Columns: label, rank, and the mean cost of an energy, and of one with its forces, in core-seconds over the
-    molecules of the mini data (NaN where it was not measured); doi.
+    The costs of an energy, and of one with its forces, are means over the molecules of the mini data; NaN where they
+    were not measured.
     """
     rows = [
         {
             "level": one.name,
             "label": one.label,
             "rank": one.rank,
-            "energy_core_s": label_cost(one.name, forces=False),
-            "energy_and_forces_core_s": label_cost(one.name, forces=True),
+            "energy, core-seconds": label_cost(one.name, forces=False),
+            "with forces, core-seconds": label_cost(one.name, forces=True),
             "doi": one.doi,
         }
         for one in sorted(LEVELS.values())
     ]
-    costs = ["energy_core_s", "energy_and_forces_core_s"]
+    costs = ["energy, core-seconds", "with forces, core-seconds"]
     return pd.DataFrame(rows).astype(dict.fromkeys(costs, float)).set_index("level")
 
 
