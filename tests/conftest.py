@@ -27,6 +27,7 @@ RUN_FILES = {
     "split.npz",
     "weights.safetensors",
     "metrics.parquet",
+    "seal.json",
 }
 
 

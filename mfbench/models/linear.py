@@ -29,9 +29,9 @@ _NEAR, _RANGE = 0.5, 1.5  # Angstrom
 class LinearSettings(Record):
     """Shape of the features."""
 
-    n_radial: Annotated[int, Field(ge=2)] = 6
+    n_radial: Annotated[int, Field(ge=2, le=256)] = 6
     l_max: Annotated[int, Field(ge=0, le=3)] = 3
-    cutoff: Annotated[float, Field(gt=0)] = 5.0  # Angstrom
+    cutoff: Annotated[float, Field(gt=0, le=100)] = 5.0  # Angstrom
 
 
 def features(block: Block, elements: Tensor, settings: LinearSettings) -> Tensor:
