@@ -13,7 +13,7 @@ import param
 
 from mfbench import resources
 from mfbench.errors import UserError
-from mfbench.results.folder import METRICS_FILE, load_runs
+from mfbench.results.folder import METRICS_FILE, read_runs
 from mfbench.results.reference import REFERENCES, reference_table
 from mfbench.results.rows import cases as cases_of
 from mfbench.results.rows import settings_of, with_settings
@@ -80,7 +80,11 @@ class Overview(pn.viewable.Viewer):
         """Read the table again; what was chosen stays chosen where it still exists."""
         table, problem = empty_table(), ""
         try:
-            table = load_runs(Path(self.folder).expanduser()) if self.source == "runs" else reference_table(self.source)
+            if self.source == "runs":
+                found = read_runs(Path(self.folder).expanduser())
+                table, problem = found.table, "; ".join(found.problems)
+            else:
+                table = reference_table(self.source)
         except (UserError, OSError) as error:
             problem = str(error)
         self._offer("case", [ALL, *cases_of(table)])
@@ -130,7 +134,8 @@ class Overview(pn.viewable.Viewer):
         seeds = seeds_text(self.table)
         if self.table["seed"].nunique() == 1:
             seeds += " only, so nothing is known of the spread"
-        return f"{runs} finished run{'s' if runs != 1 else ''} {where}; {seeds}; {devices}."
+        left_out = f" Left out, for they cannot be read: {self.problem}." if self.problem else ""
+        return f"{runs} finished run{'s' if runs != 1 else ''} {where}; {seeds}; {devices}.{left_out}"
 
     def help(self) -> str:
         """What to do when there is nothing to show (Markdown)."""

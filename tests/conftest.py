@@ -28,6 +28,7 @@ RUN_FILES = {
     "split.npz",
     "weights.safetensors",
     "metrics.parquet",
+    "seal.json",
 }
 
 

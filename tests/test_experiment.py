@@ -22,7 +22,7 @@ from mfbench.learning.device import DeviceStructures
 from mfbench.learning.problem import Stage
 from mfbench.learning.training import FitState
 from mfbench.results import schema
-from mfbench.results.folder import METRICS_FILE, STAGES, is_finished, load_runs, read_metrics
+from mfbench.results.folder import METRICS_FILE, STAGES, RunFolder, is_finished, load_runs, read_metrics
 from mfbench.results.predictions import Predictions, read_arrays
 from mfbench.results.rows import gap_closed
 from mfbench.study.build import build
@@ -143,7 +143,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(at: int, tmp_path: Path) -> N
     pd.testing.assert_frame_equal(whole.drop(columns=TIMES), again.drop(columns=TIMES), check_exact=True)
 
 
-@pytest.mark.parametrize("lost", ["write_metrics", "_write_split"])
+@pytest.mark.parametrize("lost", ["finish", "write_provenance"])
 def test_a_crash_while_writing_loses_nothing(lost: str, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is not taken for finished, and the next call completes it."""
 
@@ -151,7 +151,7 @@ def test_a_crash_while_writing_loses_nothing(lost: str, runs: Path, monkeypatch:
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"mfbench.study.run.{lost}", crash)
+        patch.setattr(RunFolder, lost, crash)
         with pytest.raises(OSError, match="disk full"):
             run(short(), runs, checkpoint_seconds=0.0)
     assert load_runs(runs).empty

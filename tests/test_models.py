@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from sealing import reseal
 
 import mfbench
 from mfbench import resources
@@ -345,12 +346,13 @@ def copied(folder: Path, tmp_path: Path) -> Path:
 
 
 def retold(folder: Path, **changes: str | None) -> None:
-    """Change what the file of weights says of itself."""
+    """Change what the file of weights says of itself; a key each, as before there were seals."""
     path = folder / "weights.safetensors"
     with safe_open(path, "pt") as file:
         said = file.metadata()
-    said = {key: value for key, value in {**said, **changes}.items() if value is not None}
-    save_file(load_file(path), path, said)
+    said = {**{key: json.dumps(value) for key, value in json.loads(said["mfbench"]).items()}, **changes}
+    save_file(load_file(path), path, {key: value for key, value in said.items() if value is not None})
+    reseal(folder)
 
 
 def test_folders_that_are_no_finished_run(trained: Trained, tmp_path: Path) -> None:
@@ -366,15 +368,15 @@ def test_folders_that_are_no_finished_run(trained: Trained, tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"expected a run folder with metrics.parquet, found none$"):
         load(empty)
     begun = copied(folder, tmp_path)
-    (begun / "metrics.parquet").unlink()
-    with pytest.raises(UserError, match=r"expected a finished run, got one without metrics.parquet; the command"):
+    (begun / "seal.json").unlink()
+    with pytest.raises(UserError, match=r"expected a finished run, got one without seal.json; the command"):
         load(begun)
     absent = record_absent(experiment("ani1ccx", "SF-EF", threads=1), tmp_path, "no forces there")
     with pytest.raises(UserError, match=r"expected weights.safetensors in it, .* not be trained \(no forces there\)"):
         load(absent)
 
 
-@pytest.mark.parametrize("file", ["settings.json", "weights.safetensors", "metrics.parquet"])
+@pytest.mark.parametrize("file", ["settings.json", "weights.safetensors", "metrics.parquet", "seal.json"])
 @pytest.mark.parametrize("how", ["empty", "cut", "other", "folder"])
 def test_damaged_files(file: str, how: str, trained: Trained, tmp_path: Path) -> None:
     folder = copied(trained(), tmp_path)
@@ -398,20 +400,31 @@ def test_files_that_do_not_fit(trained: Trained, tmp_path: Path) -> None:
 
     for changes in ({"network": {**settings["network"], "n_features": 7}}, {"arm": "SF-E"}, {"arm": "delta"}):
         write(**changes)
-        with pytest.raises(UserError, match=r"are not those of the network that settings.json describes"):
+        with pytest.raises(UserError, match=r"settings.json: expected sha256 .*, got .* changed or damaged"):
+            load(folder)
+        reseal(folder)
+        with pytest.raises(UserError, match=rf"expected the settings of the run {folder.name}, got those of rmd17-cc-"):
             load(folder)
     write(arm="MFF")
+    reseal(folder)
     with pytest.raises(UserError, match=r"settings.json: .*unknown arm 'MFF'"):
         load(folder)
     write(later=1)
+    reseal(folder)
     with pytest.raises(UserError, match=r"settings.json: later: .*another version"):
         load(folder)
     write()
+    retold(folder)
+    load(folder)
     retold(folder, elements=None)
     with pytest.raises(UserError, match=r"to name its levels, heads and elements; found \['heads', 'levels'\]"):
         load(folder)
     retold(folder, elements="[1, 6]")
     with pytest.raises(UserError, match="are not those of the network"):
+        load(folder)
+    shutil.copy(trained("SF-E") / "weights.safetensors", folder)
+    reseal(folder)
+    with pytest.raises(UserError, match=r"are not those of the network that settings.json describes"):
         load(folder)
 
 

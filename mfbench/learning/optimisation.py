@@ -33,17 +33,18 @@ class LossWeights(Record):
 class Optimisation(Record):
     """How a stage is optimised; every arm gets the same, but for its own learning rate."""
 
-    steps: Annotated[int, Field(ge=0)] = 3000
-    batch_size: Annotated[int, Field(gt=0)] = 16  # structures per source
-    max_batch_size: int | None = None  # plateau: the batch is doubled up to this, then the rate is halved
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    steps: Annotated[int, Field(ge=0, le=10**9)] = 3000
+    batch_size: Annotated[int, Field(gt=0, le=10**7)] = 16  # structures per source
+    # plateau: the batch is doubled up to this, then the rate is halved
+    max_batch_size: Annotated[int, Field(le=10**7)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, le=1e10)] = 2e-3
     schedule: Literal["cosine", "plateau"] = "cosine"
-    warmup: Annotated[int, Field(ge=0)] = 50  # steps of linear warm-up
-    patience: Annotated[int, Field(gt=0)] = 20  # plateau: validations without improvement to wait for
+    warmup: Annotated[int, Field(ge=0, le=10**9)] = 50  # steps of linear warm-up
+    patience: Annotated[int, Field(gt=0, le=10**9)] = 20  # plateau: validations without improvement to wait for
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995  # 0: no averaging of weights
     clip_norm: Annotated[float, Field(gt=0)] = 100.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled (AdamW)
     balance: Literal["none", "uncertainty"] = "none"  # learned scales of the loss terms: see loss.total_loss
-    validations: Annotated[int, Field(gt=0)] = 50  # how often the validation error is looked at
+    validations: Annotated[int, Field(gt=0, le=10**9)] = 50  # how often the validation error is looked at
     select_by: Literal["mae", "rmse"] = "mae"
     loss: LossWeights = LossWeights()

@@ -21,12 +21,13 @@ class HipnnTsSettings(Record):
 
 
 class _SchNetPackSettings(Record):
-    """What the networks of SchNetPack share. The defaults are small enough for a laptop's CPU."""
+    """What the networks of SchNetPack share. The defaults are small enough for a laptop's CPU; the bounds are far above
+    any use (see ``HipnnTsSettings``)."""
 
-    n_features: Annotated[int, Field(gt=0)] = 32
-    n_interactions: Annotated[int, Field(gt=0)] = 3
-    n_radial: Annotated[int, Field(gt=1)] = 20  # Gaussians from 0 to the cutoff: their spacing is their width
-    cutoff: Annotated[float, Field(gt=0)] = 5.0  # Angstrom
+    n_features: Annotated[int, Field(gt=0, le=1024)] = 32
+    n_interactions: Annotated[int, Field(gt=0, le=32)] = 3
+    n_radial: Annotated[int, Field(gt=1, le=1024)] = 20  # Gaussians from 0 to the cutoff: their spacing is their width
+    cutoff: Annotated[float, Field(gt=0, le=100)] = 5.0  # Angstrom
 
 
 class SchNetSettings(_SchNetPackSettings):

@@ -14,7 +14,8 @@ from bokeh.util.paths import bokehjs_path
 
 from mfbench.data.cases import case as find_case
 from mfbench.errors import UserError
-from mfbench.files import read_json, replacing
+from mfbench.files import replacing
+from mfbench.results.folder import RunFolder
 from mfbench.results.rows import case_rows, with_settings
 from mfbench.results.schema import CONVENTION, EXTERNAL
 from mfbench.show import plots
@@ -114,7 +115,7 @@ def origin(provenance: Iterable[Path]) -> dict[str, str]:
     """Device, date, commit and versions of some runs, from their ``provenance.json``: what differs is listed."""
     found: dict[str, set[str]] = {}
     for file in provenance:
-        content = read_json(file)
+        content = RunFolder(file.parent).provenance()
         versions = content.get("versions", {})
         for key, value in (
             ("device", content.get("device", "")),

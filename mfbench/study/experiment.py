@@ -65,14 +65,14 @@ class Experiment(Record):
     data: str = "mini"
     backbone: str = "hipnn-ts"
     preset: str = "demo"
-    n_high: Annotated[int, Field(ge=0)] = 0
-    n_low: int | None = None  # None: all there are
-    split_seed: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    n_high: Annotated[int, Field(ge=0, le=10**9)] = 0
+    n_low: Annotated[int, Field(le=10**9)] | None = None  # None: all there are
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # as large as torch and the results table take
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     dtype: Literal["float32", "float64"] = "float32"
-    threads: Annotated[int, Field(gt=0)] | None = None  # None: all cores of this process's allocation
+    threads: Annotated[int, Field(gt=0, le=10**4)] | None = None  # None: all cores of this process's allocation
     pooled: bool = False
-    epochs: int | None = None
+    epochs: Annotated[int, Field(le=10**9)] | None = None
     exceed_max_train: bool = False  # train on more than the data's authors allow
     overlap: Overlap | None = None  # of high- and low-level geometries; None: the case's own
     # Levels between the two, and how many of the low-level structures they label, too; None: all.
