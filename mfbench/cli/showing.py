@@ -63,7 +63,7 @@ def _cases(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from mfbench.results.folder import PROVENANCE_FILE, load_runs
+    from mfbench.results.folder import PROVENANCE_FILE, read_runs
     from mfbench.results.reference import reference, reference_table
     from mfbench.show.page import publish
     from mfbench.show.text import text_table
@@ -73,8 +73,13 @@ def _report(options: argparse.Namespace) -> None:
         table = reference_table(options.reference)
         provenance = [reference(options.reference) / PROVENANCE_FILE]
     else:
-        table = load_runs(options.runs)
-        provenance = sorted(options.runs.glob(f"*/{PROVENANCE_FILE}"))
+        found = read_runs(options.runs)
+        table = found.table
+        provenance = [file for run in found.folders for file in [run / PROVENANCE_FILE] if file.is_file()]
+        for problem in found.problems:
+            print(f"mfbench: left out: {' '.join(problem.split())}", file=sys.stderr)
+        if text := found.unsealed_text():
+            print(f"mfbench: {text}", file=sys.stderr)
     if table.empty:
         raise UserError(
             f"no finished runs in {options.runs}: make some with `mfbench demo` or `mfbench run`, name their "

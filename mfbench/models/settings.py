@@ -8,16 +8,17 @@ from mfbench.records import Record
 
 
 class HipnnTsSettings(Record):
-    """Shape of the network. The defaults are small enough for a laptop's CPU."""
+    """Shape of the network. The defaults are small enough for a laptop's CPU; the bounds, far above any use, keep a
+    damaged or mistyped file of settings from asking for all of a machine's memory."""
 
     l_max: Literal[0, 1, 2] = 2
-    n_interactions: Annotated[int, Field(gt=0)] = 1
-    n_atom_layers: Annotated[int, Field(ge=0)] = 3
-    n_features: Annotated[int, Field(gt=0)] = 32
-    n_sensitivities: Annotated[int, Field(gt=0)] = 12
-    soft_min: float = 0.75  # Angstrom, centre of the first sensitivity
-    soft_max: float = 4.0  # Angstrom, centre of the last
-    cutoff: float = 5.0  # Angstrom
+    n_interactions: Annotated[int, Field(gt=0, le=32)] = 1
+    n_atom_layers: Annotated[int, Field(ge=0, le=64)] = 3
+    n_features: Annotated[int, Field(gt=0, le=4096)] = 32
+    n_sensitivities: Annotated[int, Field(gt=0, le=512)] = 12
+    soft_min: Annotated[float, Field(gt=0, le=100)] = 0.75  # Angstrom, centre of the first sensitivity
+    soft_max: Annotated[float, Field(gt=0, le=100)] = 4.0  # Angstrom, centre of the last
+    cutoff: Annotated[float, Field(gt=0, le=100)] = 5.0  # Angstrom
 
 
 class _SchNetPackSettings(Record):
@@ -51,6 +52,6 @@ class SO3netSettings(_SchNetPackSettings):
 class LinearSettings(Record):
     """Shape of the features of a linear potential (``models.linear``)."""
 
-    n_radial: Annotated[int, Field(ge=2)] = 6
+    n_radial: Annotated[int, Field(ge=2, le=256)] = 6
     l_max: Annotated[int, Field(ge=0, le=3)] = 3
-    cutoff: Annotated[float, Field(gt=0)] = 5.0  # Angstrom
+    cutoff: Annotated[float, Field(gt=0, le=100)] = 5.0  # Angstrom
