@@ -33,7 +33,7 @@ def main() -> None:
     experiments = [
         experiment(name, arm, data=args.data, n_high=n_high, seed=seed, threads=1, optimisation=budget(args))
         for seed, name, arm in itertools.product(args.seeds, args.cases, ARMS)
-        for n_high in args.sizes or [min(case(name).variant(args.data).sizes)]
+        for n_high in args.sizes or [min(case(name).choice(args.data).sizes)]
     ]
     table = run_all(experiments, args)
     table = table[table["n"].groupby(table["run"]).transform("sum") > 0]  # of arms that the labels allow

@@ -16,7 +16,7 @@ from mfbench.errors import UserError
 from mfbench.results.folder import METRICS_FILE, read_runs
 from mfbench.results.reference import REFERENCES, reference_table
 from mfbench.results.rows import cases as cases_of
-from mfbench.results.rows import settings_of, with_settings
+from mfbench.results.rows import setups_of, with_setup
 from mfbench.results.schema import CONVENTION, METRICS, QUANTITIES, UNIT_SYSTEMS, empty_table, metrics_of
 from mfbench.show import plots
 from mfbench.show.html import STYLE, card_html, errors_html, gaps_html, spread_html
@@ -89,7 +89,7 @@ class Overview(pn.viewable.Viewer):
             problem = str(error)
         self._offer("case", [ALL, *cases_of(table)])
         self._offer("metric", metric_labels(metrics_of(table)))
-        self._offer("setup", {" · ".join(s): s for s in settings_of(table)})
+        self._offer("setup", {" · ".join(s): s for s in setups_of(table)})
         self.param.update(table=table, problem=problem)
 
     def _offer(self, name: str, choices: list[str] | Mapping[str, str | tuple[str, ...]]) -> None:
@@ -100,7 +100,7 @@ class Overview(pn.viewable.Viewer):
 
     def chosen_table(self) -> pd.DataFrame:
         """The rows of the chosen data, backbone and preset."""
-        return with_settings(self.table, self.setup) if self.setup else self.table
+        return with_setup(self.table, self.setup) if self.setup else self.table
 
     def measured(self) -> str:
         """The metric of gaps and ratios: the one that is chosen, or the MAE where that is no error of mfbench's."""

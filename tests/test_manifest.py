@@ -307,9 +307,9 @@ def case_content() -> dict[str, Any]:
 def test_a_case_of_ones_own(tmp_path: Path) -> None:
     found = case(write(tmp_path, case_content()))
     assert isinstance(found, Case)
-    assert found.variant("mini").sizes == (50, 150)
+    assert found.choice("mini").sizes == (50, 150)
     with pytest.raises(UserError, match="unknown data of case own 'full': expected one of mini"):
-        found.variant("full")
+        found.choice("full")
 
 
 @pytest.mark.parametrize(

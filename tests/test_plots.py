@@ -11,7 +11,7 @@ from bokeh.models import HoverTool, Legend, LogScale, Title
 from tables import NO_FORCES, NO_TOTAL_ENERGY, error, results_table
 
 from mfbench.errors import UserError
-from mfbench.results.rows import joined, settings_of, with_settings
+from mfbench.results.rows import joined, setups_of, with_setup
 from mfbench.results.schema import EXTERNAL
 from mfbench.show import plots
 from mfbench.show.styles import ARMS, HORIZONTAL, arm_order, arm_style
@@ -266,10 +266,10 @@ def test_an_empty_table_is_answered_with_what_to_do():
 
 def test_backbones_are_never_drawn_as_one_curve():
     both = pd.concat([results_table(), results_table(backbone="painn")])
-    with pytest.raises(UserError, match=r"with_settings"):
+    with pytest.raises(UserError, match=r"with_setup"):
         plots.learning_curve(both, "ani1ccx", "energy")
-    assert settings_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
-    one = with_settings(both, ("mini", "painn", "demo"))
+    assert setups_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
+    one = with_setup(both, ("mini", "painn", "demo"))
     assert set(one["backbone"]) == {"painn"}
     plots.learning_curve(one, "ani1ccx", "energy")
 
@@ -282,9 +282,9 @@ def other_code(**settings):
 
 def test_another_code_stands_in_the_curves_of_every_backbone():
     both = pd.concat([results_table(), results_table(backbone="painn"), other_code()])
-    assert settings_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
-    for settings in settings_of(both):
-        one = with_settings(both, settings)
+    assert setups_of(both) == [("mini", "hipnn-ts", "demo"), ("mini", "painn", "demo")]
+    for settings in setups_of(both):
+        one = with_setup(both, settings)
         assert set(one["backbone"]) == {settings[1], EXTERNAL}
         curve = plots.learning_curve(one, "ani1x-tz", "energy")
         values = points(labelled(curve, hv.Curve, "Other"))
@@ -296,12 +296,12 @@ def test_another_code_stands_in_the_curves_of_every_backbone():
 def test_another_code_has_settings_of_its_own_where_nothing_else_is():
     alone = other_code(cases=["ani1x-tz"])
     external = ("mini", EXTERNAL, EXTERNAL)
-    assert settings_of(alone) == [external]
-    assert len(with_settings(alone, external)) == len(alone)
+    assert setups_of(alone) == [external]
+    assert len(with_setup(alone, external)) == len(alone)
     assert joined(alone) is alone
     elsewhere = pd.concat([results_table().assign(data="full"), alone])
-    assert settings_of(elsewhere) == [("full", "hipnn-ts", "demo"), external]
-    assert "Other" not in set(with_settings(elsewhere, ("full", "hipnn-ts", "demo"))["arm"])
+    assert setups_of(elsewhere) == [("full", "hipnn-ts", "demo"), external]
+    assert "Other" not in set(with_setup(elsewhere, ("full", "hipnn-ts", "demo"))["arm"])
 
 
 def test_plots_leave_the_table_as_it_was():

@@ -29,7 +29,7 @@ _loaded: dict[tuple[str, ...], Structures] = {}
 def problem(name: str) -> tuple[Structures, Case, CaseData]:
     """A shipped case on its mini data; files are read once."""
     found = case(name)
-    rules = found.variant("mini")
+    rules = found.choice("mini")
     if rules.datasets not in _loaded:
         _loaded[rules.datasets] = load_joined(rules.datasets)
     return _loaded[rules.datasets], found, rules
@@ -338,7 +338,7 @@ def test_every_rmd17_variant_keeps_to_its_authors_limit() -> None:
 def test_published_ethanol(shared_real: Path) -> None:
     """rMD17's own test file is test; MD17-CC's frames that recur in it are never trained on."""
     found = case(ROOT / "benchmarks" / "ethanol-split01.yaml")
-    rules, high = found.variant("ethanol"), found.high
+    rules, high = found.choice("ethanol"), found.high
     structures = load_joined(rules.datasets, shared_real)
     split = make_split(structures, found.low, high, rules, 0)
     check_parts(structures, found.low, high, rules, split)

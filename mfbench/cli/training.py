@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> None:
     )
     device = device_of(options.device)
     finished = is_finished(options.runs / settings.name)
-    if settings.declared.variant(settings.data).published and not finished:
+    if settings.declared.choice(settings.data).published and not finished:
         _make_ready(settings, options, device)
     with bar("", settings) as progress:
         folder = run(settings, options.runs, device, options.data_folder, progress)

@@ -105,18 +105,18 @@ class Case(Record):
 
     def high_of(self, data: str) -> str:
         """The high level of a data choice."""
-        return self.variant(data).high or self.high
+        return self.choice(data).high or self.high
 
-    def variant_name(self, name: str) -> str:
+    def choice_name(self, name: str) -> str:
         """The name proper of a data choice; raises UserError where there is none of that name."""
         proper = self.aliases.get(name, name)
         if proper not in self.data:
             raise unknown(f"data of case {self.name}", name, (*self.data, *self.aliases))
         return proper
 
-    def variant(self, name: str) -> CaseData:
+    def choice(self, name: str) -> CaseData:
         """The data choice called ``name``."""
-        return self.data[self.variant_name(name)]
+        return self.data[self.choice_name(name)]
 
 
 def case_names() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from mfbench.data.findings import SHOWN, Finding, bounded
 from mfbench.data.structures import BoolArray, FloatArray, Structures, join
 from mfbench.data.survey import ELEMENTS, Survey, element_counts, level_pairs, with_forces
 from mfbench.elements import SYMBOLS
+from mfbench.units import EV_PER_KCAL
 
 # Keys of isolated_atoms.json, by level.
 _ATOM_KEYS = {
@@ -306,10 +307,9 @@ def _gap(pair: str, outline: Structures, counts: NDArray, one: Side, other: Side
     per_atom, deviation = np.abs(rest) / outline.n_atoms[a], float(np.std(rest))
     wrong, far = np.zeros(len(outline), bool), np.zeros(len(outline), bool)
     wrong[a[per_atom > GAP]], far[a[per_atom > FAR * GAP]] = True, True
-    kcal = units.internal("kcal/mol")
     got = (
-        f"{gap.mean() / kcal:.6g} kcal/mol on average; atomic energies aside {deviation / kcal:.3g} (standard "
-        f"deviation), {np.abs(rest).max() / kcal:.3g} at most, {per_atom.max():.2g} eV an atom at most, "
+        f"{gap.mean() / EV_PER_KCAL:.6g} kcal/mol on average; atomic energies aside {deviation / EV_PER_KCAL:.3g} (standard "
+        f"deviation), {np.abs(rest).max() / EV_PER_KCAL:.3g} at most, {per_atom.max():.2g} eV an atom at most, "
         f"{np.count_nonzero(np.abs(rest) > 8 * deviation):,} beyond 8 deviations, over {len(a):,} geometries"
     )
     return bounded(outline, f"gap, {pair}", expected, got, wrong, far, len(a))

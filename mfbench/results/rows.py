@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from mfbench.errors import UserError, unknown
 from mfbench.results.schema import EXPERIMENT, EXTERNAL, PARTS, QUANTITIES, errors, metrics_of
 
-SETTINGS = ["data", "backbone", "preset"]  # rows that differ here are never drawn as one curve
+SETUP = ["data", "backbone", "preset"]  # rows that differ here are never drawn as one curve
 
 
 def base_arm(arm: str) -> str:
@@ -38,26 +38,26 @@ def case_rows(table: pd.DataFrame, case: str) -> pd.DataFrame:
     return errors(table[table["case"] == case])
 
 
-def settings_of(table: pd.DataFrame) -> list[tuple[str, ...]]:
+def setups_of(table: pd.DataFrame) -> list[tuple[str, ...]]:
     """The distinct (data, backbone, preset) of the rows; one curve shows one of them.
 
     Other codes' rows join those of the same data, and have settings of their own only where there are none.
     """
-    found = list(table[SETTINGS].drop_duplicates().itertuples(index=False, name=None))
+    found = list(table[SETUP].drop_duplicates().itertuples(index=False, name=None))
     own = [one for one in found if one[2] != EXTERNAL]
     return own + [one for one in found if one[2] == EXTERNAL and one[0] not in {data for data, *_ in own}]
 
 
-def with_settings(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
+def with_setup(table: pd.DataFrame, setup: Sequence[str]) -> pd.DataFrame:
     """The rows with these (data, backbone, preset), and other codes' rows of the same data."""
-    external = (table["data"] == settings[0]) & (table["preset"] == EXTERNAL)
-    return table[(table[SETTINGS] == list(settings)).all(axis=1) | external]
+    external = (table["data"] == setup[0]) & (table["preset"] == EXTERNAL)
+    return table[(table[SETUP] == list(setup)).all(axis=1) | external]
 
 
 def joined(table: pd.DataFrame) -> pd.DataFrame:
     """The table with other codes' rows under the one recipe beside them, so that they pair with its arms."""
     external = table["preset"] == EXTERNAL
-    found = [one for one in settings_of(table) if one[2] != EXTERNAL]
+    found = [one for one in setups_of(table) if one[2] != EXTERNAL]
     if len(found) != 1 or not external.any():
         return table
     backbone, preset = found[0][1:]
@@ -91,10 +91,10 @@ def curve_rows(table: pd.DataFrame, case: str, quantity: str, metric: str = "mae
             raise unknown(kind, got, known)
     rows = judged_at_high_level(table, case, part)
     rows = rows[(rows["quantity"] == quantity) & (rows["metric"] == metric)]
-    if len(found := settings_of(rows)) > 1:
+    if len(found := setups_of(rows)) > 1:
         raise UserError(
             f"a learning curve shows one (data, backbone, preset), got {found}; "
-            "choose one with plots.with_settings(table, ...)"
+            "choose one with plots.with_setup(table, ...)"
         )
     return largest_n_low(rows)
 

@@ -16,7 +16,7 @@ from mfbench.data.cases import case as find_case
 from mfbench.errors import UserError
 from mfbench.files import replacing
 from mfbench.results.folder import RunFolder
-from mfbench.results.rows import case_rows, with_settings
+from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL
 from mfbench.show import plots
 from mfbench.show.html import STYLE, arm_html, card_html, errors_html, gaps_html, physical_html, spread_html
@@ -156,7 +156,7 @@ def _opening(table: pd.DataFrame, found: Sequence[tuple[str, tuple[str, ...]]]) 
         f"<li>{arm_html(arm)} <span class='soft'>{escape(arm_style(arm).trained_on)}</span></li>"
         for arm in arm_order(table["arm"])
     )
-    cards = "".join(card_html(with_settings(table, setup), case) for case, setup in found)
+    cards = "".join(card_html(with_setup(table, setup), case) for case, setup in found)
     return (
         "<h1>Low-level forces and high-level energies: are they all you need?</h1>"
         f'<p class="lead">{escape(CLAIM)} {escape(INFERRED)} Data: {escape(data)}. {spread}</p>'
@@ -173,7 +173,7 @@ def _section(
     cases: Mapping[str, tuple[str, str]],
     place: Callable[[hv.Element], str],
 ) -> str:
-    rows = with_settings(case_rows(table, case), setup)
+    rows = with_setup(case_rows(table, case), setup)
     title, basis = cases.get(case, ("", ""))
     data, backbone, preset = map(escape, setup)
     own = rows[rows["preset"] != EXTERNAL]  # of other codes' trainings nothing is known
@@ -212,7 +212,7 @@ def _closing(
 ) -> str:
     gaps = []
     for (case, setup), title in _titles(found).items():
-        rows = with_settings(case_rows(table, case), setup)
+        rows = with_setup(case_rows(table, case), setup)
         for part in parts_of(rows, case):
             gaps.append((title if part == "test" else f"{title}, {part}", gap_table(rows, case, part, system)))
     gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'

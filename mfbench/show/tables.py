@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mfbench.errors import UserError, unknown
-from mfbench.results.rows import case_rows, cases, gap_closed, joined, judged_at_high_level, settings_of, with_settings
+from mfbench.results.rows import case_rows, cases, gap_closed, joined, judged_at_high_level, setups_of, with_setup
 from mfbench.results.schema import METRICS, PARTS, PHYSICS, QUANTITIES, UNIT_SYSTEMS, errors, physical, shown
 from mfbench.show.styles import arm_order
 from mfbench.show.words import METRIC_LABELS, counts, integers, pretty_unit
@@ -64,7 +64,7 @@ def sections(table: pd.DataFrame) -> list[tuple[str, tuple[str, ...]]]:
     """The (case, (data, backbone, preset)) that have rows: each is shown on its own."""
     if table.empty:
         raise UserError("no results to report: expected finished runs, found none; run `mfbench demo`")
-    return [(case, setup) for case in cases(table) for setup in settings_of(case_rows(table, case))]
+    return [(case, setup) for case in cases(table) for setup in setups_of(case_rows(table, case))]
 
 
 def parts_of(table: pd.DataFrame, case: str) -> list[str]:
@@ -172,7 +172,7 @@ def physical_table(table: pd.DataFrame, case: str, setup: Sequence[str]) -> pd.D
         Columns n_high, arm, n_low, level, seeds (text) and, of the quantities that were checked, ``<quantity>
         <metric>`` (NaN where n = 0, or where the check was not done).
     """
-    rows = with_settings(physical(table[table["case"] == case]), setup)
+    rows = with_setup(physical(table[table["case"] == case]), setup)
     rows = rows[rows["metric"] != "rmse"]
     keys = ["n_high", "arm", "n_low", "level"]
     if rows.empty:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mfbench.results.rows import case_rows, with_settings
+from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL, QUANTITIES, errors, metrics_of, shown
 from mfbench.show.tables import (
     GAP_QUANTITIES,
@@ -87,7 +87,7 @@ def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
     """
     blocks = []
     for case, setup in sections(table):
-        rows = with_settings(case_rows(table, case), setup)
+        rows = with_setup(case_rows(table, case), setup)
         data, backbone, preset = setup
         lines = [
             f"{case}: {levels_label(rows, case)}",

@@ -37,7 +37,7 @@ class Resolved(Record):
 
 
 def _resolved(case_: Case, data: str, overlap: Overlap | None, further: Mapping[str, int | None]) -> Resolved:
-    rules = case_.variant(data).overlapping(overlap)
+    rules = case_.choice(data).overlapping(overlap)
     levels = (case_.low, *sorted(further, key=level_of), case_.high_of(data))
     declared = [manifest(name) for name in rules.datasets]
     return Resolved(
@@ -219,8 +219,8 @@ def experiment(
     backbone_name = backbone_name or Experiment.model_fields["backbone"].default
     preset_name = preset_name or Experiment.model_fields["preset"].default
     chosen, declared, kind = arms.arm(arm_name), case(case_name), backbone(backbone_name)
-    data = declared.variant_name(data)
-    rules = declared.variant(data)
+    data = declared.choice_name(data)
+    rules = declared.choice(data)
     if chosen.uses_high and n_high == 0:
         raise UserError(f"n_high: expected at least 10 structures for arm {chosen.name}, got 0")
     start = _begun(preset(preset_name), chosen, kind)

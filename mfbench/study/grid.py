@@ -40,7 +40,7 @@ def plan(cases: tuple[str, ...] | None = None, seed: int = 0, steps: int | None 
     optimisation = {} if steps is None else {"steps": steps}
 
     def each(name: str) -> Iterator[Experiment]:
-        for n_high in case(name).variant("mini").sizes:
+        for n_high in case(name).choice("mini").sizes:
             for arm in ARMS:
                 yield experiment(name, arm, n_high=n_high, seed=seed, optimisation=optimisation)
         yield experiment(name, "SF-low", seed=seed, optimisation=optimisation)
@@ -76,7 +76,7 @@ def comparison(
         experiment(name, arm.name, n_high=n_high, seed=seed, labels=wanted(arm), **settings)
         for seed in seeds
         for arm in chosen
-        for n_high in (sizes or declared.variant(data).sizes if arm.uses_high else (None,))
+        for n_high in (sizes or declared.choice(data).sizes if arm.uses_high else (None,))
     ]
 
 
