@@ -309,8 +309,8 @@ def _gap(pair: str, outline: Structures, counts: NDArray, one: Side, other: Side
     wrong[a[per_atom > GAP]], far[a[per_atom > FAR * GAP]] = True, True
     got = (
         f"{gap.mean() / EV_PER_KCAL:.6g} kcal/mol on average; atomic energies aside {deviation / EV_PER_KCAL:.3g} "
-        f"(standard deviation), {np.abs(rest).max() / EV_PER_KCAL:.3g} at most, {per_atom.max():.2g} eV an atom at most, "
-        f"{np.count_nonzero(np.abs(rest) > 8 * deviation):,} beyond 8 deviations, over {len(a):,} geometries"
+        f"(standard deviation), {np.abs(rest).max() / EV_PER_KCAL:.3g} at most, {per_atom.max():.2g} eV an atom at "
+        f"most, {np.count_nonzero(np.abs(rest) > 8 * deviation):,} beyond 8 deviations, over {len(a):,} geometries"
     )
     return bounded(outline, f"gap, {pair}", expected, got, wrong, far, len(a))
 
