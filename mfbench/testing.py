@@ -21,11 +21,11 @@ from mfbench.data.splits import Indices
 from mfbench.data.structures import Frames, Structures, assemble
 from mfbench.errors import UserError
 from mfbench.learning.device import DeviceStructures, Labelled
-from mfbench.learning.learner import Learner, train_step
 from mfbench.learning.loss import level_sums, total_loss
 from mfbench.learning.optimisation import LossWeights
 from mfbench.learning.problem import Arm, ClosedForm, Problem, Stage, Training, assembled
 from mfbench.learning.sources import Source, Term, draw
+from mfbench.learning.step import Learner, train_step
 from mfbench.models.backbones.kinds import Network
 from mfbench.models.block import Block
 from mfbench.models.contract import Backbone, Potential, forces

@@ -15,11 +15,11 @@ from torch import Tensor
 from mfbench.errors import UserError
 from mfbench.files import replacing
 from mfbench.learning.device import DeviceStructures
-from mfbench.learning.learner import Learner, train_step
 from mfbench.learning.loss import LevelSums, level_sums
 from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.problem import ClosedForm, Stage, Training
 from mfbench.learning.sources import MAX_PAIRS, draw
+from mfbench.learning.step import Learner, train_step
 
 
 class Error(NamedTuple):
