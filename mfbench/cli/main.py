@@ -266,7 +266,7 @@ def _cases(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from mfbench.learning.threads import device_of
-    from mfbench.results.folder import is_finished, read_run
+    from mfbench.results.folder import UNSEALED, is_finished, is_sealed, read_run
     from mfbench.results.schema import UNIT_SYSTEMS
     from mfbench.show.text import run_text
     from mfbench.study.experiment import experiment
@@ -300,7 +300,7 @@ def _run(options: argparse.Namespace) -> None:
     with bar("", settings) as progress:
         folder = run(settings, options.runs, device, options.data_folder, progress)
     print(run_text(read_run(folder), options.unit))
-    print(f"Run folder: {folder}")
+    print(f"Run folder: {folder}" + ("" if is_sealed(folder) else f" ({UNSEALED})"))
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -471,10 +471,8 @@ def _report(options: argparse.Namespace) -> None:
         found = read_runs(options.runs)
         table = found.table
         provenance = [file for run in found.folders for file in [run / PROVENANCE_FILE] if file.is_file()]
-        for problem in found.problems:
-            print(f"mfbench: left out: {' '.join(problem.split())}", file=sys.stderr)
-        if text := found.unsealed_text():
-            print(f"mfbench: {text}", file=sys.stderr)
+        for remark in found.remarks():
+            print(f"mfbench: {remark}", file=sys.stderr)
     if table.empty:
         raise UserError(
             f"no finished runs in {options.runs}: make some with `mfbench demo` or `mfbench run`, name their "

@@ -53,6 +53,8 @@ STAGES = "stages"  # folder, among the run folders, of trainings that several ex
 
 TRAINED = (SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE, PREDICTIONS_FILE, SPLIT_FILE, WEIGHTS_FILE)  # before metrics
 
+UNSEALED = "from before results were sealed: nothing tells whether files were changed"
+
 WEIGHTS_KEY = "mfbench"  # in the metadata of the weights: JSON of the potential's heads, levels and elements
 
 _MARK = {b"mfbench": b"sealed"}  # in the metadata of a table that a seal follows
@@ -275,6 +277,11 @@ def is_finished(run: Path) -> bool:
     return RunFolder(run).finished
 
 
+def is_sealed(run: Path) -> bool:
+    """Whether the run folder holds a finished run with a seal: one from before there were seals has none."""
+    return RunFolder(run).sealed
+
+
 def write_metrics(run: Path, metrics: pd.DataFrame) -> None:
     """Finish a run: see ``RunFolder.finish``."""
     RunFolder(run).finish(metrics)
@@ -343,13 +350,13 @@ class Runs:
     problems: tuple[str, ...]  # one for each run that was left out: which, and why
     unsealed: tuple[str, ...]  # names of runs from before there were seals: what was changed in them, nothing tells
 
-    def unsealed_text(self) -> str:
-        """What a reader of the table must know of its unsealed runs, in a sentence; empty where there are none."""
-        if not self.unsealed:
-            return ""
-        names = ", ".join(self.unsealed[:3]) + (", ..." if len(self.unsealed) > 3 else "")
-        runs = "1 run is" if len(self.unsealed) == 1 else f"{len(self.unsealed):,} runs are"
-        return f"{runs} from before results were sealed, so that nothing tells whether files were changed: {names}"
+    def remarks(self) -> list[str]:
+        """What a reader of the table must know, each in a line: what was left out and why, and what is not sealed."""
+        said = [f"left out: {one_line(problem)}" for problem in self.problems]
+        if self.unsealed:
+            names = ", ".join(self.unsealed[:3]) + (", ..." if len(self.unsealed) > 3 else "")
+            said.append(f"{len(self.unsealed):,} of {len(self.folders):,} runs are {UNSEALED}: {names}")
+        return said
 
 
 def read_runs(folders: str | Path | Iterable[str | Path]) -> Runs:
@@ -402,7 +409,7 @@ def load_runs(folders: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """
     runs = read_runs(folders)
     for problem in runs.problems:
-        warnings.warn(f"left out: {problem}", stacklevel=2)
+        warnings.warn(f"left out: {one_line(problem)}", stacklevel=2)
     return runs.table
 
 

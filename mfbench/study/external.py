@@ -44,7 +44,7 @@ def evaluate(
     settings: Experiment,
     name: str,
     path: Path,
-    runs: Path,
+    runs: str | Path,
     *,
     energy_keys: Mapping[str, str],
     forces_keys: Mapping[str, str],
@@ -87,20 +87,40 @@ def evaluate(
     table = evaluation.evaluate(predictions)
     absent = (table["n"] == 0) & _not_predicted(table, missing, predictions, prepared)
     table.loc[absent, "remark"] = NOT_PREDICTED
+    used = {
+        "n_low": structures_used(prepared.low, stages),
+        "n_high": settings.n_high or structures_used(prepared.high, stages, validated=True),
+    }
     split = split_hash(prepared)
     digest = hashlib.sha256(json.dumps([name, settings.deciding(), split], sort_keys=True).encode()).hexdigest()[:10]
     slug = re.sub(r"[^\w.+-]+", "_", name)
-    n_low = structures_used(prepared.low, stages)
-    n_high = settings.n_high or structures_used(prepared.high, stages, validated=True)
-    run = f"{settings.case}-{settings.data}-{slug}-{EXTERNAL}-n{n_high}-s{settings.seed}-{digest}"
+    run = f"{settings.case}-{settings.data}-{slug}-{EXTERNAL}-n{used['n_high']}-s{settings.seed}-{digest}"
+    described = provenance.describe(torch.device("cpu"), 1)
+    origin = {
+        **{key: described[key] for key in ("versions", "commit")},  # the machine that trained is not known
+        "predictions": {"file": path.name, "sha256": sha256(path)},
+        "energy_keys": dict(energy_keys),
+        "forces_keys": dict(forces_keys),
+        "unit": unit,
+        "split": split,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    folder = RunFolder(Path(runs) / run)
+    _write(folder, settings, name, table.assign(**used), predictions, origin)
+    evaluation.measure(folder.path)
+    return folder.path
+
+
+def _write(
+    folder: RunFolder, settings: Experiment, name: str, table: Any, predictions: Predictions, origin: Mapping[str, Any]
+) -> None:
+    """Write the run folder, in place of one of the same name and choice."""
     own = {"arm": name, "backbone": EXTERNAL, "preset": EXTERNAL}
     table = table.assign(
-        run=run,
+        run=folder.name,
         case=settings.case,
         data=settings.data,
         **own,
-        n_low=n_low,
-        n_high=n_high,
         split_seed=settings.split_seed,
         seed=settings.seed,
         steps=0,
@@ -111,27 +131,13 @@ def evaluate(
     )
     recipe = {"network", "optimisation", "arm_options", "epochs", "dtype", "threads", "pooled"}
     chosen = settings.model_dump(mode="json", exclude=recipe)
-    described = provenance.describe(torch.device("cpu"), 1)
-    folder = RunFolder(Path(runs) / run)
     with folder.locked():
         folder.sweep()
         folder.reopen()
         folder.write_settings({**chosen, **own, "labels_of": settings.arm})
-        folder.write_provenance(
-            {
-                **{key: described[key] for key in ("versions", "commit")},  # the machine that trained is not known
-                "predictions": {"file": path.name, "sha256": sha256(path)},
-                "energy_keys": dict(energy_keys),
-                "forces_keys": dict(forces_keys),
-                "unit": unit,
-                "split": split,
-                "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            }
-        )
+        folder.write_provenance(origin)
         folder.write(PREDICTIONS_FILE, arrays_bytes(predictions))
         folder.finish(table, [SETTINGS_FILE, PROVENANCE_FILE, PREDICTIONS_FILE])
-    evaluation.measure(folder.path)
-    return folder.path
 
 
 def _not_predicted(table: Any, missing: set[str], predictions: Predictions, prepared: Prepared) -> Any:
