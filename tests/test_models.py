@@ -350,7 +350,9 @@ def retold(folder: Path, **changes: str | None) -> None:
     path = folder / "weights.safetensors"
     with safe_open(path, "pt") as file:
         said = file.metadata()
-    said = {**{key: json.dumps(value) for key, value in json.loads(said["mfbench"]).items()}, **changes}
+    if "mfbench" in said:
+        said = {key: json.dumps(value) for key, value in json.loads(said["mfbench"]).items()}
+    said |= changes
     save_file(load_file(path), path, {key: value for key, value in said.items() if value is not None})
     reseal(folder)
 

@@ -76,10 +76,8 @@ def _report(options: argparse.Namespace) -> None:
         found = read_runs(options.runs)
         table = found.table
         provenance = [file for run in found.folders for file in [run / PROVENANCE_FILE] if file.is_file()]
-        for problem in found.problems:
-            print(f"mfbench: left out: {' '.join(problem.split())}", file=sys.stderr)
-        if text := found.unsealed_text():
-            print(f"mfbench: {text}", file=sys.stderr)
+        for remark in found.remarks():
+            print(f"mfbench: {remark}", file=sys.stderr)
     if table.empty:
         raise UserError(
             f"no finished runs in {options.runs}: make some with `mfbench demo` or `mfbench run`, name their "

@@ -80,7 +80,7 @@ def add_compare(commands: "Commands") -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from mfbench.learning.threads import device_of
-    from mfbench.results.folder import is_finished, read_run
+    from mfbench.results.folder import UNSEALED, is_finished, is_sealed, read_run
     from mfbench.show.text import run_text
     from mfbench.study.experiment import experiment
     from mfbench.study.progress import bar
@@ -105,7 +105,7 @@ def _run(options: argparse.Namespace) -> None:
     with bar("", settings) as progress:
         folder = run(settings, options.runs, device, options.data_folder, progress)
     print(run_text(read_run(folder), options.unit))
-    print(f"Run folder: {folder}")
+    print(f"Run folder: {folder}" + ("" if is_sealed(folder) else f" ({UNSEALED})"))
 
 
 def _make_ready(settings: "Experiment", options: argparse.Namespace, device: str) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from mfbench.errors import UserError
 from mfbench.results.schema import COLUMNS, EXPERIMENT, METRICS, PARTS, PHYSICS, QUANTITIES, conform
 
-ROW = [*EXPERIMENT, "level", "part", "quantity", "metric"]  # what tells the rows of a table apart
+ROW = ["run", *EXPERIMENT, "level", "part", "quantity", "metric"]  # what tells the rows of a table apart
 
 _ONE_OF = {"role": ("low", "further", "high"), "part": PARTS, "quantity": (*QUANTITIES, *PHYSICS)}
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
@@ -34,7 +35,7 @@ from mfbench.errors import UserError
 from mfbench.files import as_json, digest, parse_json, read_bytes, settle, sha256, sweep, write_bytes
 from mfbench.results.checks import checked, one_line
 from mfbench.results.index import Index, index
-from mfbench.results.locks import Lock, locked, to_stderr
+from mfbench.results.locks import Lock, locked, read, to_stderr
 from mfbench.results.predictions import Predictions, arrays_from
 from mfbench.results.schema import conform, empty_table
 from mfbench.results.seal import Seal, read_seal, write_seal
@@ -52,6 +53,8 @@ EXTRA = "extra"  # folder, in a finished run folder, of what later checks add
 STAGES = "stages"  # folder, among the run folders, of trainings that several experiments start from
 
 TRAINED = (SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE, PREDICTIONS_FILE, SPLIT_FILE, WEIGHTS_FILE)  # before metrics
+
+UNSEALED = "from before results were sealed: nothing tells whether files were changed"
 
 WEIGHTS_KEY = "mfbench"  # in the metadata of the weights: JSON of the potential's heads, levels and elements
 
@@ -81,8 +84,13 @@ class RunFolder:
 
     def locked(self, told: Callable[[str], None] = to_stderr) -> AbstractContextManager[Lock]:
         """Hold the run while the block writes to it (see ``locks``). The lock is beside the folder."""
+        return locked(self.lock, self.name, told)
+
+    @property
+    def lock(self) -> Path:
+        """The file of the run's lock."""
         path = self.path.resolve()
-        return locked(path.with_name(f".{path.name}.lock"), path.name, told)
+        return path.with_name(f".{path.name}.lock")
 
     # Whether it is finished
 
@@ -175,15 +183,19 @@ class RunFolder:
         """The rows of the results table in one of the run's files."""
         return parse_metrics(self.read(name, known), self.file(name))
 
+    def tables(self, known: Index | None = None) -> list[tuple[str, pa.Table]]:
+        """The files that hold rows of the results table, the run's own first, and what is in them, unchecked."""
+        names = [METRICS_FILE, *(f"{EXTRA}/{path.name}" for path in sorted(self.file(EXTRA).glob("*.parquet")))]
+        found = [(name, _parquet(self.read(name, known), self.file(name))) for name in names]
+        # Later checks keep curves, too.
+        return [
+            one for k, one in enumerate(found) if not k or {"quantity", "metric", "value"} <= set(one[1].column_names)
+        ]
+
     def rows(self, known: Index | None = None) -> pd.DataFrame:
         """The run's rows of the results table, followed by those that later checks added."""
-        tables = [self.metrics(known)]
-        for path in sorted(self.file(EXTRA).glob("*.parquet")):
-            name = f"{EXTRA}/{path.name}"
-            content = self.read(name, known)
-            if {"quantity", "metric", "value"} <= set(_columns(content, path)):
-                tables.append(self._own(parse_metrics(content, path), name))
-        return checked(pd.concat(tables), self.path) if len(tables) > 1 else tables[0]
+        found = [self._own(_rows(table, self.file(name)), name) for name, table in self.tables(known)]
+        return checked(pd.concat(found), self.path) if len(found) > 1 else found[0]
 
     def _own(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
         """The table, if it is this run's."""
@@ -251,9 +263,10 @@ class RunFolder:
 
     def leftovers(self) -> list[Path]:
         """Files that a crash left in a finished run."""
-        found = []
+        holder = read(self.lock)
+        found = [self.lock] if holder is not None and holder.dead() else []
         with suppress(OSError):
-            found = [entry for entry in self.path.iterdir() if entry.name.endswith(".part")]
+            found += [entry for entry in self.path.iterdir() if entry.name.endswith(".part")]
             found += self.path.glob("checkpoint-*.safetensors")
             found += self.file(EXTRA).glob(".*.part")
         return found
@@ -273,6 +286,11 @@ _ORIGIN = ("device", "finished", "commit", "platform", "threads")  # texts of pr
 def is_finished(run: Path) -> bool:
     """Whether the run folder holds a finished run."""
     return RunFolder(run).finished
+
+
+def is_sealed(run: Path) -> bool:
+    """Whether the run folder holds a finished run with a seal: one from before there were seals has none."""
+    return RunFolder(run).sealed
 
 
 def write_metrics(run: Path, metrics: pd.DataFrame) -> None:
@@ -305,23 +323,29 @@ def _marked(file: Path) -> bool:
     return all(metadata.get(key) == value for key, value in _MARK.items())
 
 
-def _columns(content: bytes, path: Path) -> list[str]:
+def _parquet(content: bytes, path: Path) -> pa.Table:
+    """The table that was read from ``path``; raises UserError where it is none."""
     try:
-        return list(pyarrow.parquet.read_schema(io.BytesIO(content)).names)
+        # Not pandas.read_parquet, which loads Arrow's machinery for folders of many files first: seconds.
+        return pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
     except _NOT_PARQUET as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        raise UserError(f"{path} is not a results table of mfbench: {error}") from error
 
 
-def parse_metrics(content: bytes, path: Path) -> pd.DataFrame:
-    """The results rows that were read from ``path`` (Parquet), checked; raises UserError where it holds no such."""
+def _rows(table: pa.Table, path: Path) -> pd.DataFrame:
+    """A table as rows of the results table, checked; raises UserError where it cannot be."""
     try:
-        frame = pd.read_parquet(io.BytesIO(content))
-        return checked(frame, path)
+        return checked(table.to_pandas(), path)
     except UserError as error:
         told = str(error) if str(path) in str(error) else f"{path} is not a results table of mfbench: {error}"
         raise UserError(told) from error
     except _NOT_PARQUET as error:
         raise UserError(f"{path} is not a results table of mfbench: {error}") from error
+
+
+def parse_metrics(content: bytes, path: Path) -> pd.DataFrame:
+    """The results rows that were read from ``path`` (Parquet), checked; raises UserError where it holds no such."""
+    return _rows(_parquet(content, path), path)
 
 
 def read_metrics(file: Path) -> pd.DataFrame:
@@ -343,13 +367,13 @@ class Runs:
     problems: tuple[str, ...]  # one for each run that was left out: which, and why
     unsealed: tuple[str, ...]  # names of runs from before there were seals: what was changed in them, nothing tells
 
-    def unsealed_text(self) -> str:
-        """What a reader of the table must know of its unsealed runs, in a sentence; empty where there are none."""
-        if not self.unsealed:
-            return ""
-        names = ", ".join(self.unsealed[:3]) + (", ..." if len(self.unsealed) > 3 else "")
-        runs = "1 run is" if len(self.unsealed) == 1 else f"{len(self.unsealed):,} runs are"
-        return f"{runs} from before results were sealed, so that nothing tells whether files were changed: {names}"
+    def remarks(self) -> list[str]:
+        """What a reader of the table must know, each in a line: what was left out and why, and what is not sealed."""
+        said = [f"left out: {one_line(problem)}" for problem in self.problems]
+        if self.unsealed:
+            names = ", ".join(self.unsealed[:3]) + (", ..." if len(self.unsealed) > 3 else "")
+            said.append(f"{len(self.unsealed):,} of {len(self.folders):,} runs are {UNSEALED}: {names}")
+        return said
 
 
 def read_runs(folders: str | Path | Iterable[str | Path]) -> Runs:
@@ -359,33 +383,59 @@ def read_runs(folders: str | Path | Iterable[str | Path]) -> Runs:
         UserError: a folder cannot be read, or there are finished runs, none of which can be.
     """
     roots = [Path(one) for one in ([folders] if isinstance(folders, str | Path) else folders)]
-    frames, read, problems, unsealed = [], list[Path](), list[str](), list[str]()
+    read, problems = list[tuple[RunFolder, list[tuple[str, pa.Table]]]](), list[str]()
     with ExitStack() as stack:
         indices = {root: stack.enter_context(index(root)) for root in dict.fromkeys(roots)}
         found = [(path, indices[root]) for root in roots for path in _entries(root)]
         for path, known in sorted(found, key=lambda one: one[0]):
-            folder = RunFolder(path)
             try:
                 if path.is_symlink() and not path.exists():
                     raise UserError(
                         f"{path}: expected a run folder, got a link to {os.readlink(path)}, which is not there"
                     )
-                if not folder.finished:
-                    continue
-                rows = folder.rows(known)
-                folder.provenance()  # pages show it
+                folder = RunFolder(path)
+                if folder.finished:
+                    tables = folder.tables(known)
+                    folder.provenance()  # pages show it
+                    read.append((folder, tables))
             except (UserError, OSError) as error:
                 problems.append(str(error) if isinstance(error, UserError) else f"cannot read {path}: {error}")
-                continue
-            frames.append(rows)
-            read.append(path)
-            if not folder.sealed:
-                unsealed.append(folder.name)
-    if problems and not frames:
+    good, table = [folder for folder, _ in read], _together(read)
+    if table is None:  # some are wrong: which?
+        good, frames = [], list[pd.DataFrame]()
+        for folder, _ in read:
+            try:
+                frames.append(folder.rows())
+                good.append(folder)
+            except UserError as error:
+                problems.append(str(error))
+        table = conform(pd.concat(frames)) if frames else empty_table()
+    if problems and not good:
         more = f"; and {len(problems) - 3:,} more" if len(problems) > 3 else ""
         raise UserError(f"no run in {', '.join(map(str, roots))} can be read: {'; '.join(problems[:3])}{more}")
-    table = conform(pd.concat(frames)) if frames else empty_table()
-    return Runs(table, tuple(read), tuple(problems), tuple(unsealed))
+    unsealed = tuple(folder.name for folder in good if not folder.sealed)
+    return Runs(table, tuple(folder.path for folder in good), tuple(problems), unsealed)
+
+
+def _together(read: Sequence[tuple[RunFolder, Sequence[tuple[str, pa.Table]]]]) -> pd.DataFrame | None:
+    """All rows in order, checked at once, which takes a tenth of the time of one by one; None where some are wrong."""
+    tables = [(folder, table) for folder, found in read for _, table in found]
+    alike: dict[tuple[str, ...], list[int]] = {}  # tables from before some column was there have fewer
+    for k, (_, table) in enumerate(tables):
+        alike.setdefault(tuple(table.column_names), []).append(k)
+    try:
+        frames = []
+        for group in alike.values():
+            frame = pa.concat_tables([tables[k][1] for k in group], promote_options="permissive").to_pandas()
+            names = [[tables[k][0].path.name, tables[k][0].name] for k in group]
+            counts = [tables[k][1].num_rows for k in group]
+            own = [np.repeat([pair[k] for pair in names], counts) for k in (0, 1)]
+            if not ((frame["run"].to_numpy() == own[0]) | (frame["run"].to_numpy() == own[1])).all():
+                return None
+            frames.append(checked(frame, "").set_axis(np.repeat(group, counts)))
+        return checked(pd.concat(frames).sort_index(kind="stable"), "") if frames else empty_table()
+    except (UserError, *_NOT_PARQUET):
+        return None
 
 
 def load_runs(folders: str | Path | Iterable[str | Path]) -> pd.DataFrame:
@@ -402,7 +452,7 @@ def load_runs(folders: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """
     runs = read_runs(folders)
     for problem in runs.problems:
-        warnings.warn(f"left out: {problem}", stacklevel=2)
+        warnings.warn(f"left out: {one_line(problem)}", stacklevel=2)
     return runs.table
 
 

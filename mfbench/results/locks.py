@@ -145,12 +145,12 @@ def _acquire(lock: Lock, what: str, told: Callable[[str], None] | None) -> None:
     """Wait until the lock is this one's."""
     # The content is there before the name is, and the name of this file is of this one time alone.
     own = temporary_for(lock.path.with_name(f"{lock.path.name}.{lock.holder.token}"))
-    with disk(lock.path):
-        own.write_text(json.dumps(asdict(lock.holder)), "utf-8")
     pause, most = _PAUSE
     seen: tuple[str, int] | None = None
     seen_at, said = 0.0, ""
     try:
+        with disk(lock.path):
+            own.write_text(json.dumps(asdict(lock.holder)), "utf-8")
         while not _create(own, lock):
             holder, touched = read(lock.path), _touched(lock.path)
             if holder is None:
