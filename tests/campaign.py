@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mfbench.learning.training import FitState, Stage, silent
+from mfbench.learning.problem import Stage
+from mfbench.learning.training import FitState, silent
 from mfbench.results.folder import RunFolder
 from mfbench.study.experiment import Experiment, experiment
 from mfbench.study.prepare import prepare
@@ -32,7 +33,7 @@ def settings() -> Experiment:
 
 
 def train(runs: Path, progress: Callable[[FitState, Stage], None] = silent) -> Path:
-    return run(settings(), runs, progress=progress, checkpoint_seconds=0.0)
+    return run(settings(), runs, "cpu", progress=progress, checkpoint_seconds=0.0)
 
 
 def forked(work: Callable[[], object]) -> int:
