@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mfbench.data.cases import CaseData as CaseData
     from mfbench.data.cases import case as case
     from mfbench.data.datasets import DataMissing as DataMissing
+    from mfbench.data.labels import Labels as Labels
     from mfbench.data.manifest import Dataset as Dataset
     from mfbench.data.manifest import Manifest as Manifest
     from mfbench.data.overview import cases as cases
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from mfbench.errors import DataCorrupt as DataCorrupt
     from mfbench.errors import LabelsMissing as LabelsMissing
     from mfbench.errors import UserError as UserError
+    from mfbench.learning.optimisation import Optimisation as Optimisation
     from mfbench.learning.problem import Arm as Arm
     from mfbench.models.backbones.kinds import BackboneKind as BackboneKind
     from mfbench.results.folder import load_runs as load_runs
@@ -80,12 +82,18 @@ if TYPE_CHECKING:
     from mfbench.study.run import Forecast as Forecast
     from mfbench.study.run import forecast as forecast
     from mfbench.study.run import run as run
+    from mfbench.study.trained import Committee as Committee
+    from mfbench.study.trained import Model as Model
     from mfbench.theory import LevelOfTheory as LevelOfTheory
     from mfbench.theory import level as level
 
 # Where each name is, and which modules are offered whole. The imports above are the same, for type
 # checkers and editors (tests/test_door.py compares the two).
 _OFFERED = {
+    "Optimisation": "mfbench.learning.optimisation",
+    "Model": "mfbench.study.trained",
+    "Labels": "mfbench.data.labels",
+    "Committee": "mfbench.study.trained",
     "Arm": "mfbench.learning.problem",
     "BackboneKind": "mfbench.models.backbones.kinds",
     "Case": "mfbench.data.cases",

@@ -174,7 +174,8 @@ def sweep(folder: Path, name: str = "", own: bool = False) -> None:
             if match is None:
                 continue
             pid, mine = int(match["pid"]), match["machine"] == here
-            if (mine and (own if pid == os.getpid() else not running(pid))) or now - entry.stat().st_mtime > _OLD:
+            dead = own if pid == os.getpid() else not running(pid)
+            if dead if mine else now - entry.stat().st_mtime > _OLD:
                 os.unlink(entry.path)
 
 

@@ -371,7 +371,7 @@ def check_case(given: str | Path | Case, data_folder: Path | None = None) -> Non
             if smaller is not None:
                 assert np.isin(smaller, chosen.high.train).all(), f"{case.name}, {name}: sizes are not nested"
             smaller = chosen.high.train
-    assert tried, f"{case.name}: expected data of at least one variant on this machine, found none"
+    assert tried, f"{case.name}: expected data of at least one data choice on this machine, found none"
 
 
 def check_metric(given: Metric) -> None:

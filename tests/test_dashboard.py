@@ -16,7 +16,7 @@ import pytest
 from tables import NO_FORCES, error, results_table
 
 from mfbench import resources
-from mfbench.results.folder import EXTRA, METRICS_FILE, write_metrics
+from mfbench.results.folder import METRICS_FILE, RunFolder, as_parquet
 from mfbench.show.page import write_html
 from mfbench.show.words import SPREAD
 
@@ -35,7 +35,7 @@ def load_page():
 
 def write_runs(folder: Path, table) -> Path:
     for run, rows in table.groupby("run"):
-        write_metrics(folder / run, rows)
+        RunFolder(folder / run).finish(rows)
     return folder
 
 
@@ -97,7 +97,7 @@ def test_a_metric_of_ones_own_can_be_chosen(overview, tmp_path):
     write_runs(tmp_path, table)
     own = table[(table["metric"] == "mae") & (table["n"] > 0)].assign(metric="hit rate", unit="fraction", value=0.5)
     for run, rows in own.groupby("run"):
-        write_metrics(tmp_path / run / EXTRA, rows)
+        RunFolder(tmp_path / run).write_extra(METRICS_FILE, as_parquet(rows))
     page = overview.Overview(folder=str(tmp_path))
     widgets = {w.name: w for w in page.controls().select(pn.widgets.Widget)}
     assert list(widgets["Metric of the curves"].options) == ["MAE", "RMSE", "hit rate"]
@@ -141,7 +141,7 @@ def test_without_runs_the_page_says_what_to_do(overview, tmp_path, monkeypatch):
 
 
 def test_the_shipped_reference_can_be_shown(overview, tmp_path, monkeypatch):
-    write_metrics(tmp_path / "arms", results_table(cases=["ani1x-tz"], seeds=(0, 1)))
+    RunFolder(tmp_path / "arms").finish(results_table(cases=["ani1x-tz"], seeds=(0, 1)))
     monkeypatch.setattr(resources, "references", lambda: tmp_path)
     page = overview.Overview(folder=str(tmp_path / "none"))
     assert "*Shipped*" in page.help()

@@ -10,7 +10,7 @@ from sealing import as_run
 
 from mfbench.errors import UserError
 from mfbench.files import read_json, replacing, write_json
-from mfbench.results.folder import METRICS_FILE, is_finished, load_runs, read_metrics, write_metrics
+from mfbench.results.folder import METRICS_FILE, RunFolder, is_finished, load_runs, read_metrics
 from mfbench.results.rows import gap_closed
 from mfbench.results.schema import COLUMNS, conform, shown
 
@@ -53,7 +53,7 @@ def table(*rows: dict[str, object]) -> pd.DataFrame:
 
 def test_schema_round_trip(runs: Path) -> None:
     written = as_run(table(row("SF-E", 0.1), row("SF-EF", math.nan)), "a")
-    write_metrics(runs / "a", written)
+    RunFolder(runs / "a").finish(written)
     read = load_runs(runs)
     pd.testing.assert_frame_equal(read, written)
     assert list(read.columns) == list(COLUMNS)
@@ -118,7 +118,7 @@ def test_json_round_trip_and_errors(tmp_path: Path) -> None:
 def test_unfinished_runs_are_left_out(runs: Path) -> None:
     assert load_runs(runs).empty
     assert list(load_runs(runs).columns) == list(COLUMNS)
-    write_metrics(runs / "finished", table(row("MF", 0.2, run="finished")))
+    RunFolder(runs / "finished").finish(table(row("MF", 0.2, run="finished")))
     unfinished = runs / "unfinished"
     unfinished.mkdir()
     (unfinished / "settings.json").write_text("{}")
@@ -129,8 +129,8 @@ def test_unfinished_runs_are_left_out(runs: Path) -> None:
 
 
 def test_several_folders_in_order_of_run(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "b" / "y", table(row("MF", 2.0, run="y")))
-    write_metrics(tmp_path / "a" / "z", table(row("MF", 1.0, run="z")))
+    RunFolder(tmp_path / "b" / "y").finish(table(row("MF", 2.0, run="y")))
+    RunFolder(tmp_path / "a" / "z").finish(table(row("MF", 1.0, run="z")))
     assert load_runs([tmp_path / "a", tmp_path / "b"])["value"].tolist() == [1.0, 2.0]
     assert load_runs([tmp_path / "a", tmp_path / "absent"])["value"].tolist() == [1.0]
 

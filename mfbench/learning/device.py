@@ -37,6 +37,14 @@ class Labelled(NamedTuple):
     targets: Targets
 
 
+def sent(array: NDArray, device: torch.device) -> Tensor:
+    """The array on the device, where nothing waits for it to arrive."""
+    tensor = torch.as_tensor(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 class DeviceAtoms:
     """Atoms of many structures as flat tensors on one device, for gathering blocks."""
 
@@ -62,12 +70,11 @@ class DeviceAtoms:
 
     def block(self, rows: NDArray[np.int64], wanted: frozenset[int] = frozenset()) -> Block:
         """Gather chosen structures."""
-        block, _, _ = self.gathered(rows, wanted)
-        return block
+        return self.gathered(rows, wanted)[0]
 
-    def gathered(self, rows: NDArray[np.int64], wanted: frozenset[int]) -> tuple[Block, Tensor, Tensor]:
-        """The block, which of the flat atoms stand in it (B, N), and where these are atoms (B, N)."""
-        index = torch.as_tensor(rows, device=self.device)
+    def gathered(self, rows: NDArray[np.int64], wanted: frozenset[int]) -> tuple[Block, Tensor, Tensor, Tensor]:
+        """The block, its structures (B,), which of the flat atoms stand in it (B, N), and where these are atoms."""
+        index = sent(rows, self.device)
         slots = torch.arange(int(self.n_atoms[rows].max()), device=self.device)
         real = slots < self._counts[index, None]  # (B, N)
         atoms = (self._offsets[index, None] + slots).clamp_(max=len(self._numbers) - 1)
@@ -77,7 +84,7 @@ class DeviceAtoms:
             sizes=tuple(self.n_atoms[rows].tolist()),
             wanted=wanted,
         )
-        return block, atoms, real
+        return block, index, atoms, real
 
 
 class DeviceStructures:
@@ -126,16 +133,16 @@ class DeviceStructures:
         """Gather one block; the masks are (B, L), those of differences (B,), on the host."""
         at = np.flatnonzero(energy_mask.any(0) | force_mask.any(0)).tolist()
         wanted = frozenset([*at, *(k for pair in differences for k in pair)])
-        block, atoms, real = self.atoms.gathered(rows, wanted)
+        block, index, atoms, real = self.atoms.gathered(rows, wanted)
         targets = Targets(
-            energies=self._energies[torch.as_tensor(rows, device=self.device)],
+            energies=self._energies[index],
             forces={
                 k: torch.where(real[:, :, None], self._forces[k][atoms], 0)
                 for k in np.flatnonzero(force_mask.any(0)).tolist()
             },
-            energy_mask=torch.as_tensor(energy_mask, device=self.device),
-            force_mask=torch.as_tensor(force_mask, device=self.device),
-            difference_masks={pair: torch.as_tensor(mask, device=self.device) for pair, mask in differences.items()},
+            energy_mask=sent(energy_mask, self.device),
+            force_mask=sent(force_mask, self.device),
+            difference_masks={pair: sent(mask, self.device) for pair, mask in differences.items()},
         )
         return Labelled(rows, block, targets)
 

@@ -1,4 +1,4 @@
-"""Errors as additive sums (n, sum |e|, sum e^2): right for any batch size; and metrics of one's own."""
+"""Errors as additive sums (n, sum |e|, sum e^2): right for any batch size."""
 
 from dataclasses import dataclass
 

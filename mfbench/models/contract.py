@@ -1,4 +1,4 @@
-"""What a backbone is: a network from a block of structures to features of its atoms."""
+"""What a potential is, which gives energies, and a backbone, which gives features; and forces, in one place."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Geometry of the pairs of atoms in a block: all pairs within a molecule, enumerated on the device and masked."""
+"""Geometry of the pairs of atoms in a block: all of a molecule's, masked on the device or counted on the host."""
 
 from typing import NamedTuple
 

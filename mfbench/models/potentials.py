@@ -1,4 +1,4 @@
-"""Potentials: energies of structures at several levels of theory, and forces by autograd in one place."""
+"""Potentials: energies of structures at several levels of theory; potentials add."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

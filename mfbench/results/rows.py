@@ -41,7 +41,7 @@ def case_rows(table: pd.DataFrame, case: str) -> pd.DataFrame:
 def setups_of(table: pd.DataFrame) -> list[tuple[str, ...]]:
     """The distinct (data, backbone, preset) of the rows; one curve shows one of them.
 
-    Other codes' rows join those of the same data, and have settings of their own only where there are none.
+    Other codes' rows join those of the same data, and are a setup of their own only where there are none.
     """
     found = list(table[SETUP].drop_duplicates().itertuples(index=False, name=None))
     own = [one for one in found if one[2] != EXTERNAL]
@@ -80,7 +80,7 @@ def curve_rows(table: pd.DataFrame, case: str, quantity: str, metric: str = "mae
     """The rows a learning curve shows: one quantity and metric, judged at the high level.
 
     Raises:
-        UserError: a name is unknown, or the rows mix data variants, backbones or presets.
+        UserError: a name is unknown, or the rows mix data choices, backbones or presets.
     """
     for kind, got, known in (
         ("quantity", quantity, QUANTITIES),

@@ -14,7 +14,7 @@ EXTERNAL = "external"  # backbone and preset of other codes' predictions: these 
 COLUMNS: dict[str, str] = {
     "run": "str",  # name of the run folder
     "case": "str",
-    "data": "str",  # variant of the case's data, e.g. "mini"
+    "data": "str",  # choice of the case's data, e.g. "mini"
     "arm": "str",  # with the labels and options that make a variant of it, e.g. "MF (no low forces)"
     "backbone": "str",
     "preset": "str",  # with whatever differs from it, e.g. "demo (steps=60)"

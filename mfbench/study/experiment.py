@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -36,6 +36,11 @@ class Resolved(Record):
     case_further: dict[LevelName, int | None] = Field(default_factory=dict)  # the case's own levels between the two
 
 
+def data_hashes(declared: Sequence[Manifest]) -> dict[str, str]:
+    """By file of some datasets, its sha256 or what stands for it: what tells the data of two experiments apart."""
+    return {file.name: file.sha256 or identity(one) for one in declared for file in one.files}
+
+
 def _resolved(case_: Case, data: str, overlap: Overlap | None, further: Mapping[str, int | None]) -> Resolved:
     rules = case_.choice(data).overlapping(overlap)
     levels = (case_.low, *sorted(further, key=level_of), case_.high_of(data))
@@ -44,7 +49,7 @@ def _resolved(case_: Case, data: str, overlap: Overlap | None, further: Mapping[
         levels=levels,
         rules=rules,
         datasets=tuple(one.name for one in declared),
-        data={file.name: file.sha256 or identity(one) for one in declared for file in one.files},
+        data=data_hashes(declared),
         labels=tuple(
             {"length": one.length_unit, **labels.model_dump(mode="json", include={"level", "energy", "forces"})}
             for one in declared
@@ -239,6 +244,10 @@ def experiment(
             f"labels: arm {chosen.name} takes no choice of high-level forces, got high_forces={labels.high_forces}; "
             "take SF-EF or MF"
         )
+    settings.setdefault("pooled", start.preset.pooled and chosen.uses_low and chosen.uses_high)
+    settings.setdefault("epochs", None if "steps" in (optimisation or {}) else start.preset.epochs)
+    if foreign := sorted(settings.keys() & {"case", "case_file", "arm", "backbone", "preset", "resolved"}):
+        raise UserError(f"experiment: expected no {foreign[0]}, which follows from what is asked for, got one")
     if settings.get("threads") is None:
         settings["threads"] = start.preset.threads
     try:
@@ -252,8 +261,6 @@ def experiment(
             backbone=kind.name,
             preset=preset_name,
             n_high=(rules.sizes[0] if n_high is None else n_high) if chosen.uses_high else 0,
-            pooled=start.preset.pooled and chosen.uses_low and chosen.uses_high,
-            epochs=None if "steps" in (optimisation or {}) else start.preset.epochs,
             network={**start.network, **(network or {})},
             optimisation=Optimisation.model_validate(optimisation_settings),
             arm_options={**start.arm_options, **(arm_options or {})},

@@ -38,8 +38,6 @@ POSITION_TOLERANCE = 1e-6  # Angstrom; programs that write 8 decimals round by 5
 
 NOT_PREDICTED = "not predicted by this code"
 
-# Reading
-
 
 def evaluate(
     settings: Experiment,

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from mfbench import bars
 from mfbench.data.cases import Case, case
+from mfbench.data.labels import Labels
 from mfbench.errors import LabelsMissing, UserError
 from mfbench.learning.arms import ARMS as ALL_ARMS
 from mfbench.learning.arms import arm as arm_of
@@ -66,7 +67,7 @@ def comparison(
     declared = case(name)
     data = settings.get("data") or Experiment.model_fields["data"].default
     chosen = [arm_of(arm) for arm in arms or ALL_ARMS]
-    labels = settings.pop("labels", {})
+    labels = Labels.model_validate(settings.pop("labels", None) or {}).model_dump(exclude_unset=True)
 
     def wanted(arm: Arm) -> dict[str, Any]:
         """The choice of labels, as far as the arm takes it."""
@@ -106,7 +107,8 @@ def run_all(
     """Run the experiments that are not finished, each once, and give the results table of all of them.
 
     One whose labels do not exist stands in the table with n = 0. One that fails does not keep the others from being
-    run. Stopped by Ctrl-C, the same call goes on where it was. The numbers do not depend on ``workers``.
+    run, unless its process is killed: then the same call goes on with what is left, as it does after Ctrl-C. The
+    numbers do not depend on ``workers``.
 
     Args:
         runs: folder of run folders.
@@ -146,7 +148,9 @@ def run_all(
                 return one(item, progress=show)
 
         items = list(enumerate(chosen, 1))
-        for place, found in stack.enter_context(closing(spread(here if workers == 1 else one, items, workers))):
+        for place, found in stack.enter_context(
+            closing(spread(here if min(workers, len(chosen)) <= 1 else one, items, workers))
+        ):
             settings = chosen[place]
             error, rows = (found, empty_table()) if isinstance(found, Exception) else (None, found)
             done[place] = outcome = Outcome(

@@ -63,24 +63,11 @@ def load(
     return Committee([_load(folder, where, dtype) for folder in folders])
 
 
-# Run folders
-
-
 def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device(device_of(name))
-    unknown_device = UserError(
-        f"unknown device {name!r}: expected cpu, cuda or cuda:K (several runs, for a committee, go in one list)"
-    )
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise unknown_device from error
-    if device.type not in ("cpu", "cuda"):
-        raise unknown_device
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device {name!r}: torch sees {torch.cuda.device_count()} GPUs here; use cpu")
-    return device
+        return torch.device(device_of(name))
+    except UserError as error:
+        raise UserError(f"{error} (several runs, for a committee, go in one list)") from error
 
 
 def _load(run: Path, device: torch.device, dtype: DType | None) -> Model:

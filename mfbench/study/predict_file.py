@@ -15,8 +15,6 @@ from mfbench.study.calculator import Prediction, Predictor
 
 _AT_A_TIME = 512  # structures of a file
 
-# Files
-
 
 def predict_file(
     model: Predictor,

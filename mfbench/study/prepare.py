@@ -11,12 +11,14 @@ import numpy as np
 from mfbench.data import datasets
 from mfbench.data.datasets import DataRequest
 from mfbench.data.labels import with_labels
+from mfbench.data.manifest import manifest
 from mfbench.data.splits import Selection, Split, make_split, select, too_many
 from mfbench.data.structures import Structures
+from mfbench.errors import UserError
 from mfbench.learning import arms
 from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.problem import Lesson, Levels, Problem
-from mfbench.study.experiment import Experiment
+from mfbench.study.experiment import Experiment, data_hashes
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class _Loading:
     """A request, and who is told how far it is: for the request alone is something loaded before found again."""
 
     request: DataRequest
+    data: tuple[tuple[str, str], ...]  # hashes: a dataset may change and keep its name
     progress: datasets.Progress = field(compare=False)
 
 
@@ -62,7 +65,15 @@ def fetch(
     settings: Experiment, data_folder: str | Path | None = None, progress: datasets.Progress = datasets.silent
 ) -> Structures:
     """An experiment's data, whole; large ones that were never used are converted first. The last two stay in memory."""
-    return _load(_Loading(request(settings, data_folder), progress))
+    wanted = request(settings, data_folder)
+    now, meant = data_hashes([manifest(name) for name in wanted.datasets]), settings.known.data
+    if now != meant:
+        changed = sorted(name for name in now.keys() | meant.keys() if now.get(name) != meant.get(name))
+        raise UserError(
+            f"{settings.case}: expected the data that this experiment was made for, got others: {', '.join(changed)} "
+            "changed since; make the experiment again"
+        )
+    return _load(_Loading(wanted, tuple(sorted(now.items())), progress))
 
 
 def prepare(settings: Experiment, data_folder: str | Path | None = None) -> Prepared:

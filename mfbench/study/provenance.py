@@ -1,4 +1,4 @@
-"""Where a number came from: versions, commit, machine; and the threads that torch may use here."""
+"""Where a number came from: versions, commit, machine."""
 
 import platform
 import subprocess
@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "numpy", "pandas", "h5py", "schnetpack", "ase")
 
 def commit() -> str:
     """Commit of the checkout that the package runs from, with ``+changes``; empty for an installed package."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return ""
 

@@ -45,7 +45,7 @@ from mfbench.study import provenance
 from mfbench.study.build import build
 from mfbench.study.evaluation import NO_ENERGIES, evaluate, measure, predict, roles
 from mfbench.study.experiment import Experiment
-from mfbench.study.prepare import Prepared, fetch, prepare
+from mfbench.study.prepare import Prepared, fetch, prepare, structures_used
 from mfbench.study.progress import shown
 from mfbench.study.rows import NOT_TRAINED, identity
 
@@ -63,28 +63,22 @@ class Forecast:
 
 def forecast(settings: Experiment, device: str = "auto", data_folder: str | Path | None = None) -> Forecast:
     """What a run is going to take: sizes, and the time of its steps, timed on models of its own."""
-    prepared = prepare(settings, data_folder)
-    use_threads(settings.threads)
-    where = torch.device(device_of(device))
-    potential, stages = build(settings, prepared)
-    potential = potential.to(where, torch.float64 if settings.dtype == "float64" else None)
-    data = DeviceStructures(prepared.training, where, next(potential.parameters()).dtype)
-    seconds = 0.0
-    for stage in stages:
+    task, seconds = _task(settings, device_of(device), data_folder), 0.0
+    for stage in task.stages:
         o = stage.lesson.optimisation
         if not isinstance(stage, Training):
             continue
         few = (o.model_copy(update={"steps": n, "validations": 1}) for n in (1, 4))
         trials = [replace(stage, lesson=replace(stage.lesson, optimisation=one)) for one in few]
-        first, later = (fit(one, data, settings.seed).seconds for one in trials)
+        first, later = (fit(one, task.data, settings.seed).seconds for one in trials)
         validation = max(0.0, first - (later - first) / 3)
         seconds += o.steps * max(0.0, later - first) / 3 + o.validations * validation
-    chosen, split = prepared.selection, prepared.split
+    prepared, lessons = task.prepared, [stage.lesson for stage in task.stages]
     return Forecast(
-        n_low=len(chosen.low.train),
-        n_high=len(chosen.high.train),
-        n_judged=len(split.test) + len(split.unseen),
-        steps=sum(stage.lesson.optimisation.steps for stage in stages),
+        n_low=structures_used(prepared.low, lessons),
+        n_high=structures_used(prepared.high, lessons),
+        n_judged=len(prepared.split.test) + len(prepared.split.unseen),
+        steps=sum(lesson.optimisation.steps for lesson in lessons),
         seconds=seconds,
     )
 

@@ -99,11 +99,6 @@ REGISTRY = Registry(
 )
 
 
-def backbone_names() -> tuple[str, ...]:
-    """Names of the backbones that exist, one's own and those of installed packages included."""
-    return REGISTRY.names()
-
-
 def backbone(given: str | BackboneKind) -> BackboneKind:
     """The backbone called so: built in, or one that was added (see ``extensions``); an object is added.
 
