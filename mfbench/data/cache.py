@@ -21,10 +21,13 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the operating system refuses to write into a UserError that says what to do."""
     try:
         yield
-    except OSError as error:
-        full = error.errno in (ENOSPC, EDQUOT)
+    except (OSError, UserError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__  # what ``files`` has said in its own words
+        if not isinstance(cause, OSError):
+            raise
+        full = cause.errno in (ENOSPC, EDQUOT)
         remedy = "remove data with `mfbench data rm`" if full else "mend its permissions"
-        why = error.strerror or type(error).__name__
+        why = cause.strerror or type(cause).__name__
         raise UserError(f"cannot write {path}: {why}: {remedy}, or name another folder with {VARIABLE}") from error
 
 

@@ -37,7 +37,7 @@ class Optimisation(Record):
     batch_size: Annotated[int, Field(gt=0, le=10**7)] = 16  # structures per source
     # plateau: the batch is doubled up to this, then the rate is halved
     max_batch_size: Annotated[int, Field(le=10**7)] | None = None
-    learning_rate: Annotated[float, Field(gt=0, le=1e10)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     schedule: Literal["cosine", "plateau"] = "cosine"
     warmup: Annotated[int, Field(ge=0, le=10**9)] = 50  # steps of linear warm-up
     patience: Annotated[int, Field(gt=0, le=10**9)] = 20  # plateau: validations without improvement to wait for
