@@ -43,7 +43,7 @@ def checked(frame: pd.DataFrame, origin: Any) -> pd.DataFrame:
     def refuse(wrong: "pd.Series[bool]", column: str, expected: str) -> None:
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            raise _refused(origin, column, row, expected, table[column].iloc[row])
+            raise _refused(origin, column, row, expected, table[column].tolist()[row])
 
     for name, known in _ONE_OF.items():
         refuse(~table[name].isin(known), name, f"one of {', '.join(known)}")
@@ -72,9 +72,8 @@ def _check_text(column: "pd.Series[Any]", origin: Any) -> None:
             expected = "a name"
         else:
             continue
-        # Compared by identity where a value equals nothing, not even itself.
-        row = next(k for k, one in enumerate(column) if one is value or one == value or value != value)
-        raise _refused(origin, str(column.name), row, expected, value)
+        same = column.isna() if pd.isna(value) else column == value
+        raise _refused(origin, str(column.name), int(np.flatnonzero(same)[0]), expected, value)
 
 
 def _refused(origin: Any, column: str, row: int, expected: str, got: Any) -> UserError:

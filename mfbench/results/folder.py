@@ -89,7 +89,8 @@ class RunFolder:
     @property
     def lock(self) -> Path:
         """The file of the run's lock."""
-        path = self.path.resolve()
+        # A link to a folder of runs that is not there must not make it.
+        path = self.path.resolve() if self.path.is_dir() else self.path.absolute()
         return path.with_name(f".{path.name}.lock")
 
     # Whether it is finished
