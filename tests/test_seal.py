@@ -23,7 +23,8 @@ from test_results import row, table
 from mfbench.cli.main import main
 from mfbench.errors import DataCorrupt, UserError
 from mfbench.files import as_json, digest, read_json, write_json
-from mfbench.learning.training import FitState, Stage
+from mfbench.learning.problem import Stage
+from mfbench.learning.training import FitState
 from mfbench.results import index as index_module
 from mfbench.results.folder import EXTRA, RunFolder, as_parquet, load_runs, read_metrics, read_run, read_runs
 from mfbench.results.index import INDEX_FILE
