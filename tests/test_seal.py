@@ -390,15 +390,15 @@ def test_seeds_go_as_far_as_the_table_holds(runs: Path) -> None:
 def test_big_networks_are_compared_before_they_are_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a case that is not here, so that nothing tells the folder's name."""
     monkeypatch.setattr(Experiment, "name", property(lambda self: folder.name))
-    settings, whole = read_json(folder / "settings.json"), load_module.build
+    settings, whole = read_json(folder / "settings.json"), load_module.untrained
     real: list[str] = []
 
     def building(*arguments: Any) -> Any:
         made = whole(*arguments)
-        real.extend(parameter.device.type for parameter in made[0].parameters())
+        real.extend(parameter.device.type for parameter in made.parameters())
         return made
 
-    monkeypatch.setattr(load_module, "build", building)
+    monkeypatch.setattr(load_module, "untrained", building)
     for network, message in (
         ({"n_features": 4096, "n_sensitivities": 512}, r"expected [\d,]+ weights or more, got [\d,]+"),
         ({"n_features": 16, "n_sensitivities": 512}, "expected shape"),
