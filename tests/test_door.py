@@ -104,7 +104,7 @@ def test_tables_of_what_there_is() -> None:
     assert cost["ccsd/cc-pvdz"] > cost["gfn2-xtb"] > 0
     assert pd.isna(levels.loc["pbe+vdw-ts", "energy, core-seconds"])  # never measured here
     datasets = mfbench.datasets()
-    assert datasets.loc["mini-ani1x", "state"] == "ships with mfbench"
+    assert datasets.loc["mini-ani1x", "state"] == "ships"
     assert datasets.loc["mini-ani1x", "structures"] == len(mfbench.load_data("mini-ani1x", progress=False))
 
 

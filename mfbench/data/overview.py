@@ -60,7 +60,7 @@ def datasets() -> pd.DataFrame:
     rows = [
         {
             "dataset": one.name,
-            "state": state(one),
+            "state": state(one).where,
             "structures": one.n_structures,
             "levels": one.levels,
             "bytes": one.bytes,

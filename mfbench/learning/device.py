@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mfbench.data.structures import Structures
 from mfbench.learning.sources import Source, arrange
-from mfbench.models.block import Block
+from mfbench.models.block import Block, sent
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,6 @@ class Labelled(NamedTuple):
     rows: NDArray[np.int64]  # (B,) which structures these are, on the host
     block: Block
     targets: Targets
-
-
-def sent(array: NDArray, device: torch.device) -> Tensor:
-    """The array on the device, where nothing waits for it to arrive."""
-    tensor = torch.as_tensor(array)
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class DeviceAtoms:

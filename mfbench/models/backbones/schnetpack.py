@@ -5,13 +5,12 @@ SchNetPack 2.0: 10.1063/5.0138367. Its framework (configurations, transforms, da
 
 from typing import Any
 
-import torch
 from schnetpack import properties
 from schnetpack.nn import CosineCutoff, GaussianRBF
 from schnetpack.representation import PaiNN, SchNet, SO3net
 from torch import Tensor, nn
 
-from mfbench.models.block import Block
+from mfbench.models.block import Block, sent
 from mfbench.models.contract import Backbone, required_level
 from mfbench.models.pairs import flat_pairs
 from mfbench.models.settings import PaiNNSettings, SchNetSettings, SO3netSettings
@@ -52,7 +51,7 @@ class SchNetPackBackbone(Backbone):
         # All pairs, those beyond the cutoff included: SchNetPack's cutoff functions are zero there, and which pairs are
         # near is known on the device alone, which would have to be waited for.
         flat = flat_pairs(block)
-        slots, owner, i, j = (torch.as_tensor(index, device=block.numbers.device) for index in flat)
+        slots, owner, i, j = (sent(index, block.numbers.device) for index in flat)
         positions = block.positions.reshape(-1, 3)[slots]
         inputs = {
             properties.Z: block.numbers.reshape(-1)[slots],
