@@ -24,7 +24,7 @@ demo: $(VENV)/.demo ## train three arms on three cases, print the table, write r
 	$(BIN)/mfbench demo $(ARGS)
 
 test: $(VENV)/.test ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 serve: $(VENV)/.serve ## open the dashboards
 	$(BIN)/mfbench serve $(ARGS)
