@@ -23,8 +23,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except (OSError, UserError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__  # what ``files`` has said in its own words
-        if not isinstance(cause, OSError):
-            raise
+        if not isinstance(cause, OSError) or type(error) not in (type(cause), UserError):
+            raise  # of what is read, not of what is written
         full = cause.errno in (ENOSPC, EDQUOT)
         remedy = "remove data with `mfbench data rm`" if full else "mend its permissions"
         why = cause.strerror or type(cause).__name__
