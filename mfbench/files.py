@@ -38,10 +38,12 @@ def disk(path: Path) -> Iterator[None]:
     """Say in one line, as a UserError, that a disk or a quota is full while ``path`` is written."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL:
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        # HDF5 tells it in its own error's text alone.
+        if number not in _FULL and "No space left" not in str(error):
             raise
-        full = "its disk is full" if error.errno == errno.ENOSPC else "its owner's quota is used up"
+        full = "its owner's quota is used up" if number == errno.EDQUOT else "its disk is full"
         raise UserError(
             f"cannot write {path}: {full}; what was finished is kept: free some space and give the same command again, "
             "or name a folder on another disk"
@@ -129,13 +131,13 @@ def settle(folder: Path) -> None:
         os.close(descriptor)
 
 
-def require_space(folder: Path, needed: int, what: str) -> None:
+def require_space(folder: Path, needed: int, what: str, remedy: str = "free some space") -> None:
     """Raise UserError where fewer than ``needed`` bytes are free on the disk of a folder that may not exist yet."""
     there = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), None)
     if there is not None and (free := shutil.disk_usage(there).free) < needed:
         raise UserError(
-            f"{what} needs about {needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} are free: free some "
-            "space, or name a folder on another disk"
+            f"{what} needs about {needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} are free: {remedy}, or "
+            "name a folder on another disk"
         )
 
 

@@ -443,27 +443,14 @@ def test_demo_and_report(tmp_path: Path, capsys: Capture) -> None:
     assert row[-1] == f"{chosen['n'].item():,}"
 
 
-def test_demo_shows_what_cannot_be_trained(tmp_path: Path, capsys: Capture) -> None:
+def test_what_cannot_be_trained_is_shown(tmp_path: Path, capsys: Capture) -> None:
     """SF-EF where there are no forces to train on: rows with n = 0 and the reason, no gap in the table."""
-    from contextlib import nullcontext
-
-    from mfbench.learning.training import silent
-    from mfbench.study.experiment import experiment
-    from mfbench.study.grid import demo
-
-    said: list[str] = []
-    table = demo(
-        [experiment("ani1ccx", "SF-EF", n_high=50)],
-        tmp_path / "runs",
-        lambda table, origins: None,
-        "cpu",
-        lambda place, settings: nullcontext(silent),
-        said.append,
-    )
+    main(["compare", "ani1ccx", "--arms", "SF-EF", "--n-high", "50"])
+    assert "n = 0: no forces at ccsd(t)*/cbs to train on" in capsys.readouterr().out
+    table = load_runs("runs")
     assert set(table["n"]) == {0}
     assert table["value"].isna().all()
     assert table["remark"].str.contains(r"no forces at ccsd\(t\)\*/cbs to train on").all()
-    assert "n = 0: no forces at ccsd(t)*/cbs to train on" in said[0]
 
 
 def test_report_on_an_empty_folder(tmp_path: Path, capsys: Capture) -> None:

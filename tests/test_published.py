@@ -433,10 +433,10 @@ def test_a_large_dataset_is_converted_from_a_folder(site: Site, monkeypatch: pyt
 
 def test_no_space_to_convert(site: Site, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = site.files["rmd17.tar.bz2"].parent
-    monkeypatch.setattr(datasets.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2_000_000))
     line = failed(["data", "convert", "rmd17", "--data-folder", str(folder)], capsys)
     assert "converting rmd17 needs about" in line
-    assert "1,000 are free" in line
+    assert "where 2 are free: remove data with `mfbench data rm`" in line
 
 
 def test_the_bar_of_a_download_tells_what_it_waits_for(capsys: Capture) -> None:

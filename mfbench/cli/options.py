@@ -54,7 +54,7 @@ def add_choice(command: argparse.ArgumentParser) -> None:
     """The choice of structures and labels, alike in all commands that make one; ``choice`` reads it."""
     command.add_argument("case", metavar="CASE", help="a test case (see `mfbench cases`) or a YAML file of one's own")
     command.add_argument("--arm", required=True, metavar="ARM", help=f"what is trained on which labels: {ARMS}")
-    command.add_argument("--data", help="variant of the case's data (mini)")
+    command.add_argument("--data", help="which of the case's sets of data (mini)")
     command.add_argument(
         "--data-folder", type=Path, metavar="FOLDER", help="where raw data files are, in place of the cache"
     )

@@ -1,6 +1,7 @@
 """Commands that train: ``run``, ``demo`` and ``compare``."""
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def add_compare(commands: "Commands") -> None:
     compare.add_argument(
         "--seeds", type=int, nargs="+", default=[0], metavar="N", help="paired: the same for all arms (0)"
     )
-    compare.add_argument("--data", help="variant of the case's data (mini)")
+    compare.add_argument("--data", help="which of the case's sets of data (mini)")
     compare.add_argument("--data-folder", type=Path, metavar="FOLDER", help="where raw data files are")
     compare.add_argument("--backbone", help="as for run")
     compare.add_argument("--preset", help="as for run")
@@ -159,26 +160,35 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _run_all(experiments: "list[Experiment]", options: argparse.Namespace) -> None:
-    """Run what is not finished of some experiments; print their table, and write their report as they go."""
+    """Run what is not finished, a line for each; print the table, and write its report anew after each."""
+    import pandas as pd
     from tqdm import tqdm
 
     from mfbench.learning.threads import device_of
+    from mfbench.results.folder import PROVENANCE_FILE
+    from mfbench.results.schema import conform
     from mfbench.show.page import publish
-    from mfbench.show.text import text_table
-    from mfbench.study.grid import demo
+    from mfbench.show.text import headline, text_table
+    from mfbench.study.grid import Outcome, run_all
     from mfbench.study.progress import bar
 
     device, report = device_of(options.device), options.out.resolve().as_uri()
     print(f"{len(experiments)} experiments on {device}; report: {report}")
-    table = demo(
-        experiments,
-        options.runs,
-        lambda rows, origins: publish(rows, options.out, origins, options.unit),
-        device,
-        bar,
-        tqdm.write,
-        options.unit,
-        **given(options, "data_folder"),
-    )
+    began = time.monotonic()
+    done: list[Outcome] = []
+
+    def told(outcome: Outcome) -> None:
+        place = f"[{outcome.number}/{outcome.total}]"
+        if outcome.error is not None:
+            tqdm.write(f"{place} {outcome.settings.name} failed: {outcome.error}")
+        else:
+            done.append(outcome)
+            tqdm.write(f"{place} {headline(outcome.rows, options.unit)}")
+        if done and (outcome.ran or outcome.number == outcome.total):  # a page takes a second
+            origins = [file for one in done if (file := one.folder / PROVENANCE_FILE).is_file()]
+            publish(conform(pd.concat([one.rows for one in done])), options.out, origins, options.unit)
+
+    table = run_all(experiments, options.runs, device=device, progress=bar, told=told, **given(options, "data_folder"))
+    print(f"{len(experiments)} experiments in {(time.monotonic() - began) / 60:.1f} min")
     print(text_table(table, options.unit))
     print(f"Report: {report}")

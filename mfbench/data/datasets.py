@@ -4,9 +4,8 @@ A dataset that ships, or whose files are small, is read as it is. Any other is c
 file of flat arrays, from which chosen levels and structures are read at the speed of the disk.
 """
 
-import shutil
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Container, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from mfbench.data.reading import frames_of, read
 from mfbench.data.structures import Structures, join
 from mfbench.data.subset import Subset, pick
 from mfbench.errors import DataCorrupt, UserError, unknown
-from mfbench.files import replacing
+from mfbench.files import replacing, require_space
 
 # Raw files up to this size together are read as they are, with no converted copy.
 _SMALL = 1 << 26  # bytes
@@ -178,7 +177,7 @@ def convert(declared: Manifest, paths: list[Path], out: Path | None = None, prog
         if store.is_current(out, declared):
             return out
         _require_space(declared, paths, out.parent)
-        with replacing(out) as temporary, _disk(out.parent):
+        with replacing(out) as temporary:
             frames = frames_of(declared, paths, stack, out.parent)
             store.write(temporary, declared, frames, lambda done: progress("converting", done, total))
             with store.Reader(temporary) as reader:
@@ -189,23 +188,5 @@ def convert(declared: Manifest, paths: list[Path], out: Path | None = None, prog
 def _require_space(declared: Manifest, paths: list[Path], folder: Path) -> None:
     """Raise UserError where a converted file, and what is unpacked for it, would hardly fit."""
     sizes = ((3 if file.members else 1) * path.stat().st_size for file, path in zip(declared.files, paths))
-    need = (1 << 24) + sum(sizes)
-    if (free := shutil.disk_usage(folder).free) < need:
-        raise UserError(
-            f"converting {declared.name} needs about {need:,} bytes in {folder}, where {free:,} are free: remove data "
-            f"with `mfbench data rm`, or name a folder on another disk with {cache.VARIABLE}"
-        )
-
-
-@contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """Turn h5py's ways to say that a disk is full into a UserError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        if "No space left" not in str(error):
-            raise
-        raise UserError(
-            f"the disk of {folder} is full: remove data with `mfbench data rm`, or name a folder on another disk with "
-            f"{cache.VARIABLE}"
-        ) from error
+    remedy = f"remove data with `mfbench data rm`, or set {cache.VARIABLE}"
+    require_space(folder, (1 << 24) + sum(sizes), f"converting {declared.name}", remedy)

@@ -4,7 +4,7 @@ Every arm gets the same budget of gradient steps: those of its stages add up to 
 learns from (``plan``) is told without loading torch; the rest imports it when it is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
@@ -193,6 +193,17 @@ def _low_potential(network: Network, levels: Levels) -> "Potential":
     return SFLow().potential(network, levels)
 
 
+def _chain(
+    network: Network, levels: Levels, above: Sequence[str], difference: "Callable[[str], Potential]"
+) -> "Potential":
+    """A low-level potential, and what leads from each level to the next; a level is the sum of all up to its own."""
+    from mfbench.models.potentials import Share, Sum
+
+    parts = [_low_potential(network, levels), *map(difference, above)]
+    chain = [Share(place, name) for place, name in enumerate((levels.low, *above))]
+    return Sum(levels.columns, parts, {share.head: tuple(chain[: share.part + 1]) for share in chain})
+
+
 def _begun(potential: "Potential", lessons: Sequence[Lesson], problem: Problem) -> tuple[Any, Stage]:
     """The potential as the sum that it is, and the stage that trains its first part at the low level."""
     from mfbench.models.potentials import Sum
@@ -271,16 +282,12 @@ class Delta(Arm):
         return (_low_lesson(problem, options.low_share, options.low_learning_rate), *named)
 
     def potential(self, network: Network, levels: Levels, options: DeltaOptions) -> "Potential":
-        from mfbench.models.potentials import HeadsPotential, Share, Sum
+        from mfbench.models.potentials import HeadsPotential
 
-        parts, correction = [_low_potential(network, levels)], network.changed(options.network)
-        shares: dict[str, tuple[Share, ...]] = {levels.low: (Share(0, levels.low),)}
-        below = levels.low
-        for place, term in enumerate(levels.terms[1:], 1):
-            parts.append(HeadsPotential(correction.build(), levels.columns, (term.level,)))
-            shares[term.level] = (*shares[below], Share(place, term.level))
-            below = term.level
-        return Sum(levels.columns, parts, shares)
+        correction, above = network.changed(options.network), [term.level for term in levels.terms[1:]]
+        return _chain(
+            network, levels, above, lambda level: HeadsPotential(correction.build(), levels.columns, (level,))
+        )
 
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: DeltaOptions
@@ -387,21 +394,18 @@ class MFPlus(Arm):
 
     def potential(self, network: Network, levels: Levels, options: MFPlusOptions) -> "Potential":
         from mfbench.models.linear import LinearPotential
-        from mfbench.models.potentials import Share, Sum
 
-        parts = [_low_potential(network, levels)]
-        shares: dict[str, tuple[Share, ...]] = {levels.low: (Share(0, levels.low),)}
-        below = levels.low
-        for place, term in enumerate(self.learns(levels)[1:], 1):
-            parts.append(LinearPotential(network.elements, options.difference, levels.columns, term.level))
-            shares[term.level] = (*shares[below], Share(place, term.level))
-            below = term.level
-        return Sum(levels.columns, parts, shares)
+        above = [term.level for term in self.learns(levels)[1:]]
+        return _chain(
+            network,
+            levels,
+            above,
+            lambda level: LinearPotential(network.elements, options.difference, levels.columns, level),
+        )
 
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: MFPlusOptions
     ) -> list[Stage]:
-
         from mfbench.learning.stages import fit_difference
 
         whole, first = _begun(potential, lessons, problem)

@@ -79,6 +79,22 @@ def _of_them_shared(row: pd.Series) -> str:
     return f" ({shared:,} of a stage that other runs share)" if shared else ""
 
 
+def headline(rows: pd.DataFrame, system: str = "kcal/mol") -> str:
+    """One run in a line: its errors at the high level, on the test part."""
+    first = rows.iloc[0]
+    name = f"{first['case']:9s} {first['arm']:6s} n_high={first['n_high']:<4d}"
+    chosen = (rows["role"] == "high") & (rows["part"] == "test") & (rows["metric"] == "mae")
+    values = shown(errors(rows[chosen]), system).set_index("quantity")
+    if not values["n"].any():
+        return f"{name} n = 0: {first['remark']}"
+    texts = [
+        f"{QUANTITIES[quantity].label.lower()} {row['value']:.3g} {row['unit']}"
+        for quantity in ("energy", "energy_relative", "force")
+        if (row := values.loc[quantity])["n"]
+    ]
+    return f"{name} MAE: {', '.join(texts)}"
+
+
 def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
     """The errors and the gap closed of every case, aligned; its tables are some 100 columns wide.
 

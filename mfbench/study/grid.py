@@ -1,7 +1,6 @@
-"""Several experiments, in a row or at once: comparisons on one case, and the demo with a report that grows."""
+"""Several experiments, in a row or at once: comparisons on one case, and those of the demo."""
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from mfbench.learning.arms import arm as arm_of
 from mfbench.learning.problem import Arm
 from mfbench.learning.threads import device_of
 from mfbench.learning.training import Progress, silent
-from mfbench.results import schema
-from mfbench.results.folder import PROVENANCE_FILE, is_finished, read_run
-from mfbench.results.schema import QUANTITIES, conform, empty_table, errors
+from mfbench.results.folder import is_finished, read_run
+from mfbench.results.schema import conform, empty_table
 from mfbench.study.experiment import Experiment, experiment
 from mfbench.study.pool import spread
 from mfbench.study.progress import overall
@@ -196,61 +194,3 @@ def _raise_failed(outcomes: Sequence[Outcome]) -> None:
     if odd is not None:  # no fault of the user's: whoever mends it wants the traceback
         raise RuntimeError(text) from odd
     raise UserError(text) from failed[0].error
-
-
-def demo(
-    experiments: list[Experiment],
-    runs: Path,
-    publish: Callable[[pd.DataFrame, list[Path]], None],
-    device: str,
-    watch: Watch,
-    say: Callable[[str], None],
-    system: str = "kcal/mol",
-    data_folder: Path | None = None,
-    workers: int = 1,
-) -> pd.DataFrame:
-    """``run_all``, with a line for each experiment and a report that is rewritten after each that was run.
-
-    Args:
-        watch: shows one experiment's progress: called with its place ("[3/21]") and settings.
-        say: prints a line.
-        publish: writes the report: given the results table and the files that say where it comes from.
-        system: unit system of the lines.
-
-    Returns:
-        The results table of these experiments.
-    """
-    began = time.monotonic()
-    done: list[Outcome] = []
-
-    def told(outcome: Outcome) -> None:
-        place = f"[{outcome.number}/{outcome.total}]"
-        if outcome.error is not None:
-            say(f"{place} {outcome.settings.name} failed: {outcome.error}")
-        else:
-            done.append(outcome)
-            say(f"{place} {headline(outcome.rows, system)}")
-        if done and (outcome.ran or outcome.number == outcome.total):  # a page takes a second
-            origins = [file for one in done if (file := one.folder / PROVENANCE_FILE).is_file()]
-            publish(conform(pd.concat([one.rows for one in done])), origins)
-
-    table = run_all(experiments, runs, workers, device=device, data_folder=data_folder, progress=watch, told=told)
-    say(f"{len(experiments)} experiments in {(time.monotonic() - began) / 60:.1f} min")
-    return table
-
-
-def headline(rows: pd.DataFrame, system: str = "kcal/mol") -> str:
-    """One run in a line: its errors at the high level, on the test part."""
-    first = rows.iloc[0]
-    name = f"{first['case']:9s} {first['arm']:6s} n_high={first['n_high']:<4d}"
-    chosen = (rows["role"] == "high") & (rows["part"] == "test") & (rows["metric"] == "mae")
-    shown = schema.shown(errors(rows[chosen]), system)
-    values = shown.set_index("quantity")
-    if not shown["n"].any():
-        return f"{name} n = 0: {first['remark']}"
-    texts = [
-        f"{QUANTITIES[quantity].label.lower()} {row['value']:.3g} {row['unit']}"
-        for quantity in ("energy", "energy_relative", "force")
-        if (row := values.loc[quantity])["n"]
-    ]
-    return f"{name} MAE: {', '.join(texts)}"
