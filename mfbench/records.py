@@ -22,13 +22,38 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+_LARGEST = 1 << 63  # of an integer: no count, size or seed is larger, and text of such a one takes minutes to make
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases, which could blow a small file up to any size."""
+    """Safe YAML without aliases, which could blow a small file up to any size; and nothing that is read as another
+    thing than it looks: no key twice, no control characters, no integers without end."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: expected each key once, got {twice[0]!r:.40} twice")
+        return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and any(not one.isprintable() and one not in "\n\t" for one in value):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: expected printable text, got {value!r:.40}")
+        return value
+
+    def construct_yaml_int(self, node: Any) -> int:
+        found = super().construct_yaml_int(node)
+        if abs(found) >= _LARGEST:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: expected an integer below 2**63, got a larger one")
+        return found
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def read_yaml[R: Record](path: Path, kind: type[R]) -> R:

@@ -1,8 +1,10 @@
 """Every conversion constant, with its source. Inside mfbench: eV, Angstrom, eV/Angstrom.
 
-A unit is a string: an energy (``eV``, ``meV``, ``Ha``, ``kcal/mol``, ``kJ/mol``), optionally per atom
+A unit is a string: an energy (``eV``, ``meV``, ``Ha``, ``mHa``, ``kcal/mol``, ``kJ/mol``), optionally per atom
 (``meV/atom``) or per length (``Ha/Angstrom``, ``kcal/mol/Angstrom``, ``Ha/Bohr``).
 """
+
+import re
 
 from mfbench.errors import unknown
 
@@ -25,6 +27,7 @@ ENERGY_UNITS = {
     "eV": 1.0,
     "meV": 1e-3,
     "Ha": HARTREE,
+    "mHa": 1e-3 * HARTREE,
     "kcal/mol": CALORIE * _KJ_PER_MOL,
     "kJ/mol": _KJ_PER_MOL,
 }
@@ -33,7 +36,20 @@ EV_PER_KCAL = ENERGY_UNITS["kcal/mol"]  # eV in a kcal/mol, 0.0434
 
 KCAL_PER_EV = 1 / EV_PER_KCAL  # kcal/mol in an eV, 23.06
 
-LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR}
+LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR, "nm": 10.0, "pm": 0.01}
+
+# How else people and programs write them, in lower case.
+_SPELLINGS = {
+    **{unit.lower(): unit for unit in (*ENERGY_UNITS, *LENGTH_UNITS)},
+    **dict.fromkeys(("hartree", "hartrees", "eh", "e_h"), "Ha"),
+    **dict.fromkeys(("millihartree", "meh"), "mHa"),
+    **dict.fromkeys(("kcal", "kcal mol-1", "kcal*mol-1", "kcal/mole"), "kcal/mol"),
+    **dict.fromkeys(("kj", "kj mol-1", "kj*mol-1", "kj/mole"), "kJ/mol"),
+    **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
+    **dict.fromkeys(("ang", "angstroms", "a", "å", "\u212b"), "Angstrom"),
+    **dict.fromkeys(("a0", "a_0", "bohrs"), "Bohr"),
+    **dict.fromkeys(("nanometer", "nanometre"), "nm"),
+}
 
 
 def internal(unit: str) -> float:
@@ -52,6 +68,20 @@ def internal(unit: str) -> float:
     if energy in ENERGY_UNITS and per in LENGTH_UNITS:
         return ENERGY_UNITS[energy] / LENGTH_UNITS[per]
     raise unknown("unit", unit, [*ENERGY_UNITS, *LENGTH_UNITS, "<energy>/atom", "<energy>/<length>"])
+
+
+def spelled(text: str) -> str | None:
+    """The unit that a file states, however it spells it (``hartree/bohr``, ``eV/Ang``); None where it is not known."""
+    plain = re.sub(r"[()^]", "", " ".join(text.strip().lower().split()))
+    plain = re.sub(r"/mol[ *](?=\w)", "/mol/", plain)
+    if plain in _SPELLINGS:
+        return _SPELLINGS[plain]
+    energy, _, per = plain.rpartition("/")
+    if not energy:
+        energy, _, per = plain.removesuffix("-1").rpartition(" ")
+    energy, per = (_SPELLINGS.get(part.strip(" *"), part.strip(" *")) for part in (energy, per))
+    known = energy in ENERGY_UNITS and (per == "atom" or per in LENGTH_UNITS)
+    return f"{energy}/{per}" if known else None
 
 
 def dimension(unit: str) -> str:

@@ -320,7 +320,7 @@ def test_import_and_run(site: Site, tmp_path: Path, capsys: Capture) -> None:
     ("changes", "expected"),
     [
         ({"name": "rmd17"}, "the name 'rmd17' is taken"),
-        ({"files": [{"name": "x", "sha256": "0" * 64}]}, "expected no files"),
+        ({"files": [{"name": "x", "sha256": "0" * 64}]}, "files: expected a name and labels for each file"),
         ({"format": "pickle"}, "format: Input should be"),
         ({"title": None}, "title: Input should be a valid string"),
         ({"n_structures": 299}, "expected 299 structures, got 300"),

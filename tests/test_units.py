@@ -52,7 +52,7 @@ def test_dimension(unit: str, dimension: str) -> None:
     assert units.dimension(unit) == dimension
 
 
-@pytest.mark.parametrize("unit", ["Hartree", "kcal", "eV/nm", "", "/atom", "eV/mol", "kcal/mol/A"])
+@pytest.mark.parametrize("unit", ["Hartree", "kcal", "eV/fm", "", "/atom", "eV/mol", "kcal/mol/A"])
 def test_unknown_unit(unit: str) -> None:
     with pytest.raises(UserError, match="unknown unit"):
         units.internal(unit)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mfbench import resources
-from mfbench.data.manifest import Dataset, LabelKind, LevelName, Manifest, manifest, plain_name
+from mfbench.data.manifest import Dataset, LabelKind, LevelName, Manifest, manifest, safe_name
 from mfbench.data.subset import Subset
 from mfbench.errors import UserError, unknown
 from mfbench.extensions import Registry
@@ -27,7 +27,7 @@ def _named(given: Any) -> Any:
 def _case_name(name: str) -> str:
     if name.endswith(_YAML):
         raise ValueError(f"expected a name without the ending of a case's file, got {name!r}")
-    return plain_name(name)
+    return safe_name(name)
 
 
 class CaseData(Record):

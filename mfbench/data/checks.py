@@ -7,8 +7,9 @@ small files goes through. Both take structures in memory or a converted file, an
 import numpy as np
 
 from mfbench import units
-from mfbench.data.findings import Finding, named, require
+from mfbench.data.findings import SHOWN, Finding, named, require
 from mfbench.data.manifest import Manifest, Probe
+from mfbench.data.molecules import State, stated_in
 from mfbench.data.plausible import consistency, energies, force_size, force_sizes, gaps, overlaps
 from mfbench.data.structures import Structures
 from mfbench.data.survey import (
@@ -43,6 +44,7 @@ def check(declared: Manifest, source: Source, progress: Progress = lambda done: 
         *consistency(outline, seen),
         overlaps(outline, seen),
         *_recurring(outline),
+        *_states(outline),
         *gaps(outline, counts, seen),
         *(_probe(probe, outline, seen) for probe in declared.probes),
     ]
@@ -173,6 +175,14 @@ def _recurring(outline: Structures) -> list[Finding]:
             named(outline, wrong),
         ),
     ]
+
+
+def _states(outline: Structures) -> list[Finding]:
+    """Molecules with a charge, or in another state than the lowest."""
+    stated = [name for name in outline.molecules if stated_in(name) != State()]
+    more = f", and {len(stated) - SHOWN} more" if len(stated) > SHOWN else ""
+    found = f"{'; '.join(stated[:SHOWN])}{more}"
+    return [Finding("charges and spins", True, "any (each state is a molecule of its own)", found)] if stated else []
 
 
 # probes

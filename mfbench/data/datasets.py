@@ -14,7 +14,7 @@ from filelock import FileLock
 from mfbench.data import archives, cache, checks, store
 from mfbench.data.geometries import geometry_ids
 from mfbench.data.manifest import DataFile, Dataset, Manifest, check_file, manifest, shipped_folder, verified
-from mfbench.data.reading import frames_of, read
+from mfbench.data.reading import Notes, frames_of, read
 from mfbench.data.structures import Structures, join
 from mfbench.data.subset import Subset, pick
 from mfbench.errors import DataCorrupt, UserError, unknown
@@ -157,12 +157,19 @@ def verify(file: DataFile, path: Path) -> None:
         archives.check(path, file)
 
 
-def convert(declared: Manifest, paths: list[Path], out: Path | None = None, progress: Progress = silent) -> Path:
+def convert(
+    declared: Manifest,
+    paths: list[Path],
+    out: Path | None = None,
+    progress: Progress = silent,
+    notes: Notes | None = None,
+) -> Path:
     """Convert a dataset's files to one file of flat arrays, checked, by temp file and rename.
 
     Args:
         paths: its files, in the manifest's order.
         out: the file to write; in the cache by default.
+        notes: what the readers tell is added to these.
 
     Returns:
         The converted file. If it is there and current, it is left as it is.
@@ -178,7 +185,7 @@ def convert(declared: Manifest, paths: list[Path], out: Path | None = None, prog
             return out
         _require_space(declared, paths, out.parent)
         with replacing(out) as temporary:
-            frames = frames_of(declared, paths, stack, out.parent)
+            frames = frames_of(declared, paths, stack, out.parent, notes)
             store.write(temporary, declared, frames, lambda done: progress("converting", done, total))
             with store.Reader(temporary) as reader:
                 checks.quick(declared, reader)

@@ -5,6 +5,7 @@ A manifest is data (one YAML file in ``data_manifests/``): schema-checked, unkno
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,9 +21,11 @@ from mfbench.files import sha256
 from mfbench.records import Record, read_yaml
 
 
-def _has_dimension(expected: str) -> Any:
+def _has_dimension(expected: str, *others: str) -> Any:
     def check(unit: str) -> str:
-        if units.dimension(unit) != expected:
+        # People write a known unit in many ways; what is stored is one.
+        unit = units.spelled(unit) or unit
+        if units.dimension(unit) not in (expected, *others):
             raise ValueError(f"expected a unit of {expected}, got {unit!r}, a unit of {units.dimension(unit)}")
         return unit
 
@@ -33,7 +36,19 @@ def plain_name(path: str) -> str:
     """The name, if it can name a file or folder and leads nowhere else; raises ValueError otherwise."""
     if PurePosixPath(path).name != path or "\\" in path or path in ("", ".", ".."):
         raise ValueError(f"expected a plain file name, got {path!r}")
+    if not path.isprintable() or len(path) > 200:
+        raise ValueError(f"expected a plain file name of at most 200 characters, got {path!r:.80}")
     return path
+
+
+def safe_name(name: str) -> str:
+    """The name, if a shell, an option parser and every file system take it for a name; raises ValueError otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+()-]{0,99}", name):
+        raise ValueError(
+            "expected letters, digits and any of . _ + ( ) - (at most 100, the first a letter or digit), got "
+            f"{name!r:.80}"
+        )
+    return name
 
 
 def _safe_path(path: str) -> str:
@@ -49,6 +64,8 @@ def _safe_url(url: str) -> str:
     return url
 
 
+Text = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int) and not isinstance(v, bool) else v)]
+
 Keys = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
 
 LevelName = Annotated[str, AfterValidator(lambda name: theory.level(name).name)]
@@ -58,20 +75,28 @@ class Energy(Record):
     """Where an energy is in the file. The values of several keys are added (e.g. HF + correlation)."""
 
     key: Keys
-    unit: Annotated[str, _has_dimension("energy")]
+    unit: Annotated[str, _has_dimension("energy", "energy/atom")]
 
 
 class Forces(Record):
-    """Where forces (minus the gradient) are in the file."""
+    """Where forces are in the file."""
 
     key: Keys
     unit: Annotated[str, _has_dimension("force")]
+    gradient: bool | None = Field(None, description="true: the file holds the gradient, minus the forces")
+
+    @model_validator(mode="after")
+    def _sign_is_said(self) -> "Forces":
+        if self.gradient is None and (named := [key for key in self.key if "grad" in key.lower()]):
+            raise ValueError(f"key {named[0]!r} is called a gradient, minus the forces: expected `gradient: true`")
+        return self
 
 
 class Labels(Record):
     """The labels of one level of theory, and how many structures have them."""
 
     level: LevelName
+    where: dict[str, Text] = Field({}, description="keys of a structure and the values that it must have: head: dft")
     energy: Energy | None = None
     forces: Forces | None = None
     n_energy: int | None = Field(None, ge=0, description="null: not known beforehand, reported and not checked")
@@ -91,6 +116,7 @@ class Content(Record):
     molecule: str | None = Field(None, description="name of its molecule, where the file itself has none")
     set: str | None = Field(None, description="named set that its structures belong to, e.g. train")
     levels: tuple[LevelName, ...] = Field((), description="which of the dataset's levels it holds; all by default")
+    labels: tuple[Labels, ...] = Field((), description="where they are in this file, in place of the dataset's")
     index_of: str | None = Field(None, description="it lists the rows that make up this named set, one a line")
     n_structures: int | None = Field(None, gt=0)
 
@@ -165,10 +191,13 @@ class Citation(Record):
     bibtex: str = ""
 
 
+TAGGED = ("extxyz", "ase", "hdf5")  # formats in which a structure has keys of its own
+
+
 class Manifest(Record):
     """A dataset, declared."""
 
-    name: Annotated[str, AfterValidator(plain_name)]
+    name: Annotated[str, AfterValidator(safe_name)]
     title: str
     format: Literal["ani1x", "rmd17", "sgdml", "extxyz", "ase", "hdf5", "own"]  # own: see Dataset.read
     license: str
@@ -177,6 +206,14 @@ class Manifest(Record):
     length_unit: Annotated[str, _has_dimension("length")] = "Angstrom"
     molecule_key: str | None = Field(None, description="extxyz, ase, hdf5: key that names a structure's molecule")
     set_key: str | None = Field(None, description="extxyz, ase, hdf5: key that names a structure's set, e.g. split")
+    charge_key: str | None = Field(None, description="key of a structure's charge, beside those of molecules.py")
+    spin_key: str | None = Field(None, description="key of its multiplicity, beside those of molecules.py")
+    numbers_key: str | None = Field(None, description="hdf5, a group a molecule: key of its elements")
+    positions_key: str | None = Field(None, description="hdf5, a group a molecule: key of its positions")
+    comment: tuple[str, ...] = Field((), description="extxyz: names of the words of a comment line without keys")
+    columns: dict[str, int] = Field({}, description="extxyz: number of the first of the three columns of such an array")
+    vacuum_boxes: bool = Field(False, description="its periodic boxes hold one molecule each, with vacuum about it")
+    ignored_keys: tuple[str, ...] = Field((), description="keys that part its labels and are left aside on purpose")
     version: str = Field("", description="of a reader of one's own: changed with what it reads, as old runs differ")
     shipped: bool = False
     files: tuple[DataFile, ...] = Field(min_length=1)
@@ -195,13 +232,22 @@ class Manifest(Record):
         files = [file.name for file in self.files]
         if len(set(files)) < len(files):
             raise ValueError(f"files: expected different names, got {files}")
-        held = [level for file in self.files for content in file.contents for level in content.levels]
+        contents = [content for file in self.files for content in file.contents]
+        held = [level for one in contents for level in (*one.levels, *(labels.level for labels in one.labels))]
         if strange := set(held) - set(names):
             raise ValueError(f"files: {sorted(strange)} are not among the levels {names}")
+        if self.format not in TAGGED and any(
+            one.where for one in (*self.labels, *(x for c in contents for x in c.labels))
+        ):
+            raise ValueError(f"labels: expected no `where` in the format {self.format}: {', '.join(TAGGED)} have keys")
         for probe in self.probes:
             if probe.level not in names:
                 raise ValueError(f"probes: {probe.level!r} is not among the levels {names}")
         return self
+
+    def labels_in(self, content: Content) -> tuple[Labels, ...]:
+        """Where the labels are in one of its files."""
+        return tuple(one for one in content.labels or self.labels if not content.levels or one.level in content.levels)
 
     @property
     def bytes(self) -> int:
@@ -236,11 +282,30 @@ class Dataset:
 
 def identity(declared: Manifest) -> str:
     """Hash of all that decides which numbers a dataset holds: files, hashes, keys, units, names of sets."""
-    content = declared.model_dump(mode="json", include={"format", "length_unit", "molecule_key", "set_key"})
+    content = declared.model_dump(mode="json", include={"format", "length_unit", "molecule_key", "set_key", *_LATER})
     content |= {"version": declared.version} if declared.version else {}
-    content["labels"] = [one.model_dump(mode="json", include={"level", "energy", "forces"}) for one in declared.labels]
-    content["files"] = [file.model_dump(mode="json", exclude={"urls"}) for file in declared.files]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    counts = {"n_energy", "n_forces"}
+    content["labels"] = [one.model_dump(mode="json", exclude=counts) for one in declared.labels]
+    content["files"] = [
+        file.model_dump(mode="json", exclude={"urls": True, "labels": {"__all__": counts}}) for file in declared.files
+    ]
+    return hashlib.sha256(json.dumps(_as_before(content), sort_keys=True).encode()).hexdigest()
+
+
+# Fields that came later, by what they are where nothing is said: left out then, so that old data keep their identity.
+_LATER: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("charge_key", "spin_key", "numbers_key", "positions_key", "gradient"), (None,)),
+    **dict.fromkeys(("comment", "columns", "ignored_keys", "where", "labels"), ([], {})),
+    "vacuum_boxes": (False,),
+}
+
+
+def _as_before(content: Any) -> Any:
+    if isinstance(content, list):
+        return [_as_before(one) for one in content]
+    if not isinstance(content, dict):
+        return content
+    return {key: _as_before(value) for key, value in content.items() if value not in _LATER.get(key, ())}
 
 
 def manifest_names() -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import sqlite3
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,18 +16,19 @@ from numpy.typing import NDArray
 from mfbench.data import archives
 from mfbench.data.geometries import geometry_ids
 from mfbench.data.manifest import Content, Manifest, own_dataset
-from mfbench.data.readers import ani1x, npz, own
+from mfbench.data.readers import hdf5, npz, own
 from mfbench.data.readers.base import Reader
 from mfbench.data.structures import Frames, Structures, assemble
+from mfbench.elements import formula
 from mfbench.errors import DataCorrupt, UserError
 
 READERS: dict[str, Reader] = {
-    "ani1x": ani1x.read,
+    "ani1x": hdf5.read_ani1x,
     "rmd17": npz.read_rmd17,
     "sgdml": npz.read_sgdml,
     "extxyz": own.read_extxyz,
     "ase": own.read_ase,
-    "hdf5": own.read_hdf5,
+    "hdf5": hdf5.read,
 }
 
 # What h5py, numpy, ASE and SQLite raise for files that are cut short, damaged, of another kind or hold objects.
@@ -53,12 +55,22 @@ def read(declared: Manifest, paths: list[Path]) -> Structures:
     return replace(structures, geometry=geometry_ids(structures))
 
 
-def frames_of(declared: Manifest, paths: list[Path], stack: ExitStack, scratch: Path | None = None) -> Iterator[Frames]:
+Notes = Counter[tuple[str, str]]  # of (file, what people should know of it): how many structures
+
+
+def frames_of(
+    declared: Manifest,
+    paths: list[Path],
+    stack: ExitStack,
+    scratch: Path | None = None,
+    notes: Notes | None = None,
+) -> Iterator[Frames]:
     """The frames of a dataset's files, with the named sets they belong to; members of archives are unpacked.
 
     Args:
         stack: unpacked files are removed when it closes.
         scratch: folder to unpack in; the system's by default.
+        notes: what the readers tell is added to these.
     """
     contents: list[tuple[Content, Path]] = []
     for file, path in zip(declared.files, paths):
@@ -68,7 +80,7 @@ def frames_of(declared: Manifest, paths: list[Path], stack: ExitStack, scratch: 
         else:
             contents.append((file, path))
     indices = {content.index_of: _row_numbers(path) for content, path in contents if content.index_of}
-    reader = reader_of(declared)
+    reader, formulas = reader_of(declared), dict[str, str]()
     for content, path in contents:
         if content.index_of:
             continue
@@ -79,6 +91,9 @@ def frames_of(declared: Manifest, paths: list[Path], stack: ExitStack, scratch: 
                 if content.set:
                     sets[content.set] = np.ones(len(frames.rows), bool)
                 count += len(frames.rows)
+                _one_formula(path, frames, formulas)
+                if notes is not None:
+                    notes.update({(path.name, note): n for note, n in frames.notes.items()})
                 yield replace(frames, sets={**frames.sets, **sets})
         except UserError:
             raise
@@ -86,6 +101,16 @@ def frames_of(declared: Manifest, paths: list[Path], stack: ExitStack, scratch: 
             raise DataCorrupt(f"{path.name}: not a readable {declared.format} file: {error}") from error
         if content.n_structures is not None and count != content.n_structures:
             raise DataCorrupt(f"{path.name}: expected {content.n_structures:,} structures, got {count:,}")
+
+
+def _one_formula(path: Path, frames: Frames, formulas: dict[str, str]) -> None:
+    """Raise DataCorrupt where one name stands for two molecules."""
+    found = formula(frames.numbers)
+    if (known := formulas.setdefault(frames.molecule, found)) != found:
+        raise DataCorrupt(
+            f"{path.name}: molecule {frames.molecule!r}: expected one formula, got {known} and, in row "
+            f"{frames.rows[0]}, {found}: give different molecules different names"
+        )
 
 
 def reader_of(declared: Manifest) -> Reader:

@@ -36,6 +36,7 @@ class Frames:
     rows: IntArray  # (C,) place of each frame in its file (or group)
     temperature: FloatArray | None = None  # (C,) K
     sets: Mapping[str, BoolArray] = field(default_factory=dict)  # named sets: (C,) which frames are in it
+    notes: Mapping[str, int] = field(default_factory=dict)  # for people, and of how many frames each is true
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import ase.io
 from ase import Atoms
 
-from mfbench.data.readers.own import count_extxyz
+from mfbench.data.readers import xyz
 from mfbench.errors import UserError
 from mfbench.files import replacing
 from mfbench.study.calculator import Prediction, Predictor
@@ -76,18 +76,13 @@ def _add(frames: Sequence[Atoms], found: Prediction) -> None:
 
 
 def _frames(source: Path) -> Iterator[Atoms]:
-    try:
-        yield from ase.io.iread(source, index=":", format="extxyz")
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AssertionError) as error:
-        raise UserError(f"{source}: expected extended XYZ, which ASE cannot read: {error}") from error
+    for frame in xyz.frames(source):
+        yield frame.atoms
 
 
 def _count(source: Path) -> int:
     """How many structures the file holds; raises UserError where there are none, or it is no such file."""
-    try:
-        count = count_extxyz(source)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source}: expected extended XYZ, which is text: {error}") from error
+    count = xyz.count(source)
     if not count:
         raise UserError(f"{source}: expected structures, found none")
     return count

@@ -1,11 +1,11 @@
-"""What every reader needs: keys that must exist, and labels converted to internal units, once."""
+"""What every reader needs: keys that must exist, units that agree, and labels in internal units, once."""
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mfbench import units
 from mfbench.data.manifest import Content, Manifest
@@ -25,6 +25,65 @@ def slabs(n_frames: int, n_atoms: int) -> Iterator[slice]:
     yield from (slice(begin, min(begin + step, n_frames)) for begin in range(0, n_frames, step))
 
 
+def agree(path: Path, what: str, stated: object, unit: str) -> None:
+    """Raise DataCorrupt where a file states another unit than the manifest does.
+
+    Args:
+        what: of which the unit is, for people.
+        stated: as the file has it; text that is no known unit tells nothing.
+    """
+    text = stated.decode("utf-8", "replace") if isinstance(stated, bytes) else str(stated)
+    found = units.spelled(text)
+    # A file that states the energy's unit alone says so of energies per atom, too.
+    if found is not None and units.internal(found) != units.internal(unit):
+        raise DataCorrupt(
+            f"{path}: {what}: the file states the unit {text!r}, the manifest {unit!r}: expected the same; if the file "
+            "is right, change the manifest"
+        )
+
+
+def agree_all(path: Path, manifest: Manifest, content: Content, stated: Callable[[str], object | None]) -> None:
+    """Compare the units of all labels with those that a file states by key; see ``agree``."""
+    for labels in manifest.labels_in(content):
+        for part in (labels.energy, labels.forces):
+            for key in part.key if part is not None else ():
+                if part is not None and (text := stated(key)) is not None:
+                    agree(path, f"key {key!r}", text, part.unit)
+
+
+VACUUM = 4.0  # Angstrom between a molecule and its periodic images, in what counts as a box with vacuum
+
+
+def check_box(where: str, manifest: Manifest, positions: NDArray, cell: ArrayLike, periodic: ArrayLike = True) -> None:
+    """Raise DataCorrupt for a periodic structure, unless its box is said to hold one molecule with vacuum about it.
+
+    Args:
+        positions: (N, 3), in the unit of the cell.
+        cell: three lengths or three vectors; zeros are no cell.
+        periodic: in which directions.
+    """
+    box = np.asarray(cell, np.float64)
+    box = np.diag(box.ravel()) if box.size == 3 else box.reshape(-1, 3)[:3]
+    if not np.any(periodic) or not box.any():
+        return
+    if not manifest.vacuum_boxes:
+        raise DataCorrupt(
+            f"{where}: expected isolated molecules, got a periodic structure; if each box holds one molecule with "
+            "vacuum about it, say `vacuum_boxes: true` in the manifest"
+        )
+    steps = np.array([(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) != (0, 0, 0)])
+    moves = (steps * np.broadcast_to(periodic, 3)) @ box
+    moves = moves[np.any(moves != 0, axis=1)]
+    x = np.asarray(positions, np.float64)
+    least = min(float(np.linalg.norm(x[:, None] - (x[None] + move), axis=-1).min()) for move in moves)
+    if least * units.internal(manifest.length_unit) < VACUUM:
+        raise DataCorrupt(
+            f"{where}: vacuum_boxes: expected at least {VACUUM:g} Angstrom between a molecule and its images, got "
+            f"{least * units.internal(manifest.length_unit):.2g}: a crystal or liquid, or a molecule that is cut by "
+            "its box (put it together first)"
+        )
+
+
 def require(path: Path, container: Container[str], *keys: str) -> None:
     """Raise DataCorrupt for a key that the file does not hold."""
     for key in keys:
@@ -37,15 +96,31 @@ def missing(path: Path, key: str) -> DataCorrupt:
     return DataCorrupt(f"{path}: expected the key {key!r}, which the manifest or the format names")
 
 
-def stored(path: Path, parent: h5py.Group, key: str) -> h5py.Group | h5py.Dataset:
-    """What lies in this HDF5 file itself: a link could lead to any file of the machine."""
+def open_hdf5(path: Path) -> h5py.File:
+    """An HDF5 file to read; raises DataCorrupt, with the remedy, where another program has locked it."""
     try:
-        link = parent.id.links.get_info(key.encode()).type
-    except (KeyError, RuntimeError):
-        raise missing(path, key) from None
-    if link != h5py.h5l.TYPE_HARD:
-        raise DataCorrupt(f"{path}: {key!r}: expected it in this file, got a link to another place")
-    return parent[key]
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "unable to lock" not in str(error):
+            raise
+        raise DataCorrupt(
+            f"{path}: expected to read it, it is locked: close the program that writes it; on a file system without "
+            "locks, set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
+        ) from error
+
+
+def stored(path: Path, parent: h5py.Group, key: str) -> h5py.Group | h5py.Dataset:
+    """What lies in this HDF5 file itself, groups on the way included: a link could lead to any file of the machine."""
+    found: h5py.Group | h5py.Dataset = parent
+    for part in key.split("/"):
+        try:
+            link = found.id.links.get_info(part.encode()).type
+        except (KeyError, RuntimeError, AttributeError):
+            raise missing(path, key) from None
+        if link != h5py.h5l.TYPE_HARD:
+            raise DataCorrupt(f"{path}: {key!r}: expected it in this file, got a link to another place")
+        found = found[part]
+    return found
 
 
 def stored_array(path: Path, parent: h5py.Group, key: str) -> h5py.Dataset:
@@ -72,7 +147,13 @@ def positions_of(manifest: Manifest, raw: NDArray) -> NDArray[np.floating]:
 
 
 def labels_of(
-    manifest: Manifest, content: Content, values: Values, n_frames: int, n_atoms: int, where: str
+    manifest: Manifest,
+    content: Content,
+    values: Values,
+    n_frames: int,
+    n_atoms: int,
+    where: str,
+    words: Mapping[str, str] | None = None,
 ) -> tuple[NDArray[np.float64], Sequence[NDArray[np.float64] | None]]:
     """Labels of one molecule's frames in eV and eV/Angstrom; NaN where a frame has none.
 
@@ -80,23 +161,23 @@ def labels_of(
         content: says which levels the file holds, where it does not hold all.
         values: reads one key of the file, in the file's units.
         where: the file (and group), for errors.
+        words: what the frames say of the keys that a label may depend on.
 
     Returns:
         Energies (C, L), and forces (C, N, 3) a level or None where it declares none; levels from low to high.
     """
     energies = np.full((n_frames, len(manifest.labels)), np.nan)
     forces: list[NDArray[np.float64] | None] = [None] * len(manifest.labels)
-    for labels in manifest.labels:
-        if content.levels and labels.level not in content.levels:
+    for labels in manifest.labels_in(content):
+        if labels.where and not labels.where.items() <= (words or {}).items():
             continue
         column = manifest.levels.index(labels.level)
         if labels.energy is not None:
-            energies[:, column] = _total(values, labels.energy.key, (n_frames,), where) * units.internal(
-                labels.energy.unit
-            )
+            factor = units.internal(labels.energy.unit) * (n_atoms if labels.energy.unit.endswith("/atom") else 1)
+            energies[:, column] = _total(values, labels.energy.key, (n_frames,), where) * factor
         if labels.forces is not None:
-            total = _total(values, labels.forces.key, (n_frames, n_atoms, 3), where)
-            forces[column] = total * units.internal(labels.forces.unit)
+            factor = units.internal(labels.forces.unit) * (-1 if labels.forces.gradient else 1)
+            forces[column] = _total(values, labels.forces.key, (n_frames, n_atoms, 3), where) * factor
     return energies, forces
 
 
@@ -107,7 +188,7 @@ def _total(values: Values, keys: tuple[str, ...], shape: tuple[int, ...], where:
 
 
 def _shaped(array: NDArray, shape: tuple[int, ...], key: str, where: str) -> NDArray:
-    # sGDML files hold energies as (n, 1).
+    # sGDML's and SchNetPack's files hold energies as (n, 1).
     squeezed = array[:, 0] if array.ndim == 2 and len(shape) == 1 and array.shape[1] == 1 else array
     if squeezed.shape != shape:
         raise DataCorrupt(f"{where}: key {key!r}: expected shape {shape}, got {array.shape}")

@@ -5,7 +5,7 @@ The arrays are read side by side in pieces, so that memory does not grow with th
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
@@ -16,10 +16,12 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mfbench.data.manifest import Content, Manifest
-from mfbench.data.readers.base import labels_of, numeric, positions_of, require, slabs
+from mfbench.data.readers.base import agree, check_box, labels_of, numeric, positions_of, require, slabs
 from mfbench.data.structures import Frames
 from mfbench.elements import formula
 from mfbench.errors import DataCorrupt
+
+_BOXES = ("cell", "lattice", "pbc")
 
 _MOST_BYTES = 1 << 34  # of one array: more than any real one, less than what would fill a disk
 
@@ -39,6 +41,8 @@ def _read(path: Path, content: Content, manifest: Manifest, numbers: str, positi
     with NpzArrays(path) as arrays:
         z = numeric(path, numbers, arrays.whole(numbers))
         n_frames = arrays.shape(positions)[0] if arrays.shape(positions) else 0
+        _agree(path, arrays, content, manifest)
+        boxes: dict[str, NDArray] = {key: arrays.whole(key) for key in _BOXES if key in arrays.names}
 
         def values(key: str) -> NDArray:
             shape = arrays.shape(key)
@@ -49,6 +53,8 @@ def _read(path: Path, content: Content, manifest: Manifest, numbers: str, positi
         for rows in slabs(n_frames, z.size):
             xyz = positions_of(manifest, values(positions))
             energies, forces = labels_of(manifest, content, values, len(xyz), len(z), str(path))
+            if boxes:
+                _check_boxes(path, manifest, xyz, boxes, rows)
             yield Frames(
                 molecule=content.molecule or formula(z),
                 numbers=z,
@@ -58,6 +64,31 @@ def _read(path: Path, content: Content, manifest: Manifest, numbers: str, positi
                 file=path.name,
                 rows=np.arange(rows.start, rows.stop),
             )
+
+
+def _agree(path: Path, arrays: "NpzArrays", content: Content, manifest: Manifest) -> None:
+    """sGDML's files state the units of energies and lengths; those of forces follow."""
+    stated = {key: str(arrays.whole(key).ravel()[0]) for key in ("e_unit", "r_unit") if key in arrays.names}
+    for labels in manifest.labels_in(content):
+        if "e_unit" in stated and labels.energy is not None:
+            agree(path, "e_unit", stated["e_unit"], labels.energy.unit)
+        if len(stated) == 2 and labels.forces is not None:
+            agree(path, "e_unit, r_unit", f"{stated['e_unit']}/{stated['r_unit']}", labels.forces.unit)
+    if "r_unit" in stated:
+        agree(path, "r_unit", stated["r_unit"], manifest.length_unit)
+
+
+def _check_boxes(path: Path, manifest: Manifest, positions: NDArray, boxes: Mapping[str, NDArray], rows: slice) -> None:
+    cell = next((boxes[key] for key in ("cell", "lattice") if key in boxes), np.eye(3))
+    periodic = boxes.get("pbc", np.ones(3, bool))
+    for k, frame in enumerate(positions, rows.start):
+        check_box(
+            f"{path}: structure {k}",
+            manifest,
+            frame,
+            cell[k] if cell.ndim == 3 else cell,
+            periodic[k] if periodic.ndim == 2 else periodic,
+        )
 
 
 class NpzArrays:

@@ -1,0 +1,477 @@
+"""Files as people have them: each in ``inputs/`` imports to what it means, or is refused with reason and remedy.
+
+The files are made up; other members of most kinds are made here of the same molecules.
+"""
+
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import ase.io
+import h5py
+import numpy as np
+import pytest
+import yaml
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mfbench.data import datasets
+from mfbench.data.catalogue import Checked, import_files
+from mfbench.data.molecules import State, named, state_of, stated_in
+from mfbench.data.structures import Structures
+from mfbench.errors import UserError
+from mfbench.units import BOHR, HARTREE
+
+INPUTS = Path(__file__).parent / "inputs"
+
+DFT, CC = "wb97x/6-31g*", "ccsd(t)*/cbs"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+
+
+def manifest_of(name: str) -> dict[str, Any]:
+    return yaml.safe_load((INPUTS / f"{name}.yaml").read_text())
+
+
+def imported(paths: list[Path] | Path, manifest: dict[str, Any], folder: Path) -> tuple[Structures, Checked]:
+    """What an import of files makes, read from the cache."""
+    description = folder / "tried.yaml"
+    description.write_text(json.dumps(manifest))  # which is YAML, and without aliases
+    checked = import_files([paths] if isinstance(paths, Path) else paths, description)
+    return datasets.load("tried"), checked
+
+
+def file_of(name: str) -> Path:
+    return next(path for path in INPUTS.glob(f"{name}.*") if path.suffix != ".yaml")
+
+
+BOXES = {"vacuum_boxes": True}
+
+BARE: dict[str, Any] = {"comment": ["energy"], "columns": {"forces": 5}}
+BARE["labels"] = manifest_of("bare_comment")["labels"]
+BARE["labels"][0]["forces"]["gradient"] = True
+
+# name, what the manifest says besides, molecules and how many of each, levels with energies
+GOOD: list[tuple[str, dict[str, Any], dict[str, int], int]] = [
+    ("schnetpack_like", {}, {"H2O": 24}, 2),
+    ("boxed_no_pbc", BOXES, {"H2O": 24}, 2),
+    ("boxed_kliff", BOXES, {"H2O": 24}, 2),
+    ("boxed_zero_lattice", {}, {"H2O": 24}, 2),
+    ("charges_mixed", {}, {"H2O": 24, "H2O, charge -1": 6}, 2),
+    ("bare_comment", BARE, {"H2O": 24}, 1),
+    ("flat_int_molecules", {}, {"3": 24, "5": 24}, 2),
+    ("names_like_numbers", {}, {"007": 24, "7": 24}, 2),
+    ("spelling_deuterium", {}, {"H2O": 24}, 2),
+    ("spelling_numbers", {}, {"H2O": 24}, 2),
+    ("spelling_labels", {}, {"H2O": 24}, 2),
+    ("spelling_d_exponent", {}, {"H2O": 24}, 2),
+    ("spelling_none", {}, {"H2O": 24}, 2),
+]
+
+
+@pytest.mark.parametrize(("name", "says", "molecules", "levels"), GOOD, ids=[one[0] for one in GOOD])
+def test_is_imported(name: str, says: dict[str, Any], molecules: dict[str, int], levels: int, tmp_path: Path) -> None:
+    found, _ = imported(file_of(name), manifest_of(name) | says, tmp_path)
+    counts = np.bincount(found.molecule, minlength=len(found.molecules)).tolist()
+    assert dict(zip(found.molecules, counts)) == molecules
+    assert found.energy_mask.any(0).sum() == levels
+    assert found.force_mask[:, 0].all()
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("flat_units_contradict", {}, r"key 'cc_energy': the file states the unit 'hartree', the manifest 'eV'"),
+    ("flat_with_cell", {}, r"flat_with_cell.h5: structure 0: .* periodic structure; .* `vacuum_boxes: true`"),
+    ("boxed_no_pbc", {}, r"boxed_no_pbc.extxyz: structure 0: .* `vacuum_boxes: true`"),
+    ("boxed_kliff", {}, r"boxed_kliff.extxyz: structure 0: .* `vacuum_boxes: true`"),
+    ("bare_comment", {}, r"comment lines are bare: .* `comment: \[energy\]`.*`columns: \{forces: 5\}`"),
+    ("heads_nested", {}, r"key 'REF_energy': expected labels of one level; the key 'head' parts them \(cc, dft\)"),
+    ("spice_like", {}, r"key 'dft_total_gradient' is called a gradient.*`gradient: true`"),
+]
+
+
+@pytest.mark.parametrize(("name", "says", "reason"), REFUSED, ids=[one[0] for one in REFUSED])
+def test_is_refused_with_the_reason(name: str, says: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=reason) as caught:
+        imported(file_of(name), manifest_of(name) | says, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").rglob("*.h5"))
+
+
+def test_labels_that_another_key_tells_apart(tmp_path: Path) -> None:
+    manifest = manifest_of("heads_nested")
+    (dft,) = manifest["labels"]
+    cc = {"level": CC, "energy": dft["energy"], "where": {"head": "cc"}}
+    found, _ = imported(
+        file_of("heads_nested"), manifest | {"labels": [dft | {"where": {"head": "dft"}}, cc]}, tmp_path
+    )
+    assert found.energy_mask.sum(0).tolist() == [48, 16]
+    assert not (found.energy_mask.all(1)).any()
+    assert set(found.geometry[found.energy_mask[:, 1]]) <= set(found.geometry[found.energy_mask[:, 0]])
+    assert found.force_mask.sum(0).tolist() == [48, 0]
+    gap = found.energies[found.energy_mask[:, 1], 1].mean() - found.energies[found.energy_mask[:, 0], 0].mean()
+    assert 0.5 < gap < 2  # eV: what coupled cluster adds, and not another molecule
+
+
+def test_a_parting_key_may_be_left_aside(tmp_path: Path) -> None:
+    frames = ase.io.read(file_of("heads_nested"), ":")
+    kept = [frame for frame in frames if frame.info["head"] == "dft"]
+    for k, frame in enumerate(kept):
+        frame.info["head"] = f"batch{k % 2}"
+    ase.io.write(tmp_path / "two.extxyz", kept)
+    manifest = manifest_of("heads_nested")
+    with pytest.raises(UserError, match=r"'head' parts them \(batch0, batch1\)"):
+        imported(tmp_path / "two.extxyz", manifest, tmp_path)
+    found, _ = imported(tmp_path / "two.extxyz", manifest | {"ignored_keys": ["head"]}, tmp_path)
+    assert len(found) == 48
+
+
+def test_groups_with_gradients(tmp_path: Path) -> None:
+    manifest = manifest_of("spice_like")
+    manifest["labels"][0]["forces"]["gradient"] = True
+    found, _ = imported(file_of("spice_like"), manifest, tmp_path)
+    assert found.molecules == ("CH4", "H2O")
+    with h5py.File(file_of("spice_like")) as file:
+        gradient, energy = file["H2O/dft_total_gradient"][()], file["H2O/dft_total_energy"][()]
+        positions = file["H2O/conformations"][()]
+    water = found[np.flatnonzero(found.molecule == 1)]
+    assert water.energies[:, 0] == pytest.approx(energy * HARTREE, abs=1e-9)
+    assert water.positions.reshape(positions.shape) == pytest.approx(positions * BOHR, abs=1e-9)
+    assert water.forces[0].reshape(positions.shape) == pytest.approx(-gradient * HARTREE / BOHR, abs=1e-5)
+
+
+def torchani(path: Path, frames: list[Any]) -> None:
+    """A file as TorchANI's: groups in groups, symbols for elements."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("set/water")
+        group["species"] = [symbol.encode() for symbol in frames[0].get_chemical_symbols()]
+        group["coordinates"] = np.stack([frame.positions for frame in frames])
+        group["energies"] = np.array([frame.info["dft_energy"] for frame in frames]) / HARTREE
+        group["forces"] = np.stack([frame.arrays["dft_forces"] for frame in frames]) / HARTREE
+
+
+def water(name: str = "boxed_zero_lattice") -> list[Any]:
+    frames = ase.io.read(file_of(name), ":")
+    for frame in frames:
+        frame.pbc, frame.cell = False, None
+    return frames
+
+
+def test_groups_in_groups(tmp_path: Path) -> None:
+    torchani(tmp_path / "ani.h5", water())
+    labels = {
+        "level": DFT,
+        "energy": {"key": "energies", "unit": "hartree"},
+        "forces": {"key": "forces", "unit": "hartree/angstrom"},
+    }
+    base = {key: value for key, value in manifest_of("spice_like").items() if key != "length_unit"}
+    found, _ = imported(tmp_path / "ani.h5", base | {"labels": [labels]}, tmp_path)
+    assert found.molecules == ("water",)
+    expected = [frame.info["dft_energy"] for frame in water()]
+    assert found.energies[:, 0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_keys_of_groups_are_named_where_they_are_others(tmp_path: Path) -> None:
+    torchani(tmp_path / "ani.h5", water())
+    with h5py.File(tmp_path / "ani.h5", "a") as file:
+        file["set/water"].move("species", "kinds")
+    labels = {"level": DFT, "energy": {"key": "energies", "unit": "Ha"}}
+    base = {key: value for key, value in manifest_of("spice_like").items() if key != "length_unit"}
+    with pytest.raises(
+        UserError, match=r"holds coordinates, energies, forces, kinds: name the right one with `numbers_key`"
+    ):
+        imported(tmp_path / "ani.h5", base | {"labels": [labels]}, tmp_path)
+    found, _ = imported(tmp_path / "ani.h5", base | {"labels": [labels], "numbers_key": "kinds"}, tmp_path)
+    assert len(found) == 24
+
+
+def test_a_link_in_the_middle_of_a_key_is_not_followed(tmp_path: Path) -> None:
+    torchani(tmp_path / "other.h5", water())
+    with h5py.File(tmp_path / "ani.h5", "w") as file:
+        file["set"] = h5py.ExternalLink("other.h5", "/set")
+    labels = {"level": DFT, "energy": {"key": "energies", "unit": "Ha"}}
+    with pytest.raises(UserError, match="expected it in this file, got a link to another place"):
+        imported(tmp_path / "ani.h5", manifest_of("spice_like") | {"labels": [labels]}, tmp_path)
+
+
+# Spellings
+
+
+def rewritten(
+    folder: Path, change: Callable[[str], str], name: str = "boxed_zero_lattice", encoding: str = "utf-8"
+) -> Path:
+    text = file_of(name).read_text().replace('Lattice="0 0 0 0 0 0 0 0 0" ', "")
+    (folder / "file.extxyz").write_bytes(change(text).encode(encoding))
+    return folder / "file.extxyz"
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "byte order mark": lambda text: "\ufeff" + text,
+    "Windows": lambda text: text.replace("\n", "\r\n"),
+    "deuterium": lambda text: re.sub(r"^H ", "D ", text, flags=re.M),
+    "numbers": lambda text: re.sub(r"^O ", "8 ", re.sub(r"^H ", "1 ", text, flags=re.M), flags=re.M),
+    "spaces": lambda text: re.sub(r"^3$", "   3", text, flags=re.M),
+    "no label": lambda text: text.replace("dft_energy", "charge=None dft_energy"),
+    "exponents": lambda text: re.sub(r"dft_energy=(-?)(\d)(\d+)\.(\d+)", r"dft_energy=\1\2.\3\4D+03", text),
+}
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+def test_spellings_give_the_same_numbers(kind: str, tmp_path: Path) -> None:
+    plain, _ = imported(file_of("boxed_zero_lattice"), manifest_of("boxed_zero_lattice"), tmp_path)
+    found, checked = imported(rewritten(tmp_path, SPELLINGS[kind]), manifest_of("boxed_zero_lattice"), tmp_path)
+    assert np.array_equal(found.numbers, plain.numbers)
+    assert np.array_equal(found.positions, plain.positions)
+    assert found.energies == pytest.approx(plain.energies, abs=1e-9)
+    assert np.array_equal(found.forces, plain.forces)
+    told = [one for one in checked.findings if "deuterium" in one.found]
+    assert bool(told) == (kind == "deuterium")
+
+
+def test_latin_1(tmp_path: Path) -> None:
+    path = rewritten(tmp_path, lambda text: text.replace("dft_energy", "by=Müller dft_energy"), encoding="latin-1")
+    assert len(imported(path, manifest_of("boxed_zero_lattice"), tmp_path)[0]) == 24
+
+
+def test_gzip_and_trajectory(tmp_path: Path) -> None:
+    manifest = manifest_of("boxed_zero_lattice")
+    plain, _ = imported(file_of("boxed_zero_lattice"), manifest, tmp_path)
+    packed = tmp_path / "file.xyz.gz"
+    packed.write_bytes(gzip.compress(file_of("boxed_zero_lattice").read_bytes()))
+    found, _ = imported(packed, manifest, tmp_path)
+    assert np.array_equal(found.energies, plain.energies)
+    frames = water()
+    for frame in frames:
+        frame.calc = SinglePointCalculator(frame, energy=frame.info["dft_energy"], forces=frame.arrays["dft_forces"])
+    ase.io.write(tmp_path / "file.traj", frames)
+    labels = [{"level": DFT, "energy": {"key": "energy", "unit": "eV"}, "forces": {"key": "forces", "unit": "eV/A"}}]
+    found, _ = imported(tmp_path / "file.traj", manifest | {"format": "ase", "labels": labels}, tmp_path)
+    assert np.array_equal(found.energies[:, 0], plain.energies[:, 0])
+
+
+UNITS = {"mHa": 1e3 / HARTREE, "mEh": 1e3 / HARTREE, "kJ/mol": 96.48533212, "eV/atom": 1 / 3}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_of_energy(unit: str, tmp_path: Path) -> None:
+    frames = water()
+    for frame in frames:
+        frame.info["dft_energy"] *= UNITS[unit]
+    ase.io.write(tmp_path / "file.extxyz", frames)
+    manifest = manifest_of("boxed_zero_lattice")
+    manifest["labels"][0]["energy"]["unit"] = unit
+    plain, _ = imported(file_of("boxed_zero_lattice"), manifest_of("boxed_zero_lattice"), tmp_path)
+    found, _ = imported(tmp_path / "file.extxyz", manifest, tmp_path)
+    assert found.energies == pytest.approx(plain.energies, abs=2e-6)
+
+
+def test_lengths_in_nm(tmp_path: Path) -> None:
+    frames = water()
+    for frame in frames:
+        frame.positions /= 10
+        frame.arrays["dft_forces"] *= 10
+    ase.io.write(tmp_path / "file.extxyz", frames)
+    manifest = manifest_of("boxed_zero_lattice") | {"length_unit": "nm"}
+    manifest["labels"][0]["forces"]["unit"] = "eV/nm"
+    found, _ = imported(tmp_path / "file.extxyz", manifest, tmp_path)
+    assert found.positions.reshape(-1, 3, 3) == pytest.approx(np.stack([one.positions for one in water()]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text", ["2\n999\nH 0 0 0\nH 0 0 0.7\n", "2\nProperties=species:S:1:pos:R:999999999\nH 0 0 0\nH 0 0 1\n"]
+)
+def test_columns_without_end(text: str, tmp_path: Path) -> None:
+    (tmp_path / "file.extxyz").write_text(text)
+    with pytest.raises(UserError, match=r"file.extxyz"):
+        imported(tmp_path / "file.extxyz", manifest_of("boxed_zero_lattice"), tmp_path)
+
+
+@pytest.mark.parametrize("symbol", ["Xx", "CA", "13C", "200", "0"])
+def test_what_is_no_element_is_named_with_its_row(symbol: str, tmp_path: Path) -> None:
+    lines = file_of("boxed_zero_lattice").read_text().splitlines()
+    lines[7] = lines[7].replace("O ", f"{symbol} ", 1)
+    (tmp_path / "file.extxyz").write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=rf"structure 1, atom 0: expected an element, got '{symbol}'"):
+        imported(tmp_path / "file.extxyz", manifest_of("boxed_zero_lattice"), tmp_path)
+
+
+def test_a_locked_file_says_so(tmp_path: Path) -> None:
+    shutil.copy(file_of("flat_int_molecules"), tmp_path / "file.h5")
+    code = (
+        "import sys; from pathlib import Path; from mfbench.data.readers.base import open_hdf5\n"
+        "try: open_hdf5(Path(sys.argv[1]))\nexcept Exception as error: print(error)"
+    )
+    with h5py.File(tmp_path / "file.h5", "a"):
+        command = [sys.executable, "-c", code, str(tmp_path / "file.h5")]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "it is locked: close the program that writes it" in told
+    assert "HDF5_USE_FILE_LOCKING=FALSE" in told
+
+
+# Several files
+
+
+def test_several_files_each_with_its_own_keys(tmp_path: Path) -> None:
+    frames = water()
+    low, high = [frame.copy() for frame in frames], [frame.copy() for frame in frames[::3]]
+    for frame in low:
+        del frame.info["cc_energy"]
+    for frame in high:
+        frame.info = {"E": frame.info["cc_energy"] / HARTREE}
+        del frame.arrays["dft_forces"]
+    ase.io.write(tmp_path / "low.extxyz", low)
+    ase.io.write(tmp_path / "high.extxyz", high)
+    whole = manifest_of("boxed_zero_lattice")
+    dft = whole.pop("labels")[0]
+    cc = {"level": CC, "energy": {"key": "E", "unit": "Ha"}}
+    whole["files"] = [{"name": "low.extxyz", "labels": [dft]}, {"name": "high.extxyz", "labels": [cc]}]
+    found, _ = imported([tmp_path / "low.extxyz", tmp_path / "high.extxyz"], whole, tmp_path)
+    assert found.levels == (DFT, CC)
+    assert found.energy_mask.sum(0).tolist() == [24, 8]
+    assert set(found.geometry[24:]) <= set(found.geometry[:24])  # overlap by geometry, as always
+    with pytest.raises(UserError, match=r"files: expected those of the command line \(low.extxyz\)"):
+        imported([tmp_path / "low.extxyz"], whole, tmp_path)
+
+
+# Charge and spin
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        ({}, State()),
+        ({"charge": "0"}, State(0)),
+        ({"total_charge": 1, "spin_multiplicity": 2}, State(1, 2)),
+        ({"charge": -1.0, "total_charge": "-1"}, State(-1)),
+        ({"Charge": "1"}, State(1)),
+        ({"spin": 1}, State(None, 1, "spin")),
+        ({"multiplicity": 3, "spin": 2}, State(None, 3)),
+        ({"q": 2}, State(2)),
+    ],
+)
+def test_states(values: dict[str, Any], state: State) -> None:
+    assert state_of(values, ("q", None)) == state
+
+
+@pytest.mark.parametrize(
+    "values", [{"charge": 0.5}, {"charge": "x"}, {"charge": 1, "total_charge": 0}, {"charge": [1, 0]}]
+)
+def test_what_is_no_charge(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="expected"):
+        state_of(values)
+
+
+@pytest.mark.parametrize("state", [State(), State(1), State(-2, 3), State(None, 3), State(None, 4, "spin")])
+def test_a_name_tells_the_state(state: State) -> None:
+    assert stated_in(named("007, or so", state)) == state
+
+
+def test_the_usual_state_is_not_named() -> None:
+    water, radical = np.array([8, 1, 1]), np.array([6, 1, 1, 1])
+    assert State(0, 1).usual(water) == State()
+    assert State(0, 2).usual(radical) == State()
+    assert State(0, 3).usual(water) == State(None, 3)
+    assert State(1, 1).usual(radical) == State(1)
+    assert State(None, 1, "spin").usual(water) == State(None, None, "spin")
+
+
+def test_charges_that_mix_within_a_group(tmp_path: Path) -> None:
+    torchani(tmp_path / "ani.h5", water())
+    with h5py.File(tmp_path / "ani.h5", "a") as file:
+        file["set/water/charge"] = np.arange(24) % 2
+    labels = {"level": DFT, "energy": {"key": "energies", "unit": "Ha"}}
+    with pytest.raises(UserError, match="key 'charge': expected a whole number"):
+        imported(tmp_path / "ani.h5", manifest_of("spice_like") | {"labels": [labels]}, tmp_path)
+
+
+def test_a_molecule_has_one_formula(tmp_path: Path) -> None:
+    frames = water() + [frame for frame in ase.io.read(file_of("names_like_numbers"), ":") if len(frame) != 3][:3]
+    assert len({frame.get_chemical_formula() for frame in frames}) == 2
+    for frame in frames:
+        frame.info["molecule"] = "one"
+    ase.io.write(tmp_path / "file.extxyz", frames)
+    with pytest.raises(UserError, match=r"molecule 'one': expected one formula, got H2O and, in row 24"):
+        imported(tmp_path / "file.extxyz", manifest_of("names_like_numbers"), tmp_path)
+
+
+# Boxes
+
+
+def test_a_box_without_vacuum_is_refused(tmp_path: Path) -> None:
+    frames = water()
+    for frame in frames:
+        frame.cell, frame.pbc = [5.0, 5.0, 5.0], True
+    ase.io.write(tmp_path / "file.extxyz", frames)
+    manifest = manifest_of("boxed_zero_lattice") | BOXES
+    with pytest.raises(UserError, match=r"structure 0: vacuum_boxes: expected at least 4 Angstrom"):
+        imported(tmp_path / "file.extxyz", manifest, tmp_path)
+
+
+def test_a_molecule_that_its_box_cuts_is_refused(tmp_path: Path) -> None:
+    frames = water()
+    for frame in frames:
+        frame.cell, frame.pbc = [20.0, 20.0, 20.0], True
+        frame.wrap()
+    ase.io.write(tmp_path / "file.extxyz", frames)
+    with pytest.raises(UserError, match="a molecule that is cut by its box"):
+        imported(tmp_path / "file.extxyz", manifest_of("boxed_zero_lattice") | BOXES, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["cell", "lattice"])
+def test_a_cell_in_an_npz_is_refused(key: str, tmp_path: Path) -> None:
+    frames = water()
+    arrays = {
+        "z": frames[0].numbers,
+        "R": np.stack([frame.positions for frame in frames]),
+        "E": np.array([frame.info["dft_energy"] for frame in frames]),
+        "F": np.stack([frame.arrays["dft_forces"] for frame in frames]),
+    }
+    np.savez(tmp_path / "file.npz", **arrays, **{key: 10 * np.eye(3)})
+    labels = [{"level": DFT, "energy": {"key": "E", "unit": "eV"}, "forces": {"key": "F", "unit": "eV/Angstrom"}}]
+    manifest = manifest_of("boxed_zero_lattice") | {"format": "sgdml", "labels": labels}
+    with pytest.raises(UserError, match="`vacuum_boxes: true`"):
+        imported(tmp_path / "file.npz", manifest, tmp_path)
+    np.savez(tmp_path / "file.npz", **arrays, e_unit="kcal/mol", r_unit="Ang")
+    with pytest.raises(UserError, match="e_unit: the file states the unit 'kcal/mol', the manifest 'eV'"):
+        imported(tmp_path / "file.npz", manifest, tmp_path)
+
+
+def test_units_on_the_comment_line(tmp_path: Path) -> None:
+    path = rewritten(tmp_path, lambda text: text.replace("dft_energy", "dft_energy_unit=Hartree dft_energy"))
+    with pytest.raises(UserError, match="'dft_energy': the file states the unit 'Hartree', the manifest 'eV'"):
+        imported(path, manifest_of("boxed_zero_lattice"), tmp_path)
+
+
+# Manifests
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("title: x\ntitle: y\n", "line 2: expected each key once|expected each key once, got 'title' twice"),
+        ("n_structures: 0x" + "f" * 100_000 + "\n", "expected an integer below"),
+        ("n_structures: " + "9" * 100_000 + "\n", "cannot read"),
+        ('title: "a\\0b"\n', "expected printable text"),
+        ('title: "a\\e[31mb"\n', "expected printable text"),
+    ],
+)
+def test_manifests_that_are_bombs(text: str, reason: str, tmp_path: Path) -> None:
+    description = tmp_path / "tried.yaml"
+    description.write_text(text)
+    with pytest.raises(UserError, match=reason) as caught:
+        import_files([file_of("boxed_zero_lattice")], description)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["*", "-rf", "a b", "a;b", "x" * 300, ".hidden"])
+def test_names_from_a_safe_alphabet(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="name: Value error, expected letters, digits"):
+        imported(file_of("boxed_zero_lattice"), manifest_of("boxed_zero_lattice") | {"name": name}, tmp_path)
