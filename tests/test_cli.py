@@ -271,6 +271,13 @@ def test_serve_starts_panel_on_the_runs(monkeypatch: pytest.MonkeyPatch, capsys:
     origins = [after for word, after in pairwise(command) if word == "--allow-websocket-origin"]
     assert {"localhost:5123", f"{socket.gethostname()}:5123"} <= set(origins)
     assert not any("*" in one or one.startswith("0.0.0.0") for one in origins)
+    refused([*serve, "--prefix", "/a/b/", "--allow-websocket-origin", "https://hub.org/x", "--port", "0"], capsys)
+    command, _ = started[-1]
+    assert command[command.index("--prefix") + 1] == "a/b"
+    assert "hub.org" in command
+    count = len(started)
+    assert "one for all would let any page" in refused([*serve, "--allow-websocket-origin", "*"], capsys)
+    assert len(started) == count
 
 
 # run

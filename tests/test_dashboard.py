@@ -1,8 +1,10 @@
 """The overview page: driven by its parameters without a browser, then page and report in a real one."""
 
+import http.client
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -242,6 +244,42 @@ INK = """() => { let inked = 0; const walk = node => { for (const e of node.quer
             if (data[i] == 0 && data[i + 1] == 114 && data[i + 2] == 178 && data[i + 3] == 255) blue += 1;
         if (blue > 100) inked += 1; }
     if (e.shadowRoot) walk(e.shadowRoot); } }; walk(document); return inked; }"""
+
+
+def handshake(port: int, path: str, origin: str) -> int:
+    """What a server answers a browser that asks for a page's connection: 101, or 403 for a page of another origin."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Origin": origin, "Sec-WebSocket-Version": "13"}
+    connection.request("GET", path, headers=headers | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_behind_a_proxy_with_another_name_and_path(runs, tmp_path):
+    """As with JupyterHub's proxy: the page is below a path, and the browser calls the server something else."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mfbench", "serve", "--port", str(port), "--no-browser", "--runs", str(runs)]
+    command += ["--prefix", "/user/ada/proxy/", "--allow-websocket-origin", "https://hub.example.org/user/ada"]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    page = "/user/ada/proxy/overview"
+    try:
+        for _ in range(120):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=20).close()
+                break
+            except OSError:
+                time.sleep(0.25)
+        assert handshake(port, f"{page}/ws", "https://hub.example.org") == 101
+        assert handshake(port, f"{page}/ws", f"http://localhost:{port}") == 101
+        assert handshake(port, f"{page}/ws", "https://elsewhere.example.org") == 403
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(10)
 
 
 @pytest.mark.browser

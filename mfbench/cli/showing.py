@@ -39,6 +39,16 @@ def add_serve(commands: "Commands") -> None:
         metavar="HOST",
         help=f"where to listen ({LOCAL}: this machine alone); there is no log-in: whoever reaches it reads the runs",
     )
+    serve.add_argument(
+        "--prefix", default="", metavar="PATH", help="path below which a proxy shows the pages, where it keeps the path"
+    )
+    serve.add_argument(
+        "--allow-websocket-origin",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="what the browser calls this server, where a proxy or tunnel has another name or port; may be repeated",
+    )
     serve.add_argument("--no-browser", action="store_true", help="only serve")
     add_runs(serve)
 
@@ -99,13 +109,26 @@ def _serve(options: argparse.Namespace) -> None:
     pages = sorted(str(page) for page in resources.dashboards().glob("*.py"))
     port = options.port or _free_port(options.address)
     command = [sys.executable, "-m", "panel", "serve", *pages, "--address", options.address, "--port", str(port)]
-    for host in _hosts(options.address):
-        command += ["--allow-websocket-origin", f"{host}:{port}"]
+    for origin in (*(f"{host}:{port}" for host in _hosts(options.address)), *options.allow_websocket_origin):
+        command += ["--allow-websocket-origin", _origin(origin)]
+    if prefix := options.prefix.strip("/"):
+        command += ["--prefix", prefix]
     if not options.no_browser:
         command.append("--show")
     done = subprocess.run(command, env={**os.environ, "MFBENCH_RUNS": str(options.runs)}, check=False)
     if done.returncode:
         raise UserError(f"the dashboards stopped with exit code {done.returncode}; is port {port} taken?")
+
+
+def _origin(given: str) -> str:
+    """Host and port, of what may be copied from a browser's address line; raises UserError."""
+    host = given.partition("://")[2].partition("/")[0] if "://" in given else given.rstrip("/")
+    if host == "*" or "/" in host or not host:
+        raise UserError(
+            f"--allow-websocket-origin: expected a host, with its port if the address line shows one, got {given!r}; "
+            "one for all would let any page on the web read the runs"
+        )
+    return host
 
 
 def _free_port(address: str) -> int:
