@@ -475,3 +475,67 @@ def test_manifests_that_are_bombs(text: str, reason: str, tmp_path: Path) -> Non
 def test_names_from_a_safe_alphabet(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name: Value error, expected letters, digits"):
         imported(file_of("boxed_zero_lattice"), manifest_of("boxed_zero_lattice") | {"name": name}, tmp_path)
+
+
+# Files of real users, where they are
+
+
+def labels(level: str, energy: str, unit: str, forces: str = "", **more: Any) -> dict[str, Any]:
+    said: dict[str, Any] = {"level": level, "energy": {"key": energy, "unit": unit}}
+    if forces:
+        said["forces"] = {"key": forces, "unit": f"{unit}/Angstrom"}
+    return said | more
+
+
+QM9, OWN = "b3lyp/6-31g(2df,p)@45", "dft@40"
+
+# files, what the manifest says, and structures, or the reason why they are refused
+PEOPLE: dict[str, tuple[list[str], dict[str, Any], int | str]] = {
+    "metatrain ethanol": (["mt_ethanol.xyz"], {"labels": [labels(OWN, "energy", "kcal/mol", "forces")]}, 100),
+    "metatrain ethanol in eV": (["mt_ethanol.xyz"], {"labels": [labels(OWN, "energy", "eV", "forces")]}, "eV"),
+    "predictions, not labels": (
+        ["mt_ethanol_pred.xyz"],
+        {"labels": [labels(OWN, "energy", "kcal/mol", "forces")]},
+        "energies against forces",
+    ),
+    "QM9": (["mt_qm9.xyz"], {"labels": [labels(QM9, "U0", "Ha")]}, 100),
+    "QM9 in eV": (["mt_qm9.xyz"], {"labels": [labels(QM9, "U0", "eV")]}, "Ha"),
+    "SchNetPack QM9": (["spk_qm9.db"], {"format": "ase", "labels": [labels(QM9, "energy_U0", "Ha")]}, 20),
+    "SchNetPack QM9 in eV": (
+        ["spk_qm9.db"],
+        {"format": "ase", "labels": [labels(QM9, "energy_U0", "eV")]},
+        "the file states the unit 'Ha', the manifest 'eV'",
+    ),
+    "SchNetPack ethanol": (
+        ["spk_ethanol.db"],
+        {"format": "ase", "labels": [labels(OWN, "energy", "kcal/mol", "forces")]},
+        20,
+    ),
+    "SchNetPack isomers": (
+        ["spk_iso.db"],
+        {"format": "ase", "labels": [labels("pbe+vdw-ts", "total_energy", "eV")]},
+        40,
+    ),
+    "MACE tutorial": (
+        ["tut_data_solvent_xtb_train_50.xyz"],
+        {"labels": [labels("gfn2-xtb", "energy_xtb", "eV", "forces_xtb")]},
+        50,
+    ),
+    "acetylacetone with its free atoms": (
+        ["bot_dataset_acac_train_300K.xyz", "bot_dataset_acac_isolated_atoms.xyz"],
+        {"labels": [labels("pbe@30", "energy", "eV", "forces")]},
+        500,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_files_of_real_users(name: str, shared_real: Path, tmp_path: Path) -> None:
+    files, says, right = PEOPLE[name]
+    paths = [shared_real / "people" / file for file in files]
+    manifest = {"title": name, "format": "extxyz", "license": "see there", "citation": {"text": "see there"}, **says}
+    if isinstance(right, str):
+        with pytest.raises(UserError, match=right):
+            imported(paths, manifest, tmp_path)
+    else:
+        assert len(imported(paths, manifest, tmp_path)[0]) == right
