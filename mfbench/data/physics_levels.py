@@ -81,7 +81,7 @@ def following(outline: Structures, pairs: list[Pair], found: list[Finding], trus
 
 def _slope(outline: Structures, counts: NDArray, pair: Pair, declared: Declared, trusted: Container[str]) -> Finding:
     name = f"slope, {pair.name(outline)}"
-    expected = f"a slope of {SLOPES[0]:g} to {SLOPES[1]:g} over geometries that both levels label"
+    expected = f"a slope near 1 ({SLOPES[0]:g} to {SLOPES[1]:g}) of energies over geometries that both levels label"
     low, high = pair.energies(outline)
     if not (high - low).any():
         return Finding(name, None, expected, "the same energies")

@@ -142,8 +142,25 @@ def _catalogued(
     if low <= np.nanmedian(per_atom) <= high:
         cause = ": most are as usual, so it is hardly the unit; broken bonds, another state, or other rows' energies?"
     else:
-        cause = would_fit(_units_of(outline, counts, k, free, declared.energy_of(name)))
+        fits = _units_of(outline, counts, k, free, declared.energy_of(name))
+        fits += [f"a level of another kind, {kind}" for kind in _kinds_of(outline, counts, k)]
+        cause = would_fit(fits)
     return bounded(outline, f"energies, {name}", expected, got, wrong, far, among, cause)
+
+
+def _kinds_of(outline: Structures, counts: NDArray, k: int) -> list[str]:
+    """Kinds of levels whose molecules have such energies."""
+    found = []
+    for kind, free in _kinds():
+        per_atom = _atomisation(outline, counts, k, free)
+        if not np.isnan(per_atom).all() and ATOMISATION[0] <= np.nanmedian(per_atom) <= ATOMISATION[1]:
+            found.append(kind)
+    return found
+
+
+def _kinds() -> list[tuple[str, NDArray[np.float64]]]:
+    """Kinds of levels, and energies of their free atoms."""
+    return [(kind, _table(_HARTREE_FOCK if key is None else _atoms_of(key))) for kind, key in _KINDS.items()]
 
 
 def _units_of(outline: Structures, counts: NDArray, k: int, free: NDArray[np.float64], unit: str) -> list[str]:
@@ -165,8 +182,7 @@ def _own(outline: Structures, counts: NDArray, k: int, declared: Declared) -> Fi
     mask = outline.energy_mask[:, k]
     mean = f"{np.mean(outline.energies[mask, k] / outline.n_atoms[mask]):.4g} eV an atom"
     usual, units_that_fit, known = [], list[str](), False
-    for kind, key in _KINDS.items():
-        free = _table(_HARTREE_FOCK if key is None else _atoms_of(key))
+    for kind, free in _kinds():
         per_atom = _atomisation(outline, counts, k, free)
         if np.isnan(per_atom).all():
             continue
