@@ -73,6 +73,9 @@ def energy_units(declared: str, total: float | None, per_atom: float | None) -> 
         total: energies over what is expected (or the slope on it); None where they do not go in proportion.
         per_atom: the same over what is expected an atom.
     """
+    if (total or per_atom or 1.0) < 0:
+        total, per_atom = total and -total, per_atom and -per_atom
+        return [f"minus {unit}" for unit in energy_units(declared, total, per_atom) or [declared]]
     found = [] if total is None else fitting(total, declared, ENERGIES)
     if per_atom is None or declared.endswith("/atom"):
         return found
