@@ -7,16 +7,22 @@ small files goes through. Both take structures in memory or a converted file, an
 import numpy as np
 
 from mfbench import units
-from mfbench.data.findings import SHOWN, Finding, named, require
+from mfbench.data.candidates import Declared
+from mfbench.data.findings import SHOWN, Finding, accepting, named, require, sound
 from mfbench.data.manifest import Manifest, Probe
 from mfbench.data.molecules import State, stated_in
-from mfbench.data.plausible import consistency, energies, force_size, force_sizes, gaps, overlaps
+from mfbench.data.physics_forces import consistency, force_size, force_sizes
+from mfbench.data.physics_geometry import bond_lengths, distorted, geometries
+from mfbench.data.physics_levels import following, gaps, pairs_of, slopes
+from mfbench.data.plausible import energies, own_energies
+from mfbench.data.shapes import shape_of
 from mfbench.data.structures import Structures
 from mfbench.data.survey import (
     Progress,
     Source,
     Survey,
     element_counts,
+    first_of,
     one_by_one,
     outline_of,
     sum_of_squares,
@@ -24,6 +30,8 @@ from mfbench.data.survey import (
     with_forces,
 )
 from mfbench.theory import level as level_of
+
+SAMPLED = 4096  # structures that every load looks at the distances of
 
 RECURRING = 1e-3  # eV: labels of one geometry at one level in one file
 
@@ -34,35 +42,66 @@ def check(declared: Manifest, source: Source, progress: Progress = lambda done: 
     Args:
         progress: told how many structures are done.
     """
-    outline, counts = outline_of(source), element_counts(source)
+    outline, counts, units_of = outline_of(source), element_counts(source), Declared.of(declared)
     seen = survey(source, outline, progress)
-    return [
+    known = energies(outline, counts, units_of)
+    pairs = pairs_of(outline)
+    lines = slopes(outline, counts, pairs, units_of, sound(known))
+    trusted = following(outline, pairs, lines, sound(known))
+    own = own_energies(outline, counts, units_of, trusted)
+    found = [
         *_counts(declared, outline),
         *_patterns(declared, outline),
-        *energies(outline, counts),
-        *force_sizes(outline, seen),
-        *consistency(outline, seen),
-        overlaps(outline, seen),
+        bond_lengths(seen.shape.typical, units_of),
+        *geometries(outline, seen.shape),
+        *known,
+        *lines,
+        *own,
+        *force_sizes(outline, seen, units_of),
+        *consistency(outline, seen, units_of, trusted | sound(own)),
+        distorted(outline, seen.shape),
         *_recurring(outline),
         *_states(outline),
-        *gaps(outline, counts, seen),
+        *gaps(outline, counts, seen, pairs),
         *(_probe(probe, outline, seen) for probe in declared.probes),
     ]
+    return accepting(found, declared.accept, declared.reason)
 
 
 def quick(declared: Manifest, source: Source) -> None:
     """Counts and units of a dataset; raises DataCorrupt where they are not as declared."""
     for outline in one_by_one(source):
         require(_counts(declared, outline))
-    check_physics(source)
+    check_physics(source, declared)
 
 
-def check_physics(source: Source) -> None:
-    """Raise DataCorrupt where a level's energies or forces cannot be in the declared unit."""
+def check_physics(source: Source, declared: Manifest | None = None) -> None:
+    """Raise DataCorrupt where lengths, or a level's energies or forces, cannot be in the declared unit.
+
+    Args:
+        declared: says the units, and what it accepts; eV and Angstrom otherwise, and nothing.
+    """
+    units_of = Declared({}, {}, "Angstrom") if declared is None else Declared.of(declared)
+    accepted, reason = ((), "") if declared is None else (declared.accept, declared.reason)
+
+    def sure(found: list[Finding]) -> None:
+        require(accepting(found, accepted, reason))
+
     counts = element_counts(source)
+    sure([bond_lengths(shape_of(first_of(source, SAMPLED)).typical, units_of)])
+    trusted: set[str] = set()
     for outline in one_by_one(source):
-        require(energies(outline, counts))
-        require([force_size(outline, k, sum_of_squares(source, outline.levels[k])) for k in with_forces(outline)])
+        found = energies(outline, counts, units_of)
+        sure(found)
+        trusted |= sound(found)
+        sure(
+            [force_size(outline, k, sum_of_squares(source, outline.levels[k]), units_of) for k in with_forces(outline)]
+        )
+    if any("@" in name for name in source.levels):  # only then: it takes all levels at once
+        outline = outline_of(source)
+        pairs = pairs_of(outline)
+        lines = slopes(outline, counts, pairs, units_of, trusted)
+        sure([*lines, *own_energies(outline, counts, units_of, following(outline, pairs, lines, trusted))])
 
 
 # counts and labels

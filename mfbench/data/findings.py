@@ -1,7 +1,7 @@
-"""What checks of a dataset found: findings, and bounds that some of many structures may be beyond."""
+"""What checks of a dataset found: findings, accepted or not, and bounds that a few structures may be beyond."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,32 @@ from mfbench.errors import DataCorrupt
 
 SHOWN = 5  # structures that a finding names
 
+FEW = 20  # geometries, below which a fit to the composition or a correlation says nothing
+
+FAR = 10  # times a bound: far beyond it
+
 RARE = 1e-3  # share of structures that may be beyond a bound, but none far beyond
+
+
+# Checks that a manifest may accept to fail, by name: what they ask is usual, and not so of all science. The level, or
+# pair of levels, that a finding's name goes on with may be named, too.
+ACCEPTABLE = (
+    "bond lengths",
+    "overlapping atoms",
+    "fragments far apart",
+    "energies of distorted bonds",
+    "energies",
+    "slope",
+    "forces",
+    "largest component of a force",
+    "net force of a molecule",
+    "net torque of a molecule",
+    "energies against forces",
+    "outliers",
+    "gap",
+    "energies together",
+    "labels of geometries that recur in a file",
+)
 
 
 @dataclass(frozen=True)
@@ -22,11 +47,37 @@ class Finding:
     expected: str
     found: str
     where: tuple[str, ...] = ()  # the first structures that fail
+    accepted: str = ""  # the manifest's reason to accept that it fails
+
+    @property
+    def name(self) -> str:
+        """The check's own, without a level."""
+        return self.check.partition(", ")[0]
 
     @property
     def failed(self) -> bool:
-        """Whether the check was made and failed."""
-        return self.ok is not None and not self.ok
+        """Whether the check was made and failed, and nobody accepted it."""
+        return self.ok is not None and not self.ok and not self.accepted
+
+    @property
+    def remedy(self) -> str:
+        """The lines of a manifest that accept a failure; empty where none can."""
+        if self.name not in ACCEPTABLE:
+            return ""
+        return f"if that is meant, the manifest can say: accept: [{self.name}] and reason: WHY"
+
+
+def accepting(findings: Iterable[Finding], names: Iterable[str], reason: str) -> list[Finding]:
+    """The findings; those that failed and are accepted, by the check's own name or with the level, say why."""
+    accepted = set(names)
+    return [
+        replace(one, accepted=reason) if one.failed and {one.name, one.check} & accepted else one for one in findings
+    ]
+
+
+def sound(findings: Iterable[Finding]) -> set[str]:
+    """The levels of the findings that are well."""
+    return {one.check.partition(", ")[2] for one in findings if one.ok}
 
 
 def require(findings: Iterable[Finding]) -> None:
@@ -36,7 +87,8 @@ def require(findings: Iterable[Finding]) -> None:
         first = failed[0]
         where = f" ({'; '.join(first.where)})" if first.where else ""
         more = f"; {len(failed) - 1} more checks failed" if len(failed) > 1 else ""
-        raise DataCorrupt(f"{first.check}: expected {first.expected}, got {first.found}{where}{more}")
+        remedy = f"; {first.remedy}" if first.remedy else ""
+        raise DataCorrupt(f"{first.check}: expected {first.expected}, got {first.found}{where}{more}{remedy}")
 
 
 def bounded(

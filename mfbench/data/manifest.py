@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mfbench import resources, theory, units
 from mfbench.data import cache
+from mfbench.data.findings import ACCEPTABLE
 from mfbench.errors import DataCorrupt, UserError, unknown
 from mfbench.extensions import Registry
 from mfbench.files import sha256
@@ -222,6 +223,10 @@ class Manifest(Record):
     n_molecules: int | None = Field(None, gt=0)
     max_train: int | None = Field(None, gt=0, description="most structures that may be trained on, by its authors")
     probes: tuple[Probe, ...] = ()
+    accept: Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)] = Field(
+        (), description="names of checks that these data may fail, e.g. overlapping atoms; with a reason"
+    )
+    reason: str = Field("", max_length=300, description="why those checks may fail")
     notes: str = ""
 
     @model_validator(mode="after")
@@ -243,11 +248,23 @@ class Manifest(Record):
         for probe in self.probes:
             if probe.level not in names:
                 raise ValueError(f"probes: {probe.level!r} is not among the levels {names}")
+        self._acceptable()
         return self
 
     def labels_in(self, content: Content) -> tuple[Labels, ...]:
         """Where the labels are in one of its files."""
         return tuple(one for one in content.labels or self.labels if not content.levels or one.level in content.levels)
+
+    def _acceptable(self) -> None:
+        for one in self.accept:
+            name, _, where = one.partition(", ")
+            if name not in ACCEPTABLE or not set(where.split(" to ") if where else ()) <= set(self.levels):
+                raise ValueError(
+                    f"accept: expected names of checks, got {one!r}: they are {'; '.join(ACCEPTABLE)}; a level may "
+                    f"follow, as in 'energies, {self.labels[0].level}'"
+                )
+        if bool(self.accept) != bool(self.reason.strip()) or not self.reason.isprintable():
+            raise ValueError("accept and reason: expected both, names of checks and why they may fail in one line")
 
     @property
     def bytes(self) -> int:
@@ -284,6 +301,7 @@ def identity(declared: Manifest) -> str:
     """Hash of all that decides which numbers a dataset holds: files, hashes, keys, units, names of sets."""
     content = declared.model_dump(mode="json", include={"format", "length_unit", "molecule_key", "set_key", *_LATER})
     content |= {"version": declared.version} if declared.version else {}
+    content |= {"accept": sorted(declared.accept)} if declared.accept else {}  # what was not asked of the numbers
     counts = {"n_energy", "n_forces"}
     content["labels"] = [one.model_dump(mode="json", exclude=counts) for one in declared.labels]
     content["files"] = [

@@ -327,6 +327,20 @@ class Reader:
             elif (mine := self._keep[begin:end]).any():
                 yield data[first:last][np.repeat(mine, np.diff(self._offsets[begin : end + 1]))]
 
+    def beginning(self, count: int) -> Structures:
+        """Some of the first chosen structures, at most ``count``, with their atoms and without labels."""
+        numbers, positions = next(zip(self.numbers(), self.positions()))
+        whole = min(count, int(np.searchsorted(self.offsets, len(numbers), side="right")) - 1)
+        atoms = int(self.offsets[whole])
+        bare = self.of_levels(())
+        return replace(
+            bare,
+            numbers=numbers[:atoms],
+            positions=positions[:atoms],
+            offsets=bare.offsets[: whole + 1],
+            **{name: getattr(bare, name)[:whole] for name in ("energies", "energy_mask", "force_mask", *PER_STRUCTURE)},
+        )
+
     def batches(self) -> Iterator[Structures]:
         """The chosen structures, some at a time."""
         held = {k: self.forces(self.levels[k]) for k in np.flatnonzero(self.outline.force_mask.any(0))}

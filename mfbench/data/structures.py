@@ -16,6 +16,8 @@ IntArray = NDArray[np.integer]
 
 BoolArray = NDArray[np.bool_]
 
+FARTHEST = 1e4  # Angstrom from the origin: far from it, single precision leaves no digits to a bond
+
 # Fields of Structures with one entry a structure, levels aside.
 PER_STRUCTURE = ("molecule", "geometry", "file", "row", "temperature", "member")
 
@@ -178,6 +180,10 @@ def flatten(n_levels: int, piece: Frames) -> Flat:
             )
 
     refuse("positions that are not finite", ~np.isfinite(piece.positions).all((1, 2)))
+    refuse(
+        f"coordinates beyond {FARTHEST:,.0f} Angstrom: expected a molecule near the origin",
+        (np.abs(piece.positions) > FARTHEST).any((1, 2)),
+    )
     refuse("infinite energies", np.isinf(piece.energies).any(1))
     energies = np.asarray(piece.energies, np.float64)
     force_mask = np.zeros((count, n_levels), bool)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench.data.shapes import Shape, no_shape, shape_of, torque_of
 from mfbench.data.store import Reader
-from mfbench.data.structures import BoolArray, Structures
-from mfbench.elements import COVALENT_RADII, SYMBOLS
+from mfbench.data.structures import BoolArray, FloatArray, Structures
+from mfbench.elements import SYMBOLS
 
 Source = Structures | Reader
 
@@ -28,6 +29,13 @@ def batches_of(source: Source) -> Iterator[Structures]:
         yield source
 
 
+def first_of(source: Source, count: int) -> Structures:
+    """The first structures of the source, or of the first piece of a converted file, without labels."""
+    if isinstance(source, Reader):
+        return source.beginning(count)
+    return source[np.arange(min(count, len(source)))]
+
+
 def element_counts(source: Source) -> NDArray[np.int16]:
     """(S, len(ELEMENTS)) atoms of each element."""
     numbers = np.concatenate(list(source.numbers())) if isinstance(source, Reader) else source.numbers
@@ -40,6 +48,15 @@ def element_counts(source: Source) -> NDArray[np.int16]:
 
 def with_forces(outline: Structures) -> list[int]:
     return [int(k) for k in np.flatnonzero(outline.force_mask.any(0))]
+
+
+def beyond_composition(counts: NDArray, values: FloatArray, mask: BoolArray) -> NDArray[np.float64]:
+    """(S,) values minus what their composition explains (least squares an element); NaN beside the mask."""
+    present = counts[mask].any(0)
+    a = counts[:, present].astype(np.float64)
+    # Normal equations: a few columns, and any number of rows.
+    inner = np.linalg.lstsq(a[mask].T @ a[mask], a[mask].T @ values[mask], rcond=1e-12)[0]
+    return np.where(mask, values - a @ inner, np.nan)
 
 
 def one_by_one(source: Source) -> Iterator[Structures]:
@@ -74,7 +91,8 @@ class Survey:
     absolute: dict[int, NDArray[np.float64]]  # by level: (S,) mean absolute component
     largest: dict[int, NDArray[np.float32]]  # by level: (S,) largest component
     net: dict[int, NDArray[np.float32]]  # by level: (S,) length of the net force
-    closest: NDArray[np.float32]  # (S,) smallest distance in sums of covalent radii
+    torque: dict[int, NDArray[np.float32]]  # by level: (S,) net torque over the radius of gyration, eV/Angstrom
+    shape: Shape
     apart: dict[tuple[int, int], float]  # by pair of levels: rms difference of their forces; NaN: none have both
     sample: dict[int, dict[int, list[Structures]]]  # by level and molecule
 
@@ -107,7 +125,8 @@ def survey(source: Source, outline: Structures, progress: Progress) -> Survey:
         absolute={k: np.zeros(count) for k in levels},
         largest={k: np.zeros(count, np.float32) for k in levels},
         net={k: np.zeros(count, np.float32) for k in levels},
-        closest=np.full(count, np.inf, np.float32),
+        torque={k: np.zeros(count, np.float32) for k in levels},
+        shape=no_shape(count),
         apart={},
         sample={k: {} for k in levels},
     )
@@ -124,7 +143,9 @@ def survey(source: Source, outline: Structures, progress: Progress) -> Survey:
             seen.largest[k][rows] = np.maximum.reduceat(size.max(1), starts)
             net = np.add.reduceat(batch.forces[k], starts, dtype=np.float64)
             seen.net[k][rows] = np.linalg.norm(net, axis=1)
-        seen.closest[rows] = _closest(batch)
+            seen.torque[k][rows] = torque_of(batch, k)
+        for name, values in vars(shape_of(batch)).items():
+            getattr(seen.shape, name)[rows] = values
         for low, high in pairs:
             both = np.repeat(batch.force_mask[:, low] & batch.force_mask[:, high], batch.n_atoms)
             difference = batch.forces[high, both] - batch.forces[low, both]
@@ -139,20 +160,3 @@ def survey(source: Source, outline: Structures, progress: Progress) -> Survey:
         progress(begin)
     seen.apart.update({one: np.sqrt(squares[one] / n) if n else np.nan for one, n in components.items()})
     return seen
-
-
-def _closest(batch: Structures) -> NDArray[np.float32]:
-    """(S,) smallest interatomic distance in sums of covalent radii; infinite for a single atom."""
-    radius = COVALENT_RADII.astype(np.float32)
-    closest = np.full(len(batch), np.inf, np.float32)
-    for size in np.unique(batch.n_atoms[batch.n_atoms > 1]):
-        first, second = np.triu_indices(int(size), 1)
-        members = np.flatnonzero(batch.n_atoms == size)
-        for chosen in np.array_split(members, max(1, len(members) * len(first) >> 20)):
-            places = batch.offsets[chosen, None] + np.arange(size)
-            x = batch.positions[places]
-            x = (x - x[:, :1]).astype(np.float32)
-            r = radius[batch.numbers[places]]
-            ratio = np.square(x[:, first] - x[:, second]).sum(-1) / np.square(r[:, first] + r[:, second])
-            closest[chosen] = np.sqrt(ratio.min(1))
-    return closest

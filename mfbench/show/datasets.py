@@ -56,6 +56,7 @@ def info_text(found: Info) -> str:
         "  files",
         *_files_lines(found),
         *([f"  sets        {', '.join(found.sets)}"] if found.sets else []),
+        *([f"  accepted    {'; '.join(declared.accept)}: {declared.reason}"] if declared.accept else []),
         *([f"  notes       {declared.notes}"] if declared.notes else []),
         *(["", declared.citation.bibtex.rstrip()] if declared.citation.bibtex else []),
     ]
@@ -121,9 +122,11 @@ def findings_text(findings: Iterable[Finding]) -> str:
     """A line a finding, and one for each structure that it names."""
     lines = []
     for one in findings:
-        mark = "FAILED" if one.failed else "ok" if one.ok else "not checked"
+        mark = "FAILED" if one.failed else "accepted" if one.accepted else "ok" if one.ok else "not checked"
         lines.append(f"  {mark:11s}  {one.check}: {one.found}" + (f"; expected {one.expected}" if not one.ok else ""))
         lines += [f"{'':15s}{line}" for line in one.where if not one.ok]
+        lines += [f"{'':15s}accepted: {one.accepted}"] if one.accepted else []
+        lines += [f"{'':15s}{one.remedy}"] if one.failed and one.remedy else []
     return "\n".join(lines)
 
 

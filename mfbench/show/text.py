@@ -69,9 +69,9 @@ def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
         if first["preset"] != EXTERNAL
         else "Predicted by another code."
     )
-    return "\n".join(
-        [title, "", *_aligned(body, left=[0, 1, 2, 3, len(body[0]) - 1], indent="  "), "", CONVENTION, speed]
-    )
+    recipe = [f"Recipe: {first['preset']}."] if " (" in first["preset"] else []
+    lines = _aligned(body, left=[0, 1, 2, 3, len(body[0]) - 1], indent="  ")
+    return "\n".join([title, "", *lines, "", CONVENTION, speed, *recipe])
 
 
 def _of_them_shared(row: pd.Series) -> str:

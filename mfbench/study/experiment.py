@@ -34,6 +34,12 @@ class Resolved(Record):
     labels: tuple[dict[str, Any], ...]  # of these levels, as the datasets declare them: keys and units
     readers: dict[str, str] = Field(default_factory=dict)  # versions, by dataset, of readers of one's own
     case_further: dict[LevelName, int | None] = Field(default_factory=dict)  # the case's own levels between the two
+    accepted: tuple[str, ...] = ()  # checks that the datasets' manifests let them fail
+
+    @property
+    def remark(self) -> str:
+        """What every table of these data says of them; mostly nothing."""
+        return f"data accepted with failed checks: {'; '.join(self.accepted)}" if self.accepted else ""
 
 
 def data_hashes(declared: Sequence[Manifest]) -> dict[str, str]:
@@ -58,6 +64,7 @@ def _resolved(case_: Case, data: str, overlap: Overlap | None, further: Mapping[
         ),
         readers={one.name: one.version for one in declared if one.version},
         case_further=rules.further,
+        accepted=tuple(dict.fromkeys(name for one in declared for name in one.accept)),
     )
 
 
@@ -138,8 +145,9 @@ class Experiment(Record):
             **{name: Experiment.model_fields[name].default for name in _RECIPE},
         }
         mine = {**self.network, **self.optimisation.model_dump(), **{name: getattr(self, name) for name in _RECIPE}}
-        differing = ", ".join(f"{key}={value}" for key, value in mine.items() if value != own[key])
-        return f"{self.preset} ({differing})" if differing else self.preset
+        differing = [f"{key}={value}" for key, value in mine.items() if value != own[key]]
+        differing += [self.known.remark] if self.known.accepted else []
+        return f"{self.preset} ({', '.join(differing)})" if differing else self.preset
 
     @property
     def variant(self) -> str:

@@ -87,6 +87,7 @@ def evaluate(
     table = evaluation.evaluate(predictions)
     absent = (table["n"] == 0) & _not_predicted(table, missing, predictions, prepared)
     table.loc[absent, "remark"] = NOT_PREDICTED
+    table.loc[table["n"] > 0, "remark"] = settings.known.remark  # such rows stand beside all recipes and name none
     folder = _named(settings, name, prepared, lessons, runs)
     own = {"arm": name, "backbone": EXTERNAL, "preset": EXTERNAL}
     table = table.assign(**identity(settings, prepared, lessons, run=folder.name, **own), **NOT_TRAINED)
