@@ -9,7 +9,7 @@ import numpy as np
 from mfbench import units
 from mfbench.data.findings import Finding, named, require
 from mfbench.data.manifest import Manifest, Probe
-from mfbench.data.plausible import consistency, energies, force_size, force_sizes, gaps, overlaps
+from mfbench.data.plausible import consistency, energies, force_size, force_sizes, free_atoms, gaps, overlaps
 from mfbench.data.structures import Structures
 from mfbench.data.survey import (
     Progress,
@@ -38,6 +38,7 @@ def check(declared: Manifest, source: Source, progress: Progress = lambda done: 
     return [
         *_counts(declared, outline),
         *_patterns(declared, outline),
+        *free_atoms(outline),
         *energies(outline, counts),
         *force_sizes(outline, seen),
         *consistency(outline, seen),
@@ -51,7 +52,7 @@ def check(declared: Manifest, source: Source, progress: Progress = lambda done: 
 def quick(declared: Manifest, source: Source) -> None:
     """Counts and units of a dataset; raises DataCorrupt where they are not as declared."""
     for outline in one_by_one(source):
-        require(_counts(declared, outline))
+        require([*_counts(declared, outline), *free_atoms(outline)])
     check_physics(source)
 
 

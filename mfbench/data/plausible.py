@@ -1,38 +1,20 @@
 """What energies and forces of molecules cannot be: bounds and relations that a wrong unit or swapped rows break."""
 
-import json
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench import resources, units
 from mfbench.data.findings import SHOWN, Finding, bounded
 from mfbench.data.structures import BoolArray, FloatArray, Structures, join
 from mfbench.data.survey import ELEMENTS, Survey, element_counts, level_pairs, with_forces
 from mfbench.elements import SYMBOLS
+from mfbench.free_atoms import catalogue
 from mfbench.units import EV_PER_KCAL
 
-# Keys of isolated_atoms.json, by level.
-_ATOM_KEYS = {
-    "gfn2-xtb": "gfn2_xtb.energy",
-    "pbe/def2-svp": "pbe_svp.energy",
-    "wb97x/6-31g*": "wb97x_dz.energy",
-    "wb97x/def2-tzvpp": "wb97x_tz.energy",
-    "ccsd/cc-pvdz": "ccsd_dz.energy",
-    "ccsd(t)*/cbs": "ccsd(t)_cbs.energy",
-}
-
-# A level without atoms of its own borrows those of its family, which lie within 3 eV an atom: far less than any unit
-# error. Hartree-Fock lacks the correlation energy, some 7 eV an oxygen atom, and has its own: the numerical limit
-# (Bunge et al., At. Data Nucl. Data Tables 53 (1993) 113), in Hartree.
-_HARTREE_FOCK = {"H": -0.5, "C": -37.688619, "N": -54.400934, "O": -74.809398, "F": -99.409349}
-
-_FAMILIES = {"mp2": "ccsd_dz.energy", "ccsd": "ccsd_dz.energy", "npno": "ccsd_dz.energy", "tpno": "ccsd_dz.energy"}
-
-_FALLBACK = "wb97x_dz.energy"
-
+# What a level may be off whose atoms are borrowed from one close by, or are Hartree-Fock's, which binds molecules less.
 _SLACK = 3.0  # eV an atom
+
+# Free atoms of one level, computed by other codes: other cores, spherical or without spin. Seen: 3 eV (spins paired).
+FREE = 5.0  # eV
 
 ATOMISATION = (0.5, 10.0)  # eV an atom
 
@@ -78,31 +60,35 @@ FEW = 20  # geometries, below which a fit to the composition or a correlation sa
 # energies
 
 
-@cache
-def isolated_atoms() -> dict[str, dict[str, float]]:
-    """Ground-state energies of free atoms in Hartree: element -> file key -> energy."""
-    return json.loads((resources.mini_data() / "isolated_atoms.json").read_text())
+def free_atoms(outline: Structures) -> list[Finding]:
+    """The reference energies that the data bring, against the catalogue's."""
+    found = []
+    for level, own in outline.free_atoms.items():
+        known = catalogue(level)
+        apart = {z: abs(e - known.energies[z]) for z, e in own.items() if known is not None and z in known.energies}
+        symbols = ", ".join(SYMBOLS[z] for z in own)
+        wrong = [f"{SYMBOLS[z]}: {own[z]:.6g} eV, {gap:.3g} off" for z, gap in apart.items() if gap > FREE]
+        expected = f"energies within {FREE:g} eV of those that mfbench knows"
+        got = f"{symbols} at {level}" + (": wrong unit in the manifest?" if wrong else "")
+        found.append(Finding("free atoms", not wrong if apart else None, expected, got, tuple(wrong)))
+    return found
 
 
-def free_atoms(level: str) -> tuple[NDArray[np.float64], float] | None:
+def known_atoms(level: str) -> tuple[NDArray[np.float64], float] | None:
     """Energies (len(ELEMENTS),) in eV of free atoms, NaN where unknown, and how far they may be off an atom (eV).
 
     None for a level of one's own, of which nothing is known.
     """
-    if "@" in level:
+    known = catalogue(level)
+    if known is None:
         return None
-    if level.startswith("hf/"):
-        table, slack = _HARTREE_FOCK, _SLACK
-    else:
-        family = next((key for name, key in _FAMILIES.items() if level.startswith(name)), _FALLBACK)
-        key, slack = _ATOM_KEYS.get(level, family), 0.0 if level in _ATOM_KEYS else _SLACK
-        table = {symbol: energies[key] for symbol, energies in isolated_atoms().items()}
-    return np.array([table.get(SYMBOLS[number], np.nan) for number in ELEMENTS]) * units.HARTREE, slack
+    slack = 0.0 if known.exact and not level.startswith("hf/") else _SLACK
+    return np.array([known.energies.get(number, np.nan) for number in ELEMENTS]), slack
 
 
 def atomisation_energy(structures: Structures, level: str) -> NDArray[np.float64]:
     """Atomisation energy in eV an atom of each structure labelled at ``level``; NaN where it cannot be told."""
-    known = free_atoms(level)
+    known = known_atoms(level)
     if known is None:
         return np.full(len(structures), np.nan)
     return _atomisation(structures, element_counts(structures), structures.level_index(level), known[0])
@@ -122,7 +108,7 @@ def energies(outline: Structures, counts: NDArray) -> list[Finding]:
 
 def _energy(outline: Structures, counts: NDArray, k: int) -> Finding:
     name = outline.levels[k]
-    known = free_atoms(name)
+    known = known_atoms(name)
     if known is None:
         expected = f"a scatter of at most {SCATTER:g} eV an atom about the energies of the composition"
         if (n := np.count_nonzero(outline.energy_mask[:, k])) < FEW:
