@@ -97,7 +97,7 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
         pieces = apart.molecules(frames)
         first = next(pieces, None)
         if first is None:
-            raise DataCorrupt(f"{declared.name}: expected structures of two or more atoms, found none")
+            raise DataCorrupt(f"{declared.name}: {apart.none}")
         columns = {
             "numbers": column(file, "numbers", np.uint8),
             "positions": column(file, "positions", first.positions.dtype, (3,)),
@@ -134,7 +134,7 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
         for one in columns.values():
             one.flush()
         if not done:
-            raise DataCorrupt(f"{declared.name}: expected structures of two or more atoms, found none")
+            raise DataCorrupt(f"{declared.name}: {apart.none}")
         for name, values in (("molecules", molecules), ("files", files), ("sets", sets)):
             file.create_dataset(name, data=list(values), dtype=h5py.string_dtype(), shape=(len(values),))
         offsets = file["offsets"][()]

@@ -234,6 +234,11 @@ class Apart:
             )
 
     @property
+    def none(self) -> str:
+        """What is wrong where there were no molecules."""
+        return "expected structures, found none" + (" but free atoms" if self._found else "")
+
+    @property
     def energies(self) -> dict[str, dict[int, float]]:
         """Free atoms by level and atomic number, eV."""
         found = {name: dict(self._declared.get(name, {})) for name in self._levels}
@@ -289,7 +294,7 @@ def assemble(
     pieces = list(apart.molecules(frames))
     counts = [len(piece.energies) for piece in pieces]
     if not sum(counts):
-        raise DataCorrupt("expected structures of two or more atoms, found none")
+        raise DataCorrupt(apart.none)
     molecules, files, sets = Names(), Names(), Names()
     n_atoms = np.concatenate([np.full(c, len(p.piece.numbers)) for c, p in zip(counts, pieces)])
     offsets = np.concatenate([[0], np.cumsum(n_atoms)]).astype(np.int64)
