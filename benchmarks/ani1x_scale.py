@@ -279,10 +279,15 @@ class Done:
 Timed = Callable[[], Done]  # a step: imports and looks first, untimed, and returns what is timed
 
 
+def isolated_atoms() -> dict[str, dict[str, float]]:
+    """Energies of free atoms in Hartree, as they come with the mini data: element -> key of the file -> energy."""
+    from mfbench import resources
+
+    return json.loads((resources.mini_data() / "isolated_atoms.json").read_text())
+
+
 def generate(out: str, fraction: float) -> Timed:
     """Write the twin."""
-    from mfbench.data.plausible import isolated_atoms
-
     atoms = isolated_atoms()
 
     def timed() -> Done:

@@ -29,7 +29,6 @@ import yaml
 from numpy.typing import NDArray
 
 from mfbench import resources, units
-from mfbench.data.plausible import isolated_atoms
 from mfbench.elements import numbers_of
 from mfbench.files import sha256
 
@@ -53,7 +52,7 @@ def trajectory(molecule: str, frames: int, seed: int) -> dict[str, NDArray]:
     rng = np.random.default_rng(seed)
     numbers = numbers_of(FORMULAS[molecule])
     grid = np.stack(np.meshgrid(*[np.arange(4)] * 3), -1).reshape(-1, 3)[: len(numbers)] * 1.4
-    free = sum(isolated_atoms()[SYMBOLS[int(z)]]["pbe_svp.energy"] for z in numbers) * units.HARTREE
+    free = sum(ani1x_scale.isolated_atoms()[SYMBOLS[int(z)]]["pbe_svp.energy"] for z in numbers) * units.HARTREE
     shape = (frames, len(numbers), 3)
     return {
         "numbers": numbers,
@@ -126,7 +125,7 @@ def publish(folder: Path, port: int, fraction: float, frames: int, raw: Path | N
             if name == "ani1x" and raw is not None:
                 os.link(raw, path)
             elif name == "ani1x":
-                ani1x_scale.write_release(path, ani1x_scale.plan(fraction), isolated_atoms())
+                ani1x_scale.write_release(path, ani1x_scale.plan(fraction), ani1x_scale.isolated_atoms())
             elif name == "rmd17":
                 write_rmd17(path, file["members"], frames)
             else:

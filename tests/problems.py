@@ -80,7 +80,7 @@ def same_structures(a: Structures, b: Structures) -> None:
     """Assert that two records are equal, field by field, dtypes included."""
     for field in fields(Structures):
         x, y = getattr(a, field.name), getattr(b, field.name)
-        if isinstance(x, tuple):
+        if isinstance(x, tuple | dict):
             assert x == y, field.name
         else:
             assert x.dtype == y.dtype, field.name

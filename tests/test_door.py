@@ -128,7 +128,7 @@ def test_folders_are_str_or_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert mfbench.load(str(folder)).levels == mfbench.load(folder).levels
     assert [path.name for path in mfbench.export(short, "test", "test.extxyz")] == ["test.extxyz", "test.extxyz.json"]
     done = mfbench.predict_file(mfbench.load(folder), "test.extxyz", "predicted.extxyz", "ccsd/cc-pvdz")
-    assert done > 100
+    assert done.structures > 100
     keys = {"ccsd/cc-pvdz": "mfbench_energy"}
     forces = {"ccsd/cc-pvdz": "mfbench_forces"}
     judged = mfbench.evaluate(short, "own", "predicted.extxyz", "runs", energy_keys=keys, forces_keys=forces)

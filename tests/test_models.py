@@ -463,7 +463,7 @@ def test_a_file_keeps_all_that_it_holds(
     monkeypatch.setattr("mfbench.study.predict_file._AT_A_TIME", 3)
     model, out, told = load([trained(), trained(seed=1)]), tmp_path / "new" / "out.extxyz", []
     before = labelled.read_bytes()
-    assert predict_file(model, labelled, out, HIGH, lambda done, total: told.append((done, total))) == 7
+    assert predict_file(model, labelled, out, HIGH, lambda done, total: told.append((done, total))) == (7, {})
     assert told == [(3, 7), (6, 7), (7, 7)]
     assert labelled.read_bytes() == before
     assert [path.name for path in out.parent.iterdir()] == ["out.extxyz"]

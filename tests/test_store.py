@@ -244,7 +244,7 @@ def test_not_a_converted_file(raw: bytes, tmp_path: Path) -> None:
 
 
 def test_another_hdf5_file() -> None:
-    with pytest.raises(DataCorrupt, match="expected a file of format 'mfbench structures', version 1"):
+    with pytest.raises(DataCorrupt, match="expected a file of format 'mfbench structures', version 2"):
         store.read(resources.mini_data() / "mini-ani1x.h5")
 
 

@@ -1,6 +1,7 @@
 """Commands around finished models, and other codes' ones: ``predict``, ``export``, ``evaluate`` and ``check``."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,10 +111,24 @@ def _predict(options: argparse.Namespace) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        count = predict_file(model, options.file, options.out, options.level, told)
+        written = predict_file(model, options.file, options.out, options.level, told)
     level = model.resolve(options.level)
-    print(f"{count:,} structures at {level}, by {model.arm} trained on {model.trained_on}")
+    print(f"{written.structures:,} structures at {level}, by {model.arm} trained on {model.trained_on}")
+    for line in outside_lines(written.outside):
+        print(line)
     print(f"Written: {options.out}, with mfbench_energy in eV and mfbench_forces in eV/Angstrom")
+
+
+MOST_REASONS = 10  # that are told; the file has them all
+
+
+def outside_lines(outside: Mapping[str, int]) -> list[str]:
+    """What lies outside what was trained on, a line for each reason, the first ones."""
+    head = f"Outside what it was trained on (mfbench_outside): {sum(outside.values()):,} structures"
+    lines = [f"  {count:,}: {reason}" for reason, count in list(outside.items())[:MOST_REASONS]]
+    more = list(outside.values())[MOST_REASONS:]
+    lines += [f"  {sum(more):,}: {len(more):,} more reasons"] if more else []
+    return [head, *lines] if lines else []
 
 
 def _export(options: argparse.Namespace) -> None:

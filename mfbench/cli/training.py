@@ -84,6 +84,8 @@ def _run(options: argparse.Namespace) -> None:
     from mfbench.results.folder import UNSEALED, is_finished, is_sealed, read_run
     from mfbench.show.text import run_text
     from mfbench.study.experiment import experiment
+    from mfbench.study.load import known_of
+    from mfbench.study.outside import undetermined_text
     from mfbench.study.progress import bar
     from mfbench.study.run import run
 
@@ -106,6 +108,8 @@ def _run(options: argparse.Namespace) -> None:
     with bar("", settings) as progress:
         folder = run(settings, options.runs, device, options.data_folder, progress)
     print(run_text(read_run(folder), options.unit))
+    for line in undetermined_text(known) if (known := known_of(folder)) else ():
+        print(f"Not determined: {line}")
     print(f"Run folder: {folder}" + ("" if is_sealed(folder) else f" ({UNSEALED})"))
 
 

@@ -5,7 +5,7 @@ Everything gives records; texts are made in ``show.datasets``.
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,7 @@ class Info:
     state: State
     files: tuple[Held, ...]
     converted: Path | None
+    free_atoms: Mapping[str, Mapping[int, float]]  # eV by level and atomic number, as far as they are known yet
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -192,7 +193,9 @@ def info(name: str) -> Info:
         return shipped_folder(declared) / file.name if declared.shipped else cache.find(declared.name, file.name)
 
     held = tuple(Held(file, path(file)) for file in declared.files)
-    return Info(declared, state(declared), held, datasets.find_converted(declared))
+    converted = datasets.find_converted(declared)
+    free_atoms = store.free_atoms(converted) if converted else declared.reference_atoms
+    return Info(declared, state(declared), held, converted, free_atoms)
 
 
 def search_path() -> tuple[SearchFolder, ...]:

@@ -14,7 +14,7 @@ from mfbench.data.molecules import State, stated_in
 from mfbench.data.physics_forces import consistency, force_size, force_sizes
 from mfbench.data.physics_geometry import bond_lengths, distorted, geometries
 from mfbench.data.physics_levels import following, gaps, pairs_of, slopes
-from mfbench.data.plausible import energies, own_energies
+from mfbench.data.plausible import energies, free_atoms, own_energies
 from mfbench.data.shapes import shape_of
 from mfbench.data.structures import Structures
 from mfbench.data.survey import (
@@ -52,6 +52,7 @@ def check(declared: Manifest, source: Source, progress: Progress = lambda done: 
     found = [
         *_counts(declared, outline),
         *_patterns(declared, outline),
+        *free_atoms(outline, units_of),
         bond_lengths(seen.shape.typical, units_of),
         *geometries(outline, seen.shape),
         *known,
@@ -92,7 +93,7 @@ def check_physics(source: Source, declared: Manifest | None = None) -> None:
     trusted: set[str] = set()
     for outline in one_by_one(source):
         found = energies(outline, counts, units_of)
-        sure(found)
+        sure([*free_atoms(outline, units_of), *found])
         trusted |= sound(found)
         sure(
             [force_size(outline, k, sum_of_squares(source, outline.levels[k]), units_of) for k in with_forces(outline)]

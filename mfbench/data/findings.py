@@ -25,6 +25,7 @@ ACCEPTABLE = (
     "fragments far apart",
     "energies of distorted bonds",
     "energies",
+    "free atoms",
     "slope",
     "forces",
     "largest component of a force",

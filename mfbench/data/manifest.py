@@ -5,6 +5,7 @@ A manifest is data (one YAML file in ``data_manifests/``): schema-checked, unkno
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from mfbench import resources, theory, units
 from mfbench.data import cache
 from mfbench.data.findings import ACCEPTABLE
+from mfbench.elements import SYMBOLS
 from mfbench.errors import DataCorrupt, UserError, unknown
 from mfbench.extensions import Registry
 from mfbench.files import sha256
@@ -102,6 +104,17 @@ class Labels(Record):
     forces: Forces | None = None
     n_energy: int | None = Field(None, ge=0, description="null: not known beforehand, reported and not checked")
     n_forces: int | None = Field(None, ge=0)
+
+
+def _atoms(given: dict[str, float | str]) -> dict[str, float | str]:
+    """Free atoms of a level as a manifest has them; raises ValueError where they are not sound."""
+    unit, known = given.get("unit"), [symbol for number, symbol in SYMBOLS.items() if number]
+    if not isinstance(unit, str) or units.dimension(unit) != "energy":
+        raise ValueError(f"expected unit: a unit of energy, got {unit!r}")
+    for symbol, energy in given.items():
+        if symbol != "unit" and (symbol not in known or isinstance(energy, str) or not math.isfinite(energy)):
+            raise ValueError(f"expected an energy for some of {', '.join(known)}, got {symbol}: {energy!r}")
+    return given
 
 
 class LabelKind(Record):
@@ -227,6 +240,9 @@ class Manifest(Record):
         (), description="names of checks that these data may fail, e.g. overlapping atoms; with a reason"
     )
     reason: str = Field("", max_length=300, description="why those checks may fail")
+    free_atoms: dict[LevelName, Annotated[dict[str, float | str], AfterValidator(_atoms)]] = Field(
+        default_factory=dict, description="by level: the unit, and energies of free atoms by symbol, e.g. H: -13.6"
+    )
     notes: str = ""
 
     @model_validator(mode="after")
@@ -245,6 +261,8 @@ class Manifest(Record):
             one.where for one in (*self.labels, *(x for c in contents for x in c.labels))
         ):
             raise ValueError(f"labels: expected no `where` in the format {self.format}: {', '.join(TAGGED)} have keys")
+        if strange := set(self.free_atoms) - set(names):
+            raise ValueError(f"free_atoms: {sorted(strange)} are not among the levels {names}")
         for probe in self.probes:
             if probe.level not in names:
                 raise ValueError(f"probes: {probe.level!r} is not among the levels {names}")
@@ -276,6 +294,18 @@ class Manifest(Record):
         """Names of the levels, from low to high."""
         return tuple(sorted((labels.level for labels in self.labels), key=theory.level))
 
+    @property
+    def reference_atoms(self) -> dict[str, dict[int, float]]:
+        """The declared free atoms in eV, by level and atomic number."""
+        return {
+            name: {
+                number: float(atoms[symbol]) * units.internal(str(atoms["unit"]))
+                for number, symbol in SYMBOLS.items()
+                if symbol in atoms
+            }
+            for name, atoms in self.free_atoms.items()
+        }
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -301,6 +331,7 @@ def identity(declared: Manifest) -> str:
     """Hash of all that decides which numbers a dataset holds: files, hashes, keys, units, names of sets."""
     content = declared.model_dump(mode="json", include={"format", "length_unit", "molecule_key", "set_key", *_LATER})
     content |= {"version": declared.version} if declared.version else {}
+    content |= {"free_atoms": declared.free_atoms} if declared.free_atoms else {}
     content |= {"accept": sorted(declared.accept)} if declared.accept else {}  # what was not asked of the numbers
     counts = {"n_energy", "n_forces"}
     content["labels"] = [one.model_dump(mode="json", exclude=counts) for one in declared.labels]

@@ -1,52 +1,35 @@
 """Whether energies are those of molecules: atomisation energies, which no wrong unit leaves as they are."""
 
-import json
 from collections.abc import Container, Mapping
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench import resources, units
 from mfbench.data.candidates import Declared, energy_units, would_fit
 from mfbench.data.findings import FEW, RARE, Finding, bounded, named
 from mfbench.data.structures import Structures
 from mfbench.data.survey import ELEMENTS, beyond_composition, element_counts
 from mfbench.elements import SYMBOLS
+from mfbench.free_atoms import catalogue
 
-# Keys of isolated_atoms.json, by level.
-_ATOM_KEYS = {
-    "gfn2-xtb": "gfn2_xtb.energy",
-    "pbe/def2-svp": "pbe_svp.energy",
-    "wb97x/6-31g*": "wb97x_dz.energy",
-    "wb97x/def2-tzvpp": "wb97x_tz.energy",
-    "ccsd/cc-pvdz": "ccsd_dz.energy",
-    "ccsd(t)*/cbs": "ccsd(t)_cbs.energy",
-}
-
-# A level without atoms of its own borrows those of its family, which lie within 3 eV an atom: far less than any unit
-# error. Hartree-Fock lacks the correlation energy, some 7 eV an oxygen atom, and has its own: the numerical limit
-# (Bunge et al., At. Data Nucl. Data Tables 53 (1993) 113), in Hartree.
-_HARTREE_FOCK = {"H": -0.5, "C": -37.688619, "N": -54.400934, "O": -74.809398, "F": -99.409349}
-
-_FAMILIES = {"mp2": "ccsd_dz.energy", "ccsd": "ccsd_dz.energy", "npno": "ccsd_dz.energy", "tpno": "ccsd_dz.energy"}
-
-_FALLBACK = "wb97x_dz.energy"
-
+# What a level may be off whose atoms are borrowed from one close by, or are Hartree-Fock's, which binds molecules less.
 _SLACK = 3.0  # eV an atom
 
 ATOMISATION = (0.5, 10.0)  # eV an atom
 
 SCATTER = 1.0  # eV an atom: of energies whose free atoms are not known, about those of their composition
 
+# Free atoms of one level, computed by other codes: other cores, spherical or without spin. Seen: 3 eV (spins paired).
+FREE = 5.0  # eV
+
 FAR_ENERGY = 5.0  # eV an atom beyond a bound: far beyond it
 
-# Kinds of levels that one's own may be of: key of isolated_atoms.json, or None for Hartree-Fock's table.
-_KINDS: dict[str, str | None] = {
-    "all-electron DFT or coupled cluster": "wb97x_dz.energy",
-    "Hartree-Fock": None,
-    "GFN2-xTB (valence electrons only)": "gfn2_xtb.energy",
+# Kinds of levels that one's own may be of, each by one of the catalogue.
+_KINDS = {
+    "all-electron DFT or coupled cluster": "wb97x/6-31g*",
+    "Hartree-Fock": "hf/cc-pvqz",
+    "GFN2-xTB (valence electrons only)": "gfn2-xtb",
 }
 
 _TYPICAL = 4.5  # eV an atom: usual atomisation energy
@@ -54,40 +37,48 @@ _TYPICAL = 4.5  # eV an atom: usual atomisation energy
 # energies
 
 
-@cache
-def isolated_atoms() -> dict[str, dict[str, float]]:
-    """Ground-state energies of free atoms in Hartree: element -> file key -> energy."""
-    return json.loads((resources.mini_data() / "isolated_atoms.json").read_text())
+def free_atoms(outline: Structures, declared: Declared) -> list[Finding]:
+    """The reference energies that the data bring, against the catalogue's."""
+    found = []
+    for level, own in outline.free_atoms.items():
+        known = catalogue(level)
+        apart = {z: abs(e - known.energies[z]) for z, e in own.items() if known is not None and z in known.energies}
+        wrong = [f"{SYMBOLS[z]}: {own[z]:.6g} eV, {gap:.3g} off" for z, gap in apart.items() if gap > FREE]
+        fits = ""
+        if wrong and known is not None:
+            ratio = float(np.median([own[z] / known.energies[z] for z in apart]))
+            fits = would_fit(energy_units(declared.energy_of(level), ratio, None))
+        expected = f"energies within {FREE:g} eV of those that mfbench knows"
+        got = f"{', '.join(SYMBOLS[z] for z in own)} at {level}{fits}"
+        found.append(Finding("free atoms", not wrong if apart else None, expected, got, tuple(wrong)))
+    return found
 
 
-def free_atoms(level: str) -> tuple[NDArray[np.float64], float] | None:
+def known_atoms(
+    level: str, own: Mapping[str, Mapping[int, float]] | None = None
+) -> tuple[NDArray[np.float64], float] | None:
     """Energies (len(ELEMENTS),) in eV of free atoms, NaN where unknown, and how far they may be off an atom (eV).
 
     None for a level of one's own, of which nothing is known.
+
+    Args:
+        own: by level and atomic number, those that the data bring.
     """
-    if "@" in level:
-        return None
-    if level.startswith("hf/"):
-        table, slack = _HARTREE_FOCK, _SLACK
-    else:
-        family = next((key for name, key in _FAMILIES.items() if level.startswith(name)), _FALLBACK)
-        key, slack = _ATOM_KEYS.get(level, family), 0.0 if level in _ATOM_KEYS else _SLACK
-        table = _atoms_of(key)
-    return _table(table), slack
+    known, brought = catalogue(level), (own or {}).get(level, {})
+    if known is None:
+        return (_table(brought), _SLACK) if brought else None
+    exact = known.exact and not level.startswith("hf/") and not brought
+    return _table({**known.energies, **brought}), 0.0 if exact else _SLACK
 
 
-def _atoms_of(key: str) -> dict[str, float]:
-    return {symbol: energies[key] for symbol, energies in isolated_atoms().items()}
-
-
-def _table(hartree: Mapping[str, float]) -> NDArray[np.float64]:
+def _table(energies: Mapping[int, float]) -> NDArray[np.float64]:
     """(len(ELEMENTS),) eV, NaN where unknown."""
-    return np.array([hartree.get(SYMBOLS[number], np.nan) for number in ELEMENTS]) * units.HARTREE
+    return np.array([energies.get(number, np.nan) for number in ELEMENTS])
 
 
 def atomisation_energy(structures: Structures, level: str) -> NDArray[np.float64]:
     """Atomisation energy in eV an atom of each structure labelled at ``level``; NaN where it cannot be told."""
-    known = free_atoms(level)
+    known = known_atoms(level, structures.free_atoms)
     if known is None:
         return np.full(len(structures), np.nan)
     return _atomisation(structures, element_counts(structures), structures.level_index(level), known[0])
@@ -103,7 +94,8 @@ def _atomisation(outline: Structures, counts: NDArray, k: int, free: NDArray[np.
 
 def energies(outline: Structures, counts: NDArray, declared: Declared) -> list[Finding]:
     """Whether energies of the levels of the catalogue are those of molecules, by free atoms."""
-    known = [(k, free_atoms(name)) for k, name in enumerate(outline.levels) if outline.energy_mask[:, k].any()]
+    levels = [(k, name) for k, name in enumerate(outline.levels) if outline.energy_mask[:, k].any()]
+    known = [(k, known_atoms(name, outline.free_atoms)) for k, name in levels]
     return [_catalogued(outline, counts, k, free, declared) for k, free in known if free is not None]
 
 
@@ -115,7 +107,7 @@ def own_energies(outline: Structures, counts: NDArray, declared: Declared, trust
     """
     found = []
     for k, name in enumerate(outline.levels):
-        if free_atoms(name) is None and outline.energy_mask[:, k].any():
+        if known_atoms(name, outline.free_atoms) is None and outline.energy_mask[:, k].any():
             one = _own(outline, counts, k, declared)
             if one.failed and name in trusted:
                 reason = "not those of any such level; but they follow a lower level's (see slope)"
@@ -160,7 +152,7 @@ def _kinds_of(outline: Structures, counts: NDArray, k: int) -> list[str]:
 
 def _kinds() -> list[tuple[str, NDArray[np.float64]]]:
     """Kinds of levels, and energies of their free atoms."""
-    return [(kind, _table(_HARTREE_FOCK if key is None else _atoms_of(key))) for kind, key in _KINDS.items()]
+    return [(kind, known[0]) for kind, name in _KINDS.items() if (known := known_atoms(name)) is not None]
 
 
 def _units_of(outline: Structures, counts: NDArray, k: int, free: NDArray[np.float64], unit: str) -> list[str]:

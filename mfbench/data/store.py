@@ -3,6 +3,7 @@
     numbers (A,) u1, positions (A, 3) f4 or f8, offsets (S + 1,) i8, molecule, file (S,) i4, row, geometry (S,) i8,
     temperature (S,) f4, member (S,) u4 (bit k: in sets[k]); names: molecules, files, sets
     labels/<k>/energy (S,) f8, energy_mask (S,) bool, forces (A, 3) f4, force_mask (S,) bool; attribute ``level``
+    attribute free_atoms: JSON of eV by level and atomic number
 
 Lengths are in Angstrom, energies in eV, forces in eV/Angstrom; the attributes say so, and where the data came
 from. A level that declares no forces has no such arrays. Memory does not grow with the file, whichever way.
@@ -12,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,14 +23,25 @@ from numpy.typing import NDArray
 
 from mfbench.data.geometries import Fingerprints, Slab, fingerprints, ids_of
 from mfbench.data.manifest import LabelKind, Manifest, identity
-from mfbench.data.structures import PER_STRUCTURE, BoolArray, Flat, Frames, IntArray, Names, Structures, bits, flatten
+from mfbench.data.structures import (
+    PER_STRUCTURE,
+    Apart,
+    BoolArray,
+    Flat,
+    Frames,
+    IntArray,
+    Names,
+    Structures,
+    bits,
+    of_levels,
+)
 from mfbench.data.subset import Subset, chosen
 from mfbench.errors import DataCorrupt, unknown
 from mfbench.version import __version__
 
 FORMAT = "mfbench structures"
 
-VERSION = 1
+VERSION = 2  # 1 knew no free atoms, and kept frames of one atom among the structures
 
 _BUFFER = 1 << 22  # bytes of a column that are gathered before they are written
 
@@ -81,10 +93,11 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
     by_level = {labels.level: labels for labels in declared.labels}
     column = partial(_Column, chunk=1 << (14 if 0 < declared.bytes < 1 << 26 else 20))
     with h5py.File(path, "w") as file:
-        pieces = iter(frames)
+        apart = Apart(levels, declared.reference_atoms)
+        pieces = apart.molecules(frames)
         first = next(pieces, None)
         if first is None:
-            raise DataCorrupt(f"{declared.name}: expected structures, found none")
+            raise DataCorrupt(f"{declared.name}: {apart.none}")
         columns = {
             "numbers": column(file, "numbers", np.uint8),
             "positions": column(file, "positions", first.positions.dtype, (3,)),
@@ -108,21 +121,20 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
         columns["offsets"].append(np.zeros(1, np.int64))
         prints: list[Fingerprints] = []
         atoms = done = 0
-        for piece in _chain(first, pieces):
-            flat = flatten(len(levels), piece)
+        for flat in chain([first], pieces):
             if not np.can_cast(flat.positions.dtype, first.positions.dtype):
-                raise DataCorrupt(f"{piece.file}: {flat.positions.dtype=} != {first.positions.dtype}, as before")
+                raise DataCorrupt(f"{flat.piece.file}: {flat.positions.dtype=} != {first.positions.dtype}, as before")
             if not len(flat.energies):
                 continue
             _append(columns, flat, atoms, (molecules, files, sets))
-            within = np.arange(len(flat.energies) + 1) * len(piece.numbers)
+            within = np.arange(len(flat.energies) + 1) * len(flat.piece.numbers)
             prints.append(fingerprints(Slab(flat.numbers, flat.positions, within)))
             atoms, done = atoms + len(flat.numbers), done + len(flat.energies)
             progress(done)
         for one in columns.values():
             one.flush()
         if not done:
-            raise DataCorrupt(f"{declared.name}: expected structures, found none")
+            raise DataCorrupt(f"{declared.name}: {apart.none}")
         for name, values in (("molecules", molecules), ("files", files), ("sets", sets)):
             file.create_dataset(name, data=list(values), dtype=h5py.string_dtype(), shape=(len(values),))
         offsets = file["offsets"][()]
@@ -134,6 +146,7 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
                 "version": VERSION,
                 "dataset": declared.name,
                 "identity": identity(declared),
+                "free_atoms": json.dumps(apart.energies),
                 "units": json.dumps({"positions": "Angstrom", "energy": "eV", "forces": "eV/Angstrom"}),
                 "provenance": json.dumps(
                     {
@@ -147,11 +160,6 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
                 ),
             }
         )
-
-
-def _chain(first: Frames, rest: Iterator[Frames]) -> Iterator[Frames]:
-    yield first
-    yield from rest
 
 
 def _append(columns: dict[str, _Column], flat: Flat, atoms: int, names: tuple[Names, Names, Names]) -> None:
@@ -305,6 +313,7 @@ class Reader:
             energy_mask=energy_mask,
             force_mask=force_mask,
             **{name: self._per_structure(self._file[name]) for name in PER_STRUCTURE},
+            free_atoms=of_levels(_free_atoms(self._file), levels),
         )
 
     def numbers(self) -> Iterator[NDArray]:
@@ -398,10 +407,23 @@ def _opened(path: Path) -> h5py.File:
         file = h5py.File(path, "r")
     except OSError as error:
         raise DataCorrupt(f"{path}: not a readable HDF5 file: {error}") from error
-    if file.attrs.get("format") != FORMAT or file.attrs.get("version") != VERSION:
+    version = file.attrs.get("version") if file.attrs.get("format") == FORMAT else None
+    if version != VERSION and not (version == 1 and np.diff(file["offsets"][()]).min() > 1):
         file.close()
         raise DataCorrupt(f"{path}: expected a file of format {FORMAT!r}, version {VERSION}: convert the dataset anew")
     return file
+
+
+def _free_atoms(file: h5py.File) -> dict[str, dict[int, float]]:
+    """By level and atomic number, eV."""
+    held = json.loads(file.attrs.get("free_atoms", "{}"))
+    return {level: {int(number): energy for number, energy in atoms.items()} for level, atoms in held.items()}
+
+
+def free_atoms(path: Path) -> dict[str, dict[int, float]]:
+    """The free atoms in a converted file, by level and atomic number, eV; raises DataCorrupt where it is none."""
+    with _opened(path) as file:
+        return _free_atoms(file)
 
 
 def is_current(path: Path, declared: Manifest) -> bool:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench.data.molecules import stated_in
 from mfbench.elements import SYMBOLS
 from mfbench.errors import DataCorrupt
+from mfbench.free_atoms import agreeing
 from mfbench.theory import level
 
 FloatArray = NDArray[np.floating]
@@ -66,6 +68,8 @@ class Structures:
     row: NDArray[np.int64]  # (S,) place in that file (or group)
     temperature: NDArray[np.float32]  # (S,) K, 0 where unknown
     member: NDArray[np.uint32]  # (S,) bit k: belongs to sets[k]
+    # Level -> atomic number -> eV: frames of one atom and what the manifest declares. They are no structures.
+    free_atoms: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -210,6 +214,57 @@ def flatten(n_levels: int, piece: Frames) -> Flat:
     )
 
 
+class Apart:
+    """Parts frames of one atom from those of molecules: their labels are a level's reference energies."""
+
+    def __init__(self, levels: Sequence[str], declared: Mapping[str, Mapping[int, float]]) -> None:
+        """``declared``: free atoms by level, which those of the frames go before."""
+        self._levels, self._declared = levels, declared
+        self._found: dict[tuple[str, int], tuple[float, str]] = {}  # eV, and where
+
+    def molecules(self, pieces: Iterable[Frames]) -> Iterator[Flat]:
+        """The frames of molecules, checked (see ``flatten``); raises DataCorrupt where free atoms disagree."""
+        for piece in pieces:
+            flat = flatten(len(self._levels), piece)
+            if len(piece.numbers) > 1:
+                yield flat
+                continue
+            if charge := stated_in(piece.molecule).charge:
+                raise DataCorrupt(
+                    f"{piece.file}, row {piece.rows[0]}: expected molecules and neutral free atoms, got an atom of charge "
+                    f"{charge}: keep ions alone in a file of their own"
+                )
+            for row, column in zip(*np.nonzero(flat.energy_mask)):
+                where = f"row {piece.rows[row]} of {piece.file}"
+                self._add(self._levels[column], int(piece.numbers[0]), float(flat.energies[row, column]), where)
+
+    def _add(self, name: str, number: int, energy: float, where: str) -> None:
+        held, before = self._found.setdefault((name, number), (energy, where))
+        if not agreeing(held, energy):
+            raise DataCorrupt(
+                f"free atoms of {SYMBOLS[number]} at {name}: expected one energy, got {held:.6f} eV ({before}) and "
+                f"{energy:.6f} eV ({where}): atoms in other states? Keep the ground state's alone"
+            )
+
+    @property
+    def none(self) -> str:
+        """What is wrong where there were no molecules."""
+        return "expected structures, found none" + (" but free atoms" if self._found else "")
+
+    @property
+    def energies(self) -> dict[str, dict[int, float]]:
+        """Free atoms by level and atomic number, eV."""
+        found = {name: dict(self._declared.get(name, {})) for name in self._levels}
+        for (name, number), (energy, _) in self._found.items():
+            found[name][number] = energy
+        return {name: dict(sorted(atoms.items())) for name, atoms in found.items() if atoms}
+
+
+def of_levels(free_atoms: Mapping[str, Mapping[int, float]], levels: Sequence[str]) -> dict[str, Mapping[int, float]]:
+    """The free atoms of some levels."""
+    return {name: atoms for name, atoms in free_atoms.items() if name in levels}
+
+
 class Names:
     """Names in the order in which they first came, and the index of each."""
 
@@ -237,16 +292,22 @@ def bits(sets: Mapping[str, BoolArray], names: Names, count: int) -> NDArray[np.
     return member
 
 
-def assemble(levels: Sequence[str], frames: Iterable[Frames]) -> Structures:
+def assemble(
+    levels: Sequence[str], frames: Iterable[Frames], free_atoms: Mapping[str, Mapping[int, float]] | None = None
+) -> Structures:
     """Put the frames of a reader together; geometry ids are not yet set (each structure its own).
 
+    Args:
+        free_atoms: declared reference energies by level and atomic number, eV; those of frames go before them.
+
     Raises:
-        DataCorrupt: see ``flatten``; or there are no frames.
+        DataCorrupt: see ``flatten`` and ``Apart``; or there are no frames but of single atoms.
     """
-    pieces = [flatten(len(levels), piece) for piece in frames]
+    apart = Apart(levels, free_atoms or {})
+    pieces = list(apart.molecules(frames))
     counts = [len(piece.energies) for piece in pieces]
     if not sum(counts):
-        raise DataCorrupt("expected structures, found none")
+        raise DataCorrupt(apart.none)
     molecules, files, sets = Names(), Names(), Names()
     n_atoms = np.concatenate([np.full(c, len(p.piece.numbers)) for c, p in zip(counts, pieces)])
     offsets = np.concatenate([[0], np.cumsum(n_atoms)]).astype(np.int64)
@@ -276,6 +337,7 @@ def assemble(levels: Sequence[str], frames: Iterable[Frames]) -> Structures:
         geometry=np.arange(len(n_atoms), dtype=np.int64),
         row=np.concatenate([p.piece.rows for p in pieces]).astype(np.int64),
         temperature=np.concatenate([p.temperature for p in pieces]),
+        free_atoms=apart.energies,
     )
 
 
@@ -325,7 +387,23 @@ def join(pieces: Sequence[Structures]) -> Structures:
         row=together("row"),
         temperature=together("temperature"),
         member=np.concatenate([_renumber_bits(p, sets) for p in pieces]),
+        free_atoms=_joined_atoms(pieces),
     )
+
+
+def _joined_atoms(pieces: Sequence[Structures]) -> dict[str, dict[int, float]]:
+    """The free atoms of all datasets; raises DataCorrupt where they disagree."""
+    found: dict[str, dict[int, float]] = {}
+    for piece in pieces:
+        for name, atoms in piece.free_atoms.items():
+            for number, energy in atoms.items():
+                held = found.setdefault(name, {}).setdefault(number, energy)
+                if not agreeing(held, energy):
+                    raise DataCorrupt(
+                        f"free atoms of {SYMBOLS[number]} at {name}: expected one energy in all datasets, got "
+                        f"{held:.6f} eV and {energy:.6f} eV ({', '.join(piece.files)})"
+                    )
+    return found
 
 
 def _renumber_bits(piece: Structures, sets: tuple[str, ...]) -> NDArray[np.uint32]:

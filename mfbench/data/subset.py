@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mfbench.data.geometries import composition_hash
 from mfbench.data.manifest import LabelKind
-from mfbench.data.structures import BoolArray, IntArray, Structures, take_levels
+from mfbench.data.structures import BoolArray, IntArray, Structures, of_levels, take_levels
 from mfbench.elements import numbers_of
 from mfbench.errors import UserError, unknown
 from mfbench.records import Record
@@ -103,4 +103,5 @@ def pick(structures: Structures, dataset: str, levels: Sequence[str] | None, sub
         energy_mask=structures.energy_mask[:, columns],
         force_mask=structures.force_mask[:, columns],
         forces=take_levels(structures.forces, columns, structures.force_mask.any(0)),
+        free_atoms=of_levels(structures.free_atoms, levels),
     )

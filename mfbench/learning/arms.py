@@ -244,11 +244,13 @@ class ZeroShot(Arm):
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: Any = None
     ) -> list[Stage]:
-        from mfbench.learning.stages import refit
+        from mfbench.learning.stages import refit, start_of
 
         whole, first = _begun(potential, lessons, problem)
         (train,) = lessons[1].train
-        return [first, ClosedForm(whole, lessons[1], refit(whole, problem.structures, problem.levels.high, train))]
+        structures, high = problem.structures, problem.levels.high
+        base = start_of(high, whole.part(0), structures, lessons)
+        return [first, ClosedForm(whole, lessons[1], refit(whole, structures, high, train, base))]
 
 
 class LowStage(Record):
@@ -292,13 +294,14 @@ class Delta(Arm):
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: DeltaOptions
     ) -> list[Stage]:
-        from mfbench.learning.stages import refit
+        from mfbench.learning.stages import refit, start_of
 
         whole, first = _begun(potential, lessons, problem)
         stages: list[Stage] = [first]
         for place, lesson in enumerate(lessons[1:], 1):
-            so_far = whole.upto(place + 1)
-            start = refit(so_far, problem.structures, lesson.train[0].terms[0].level, lesson.train[0])
+            so_far, level = whole.upto(place + 1), lesson.train[0].terms[0].level
+            base = start_of(level, whole.upto(place), problem.structures, lessons)
+            start = refit(so_far, problem.structures, level, lesson.train[0], base)
             stages.append(Training(so_far, lesson, tuple(f"parts.{k}." for k in range(place)), start))
         return stages
 
@@ -336,13 +339,14 @@ class Transfer(Arm):
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: TransferOptions
     ) -> list[Stage]:
-        from mfbench.learning.stages import frozen_blocks, go_on, refit
+        from mfbench.learning.stages import frozen_blocks, go_on, refit, start_of
 
         whole, first = _begun(potential, lessons, problem)
         stages: list[Stage] = [first]
         for place, lesson in enumerate(lessons[1:], 1):
-            before, after = whole.part(place - 1), whole.part(place)
-            then = refit(after, problem.structures, lesson.train[0].terms[0].level, lesson.train[0])
+            before, after, level = whole.part(place - 1), whole.part(place), lesson.train[0].terms[0].level
+            base = start_of(level, before, problem.structures, lessons, difference=False)
+            then = refit(after, problem.structures, level, lesson.train[0], base)
             start = go_on(before, after, options.head, then)
             stages.append(Training(after, lesson, frozen_blocks(after, options.freeze), start))
         return stages
@@ -406,15 +410,15 @@ class MFPlus(Arm):
     def stages(
         self, potential: "Potential", lessons: Sequence[Lesson], problem: Problem, options: MFPlusOptions
     ) -> list[Stage]:
-        from mfbench.learning.stages import fit_difference
+        from mfbench.learning.stages import fit_difference, start_of
 
         whole, first = _begun(potential, lessons, problem)
         stages: list[Stage] = [first]
         names = [term.level for term in self.learns(problem.levels)]
         for place, lesson in enumerate(lessons[1:], 1):
-            solve = fit_difference(
-                whole.part(place), whole.upto(place), problem.structures, lesson.train, names[place - 1]
-            )
+            so_far, structures = whole.upto(place), problem.structures
+            base = start_of(names[place], so_far, structures, lessons)
+            solve = fit_difference(whole.part(place), so_far, structures, lesson.train, names[place - 1], base)
             stages.append(ClosedForm(whole.upto(place + 1), lesson, solve))
         return stages
 

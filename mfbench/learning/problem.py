@@ -15,6 +15,7 @@ from mfbench.data.structures import Structures
 from mfbench.errors import LabelsMissing
 from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.sources import Source, Term
+from mfbench.models.determined import Determined, determined
 from mfbench.records import Record
 
 if TYPE_CHECKING:
@@ -189,6 +190,27 @@ def assembled(arm: Arm, problem: Problem, network: "Network", options: Any = Non
     lessons = arm.plan(problem, options)
     potential = arm.potential(network, problem.levels, options)
     return potential, arm.stages(potential, lessons, problem, options)
+
+
+# What is learned from
+
+
+def energies_of(structures: Structures, sources: Sequence[Source]) -> dict[str, Indices]:
+    """By level, the structures whose energies the sources name and have, in their order."""
+    named: dict[str, list[Indices]] = {}
+    for source in sources:
+        for level in dict.fromkeys(term.level for term in source.terms if term.energy):
+            named.setdefault(level, []).append(source.indices)
+    joined = {level: np.concatenate(indices) for level, indices in named.items()}
+    return {
+        level: indices[structures.energy_mask[indices, structures.level_index(level)]]
+        for level, indices in joined.items()
+    }
+
+
+def determined_by(structures: Structures, lessons: Sequence[Lesson]) -> dict[str, Determined]:
+    """What the energies that lessons train on determine, by level."""
+    return determined(structures, energies_of(structures, [source for one in lessons for source in one.train]))
 
 
 # What plans are made of

@@ -172,6 +172,19 @@ class Sum(Potential):
         self.part(last.part).shift(last.head, table)
 
 
+def atomic_energies(potential: Potential, level: str) -> NDArray[np.float64]:
+    """A level's atomic energies as they stand, (largest atomic number + 1,) eV; zeros of a potential that has none."""
+    if isinstance(potential, Sum):
+        return sum(
+            (atomic_energies(potential.part(share.part), share.head) for share in potential.shares[level]),
+            np.zeros(N_ROWS),
+        )
+    atomic = getattr(potential, "atomic", None)
+    if not isinstance(atomic, AtomicEnergies):
+        return np.zeros(N_ROWS)
+    return atomic.table[:, potential.levels.index(level)].cpu().numpy().copy()
+
+
 class Offset(Potential):
     """Atomic energies alone."""
 

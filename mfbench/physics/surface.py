@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 
-from mfbench.elements import COVALENT_RADII
+from mfbench.elements import BOND_FACTOR, COVALENT_RADII
 
 Array = NDArray[np.float64]
 
@@ -21,10 +21,6 @@ Surface = Callable[[Ints, Array, Ints], tuple[Array, Array]]
 
 # Told what is being done, how many structures are done, and of how many.
 Told = Callable[[str, int, int | None], None]
-
-# Two atoms are bonded where their distance is below this times the sum of the covalent radii: ASE's factor of 1
-# misses C-H bonds at equilibrium (1.09 against 0.76 + 0.31).
-BOND_FACTOR = 1.25
 
 CHUNK = 2048  # structures predicted at once
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from mfbench import theory
 from mfbench.data.catalogue import Checked, Entry, Footprint, Info, Outcome, Place, SearchFolder, State, size
 from mfbench.data.findings import Finding
+from mfbench.elements import SYMBOLS
 
 _UNKNOWN = "not known beforehand"
 
@@ -53,6 +54,7 @@ def info_text(found: Info) -> str:
         f"  state       {state_text(found.state)}",
         "  levels",
         *_labels_lines(found),
+        *[f"  free atoms  {', '.join(SYMBOLS[z] for z in own)} at {name}" for name, own in found.free_atoms.items()],
         "  files",
         *_files_lines(found),
         *([f"  sets        {', '.join(found.sets)}"] if found.sets else []),

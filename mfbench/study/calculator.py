@@ -3,6 +3,7 @@
 Nothing here imports torch: what a model is, is told by ``Predictor``; those of finished runs are in ``models``.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class Prediction:
     forces: NDArray[np.float64] | None  # (A, 3) eV/Angstrom; None: not asked for
     energies_std: NDArray[np.float64] | None = None  # (S,) eV, spread of a committee's members
     forces_std: NDArray[np.float64] | None = None  # (A, 3) eV/Angstrom, of each component
+    # (S,) why a structure lies outside what was trained on, in words; empty where it lies inside.
+    outside: tuple[str, ...] = ()
 
     def atoms_of(self, s: int) -> slice:
         """The rows of ``forces`` that are the atoms of structure ``s``."""
@@ -49,6 +52,9 @@ class Predictor(ABC):
     ) -> Prediction:
         """Total energies, and forces, of structures in the order given. It works in batches of bounded memory.
 
+        A single atom has the reference energy of its level. ``Prediction.outside`` says where others lie outside what
+        was trained on: what is predicted there may be far off.
+
         Args:
             structures: isolated molecules; labels, calculators and cells are not looked at.
             level: may be left out where the model has one level only.
@@ -56,7 +62,7 @@ class Predictor(ABC):
 
         Raises:
             UserError: an unknown level or element; a periodic structure, or one without atoms; atoms in impossible
-                places.
+                places; a single atom whose reference energy is not known.
         """
 
     @final
@@ -85,6 +91,8 @@ class MFBenchCalculator(Calculator):
     """ASE calculator: energy, free_energy (equal to it) and forces of isolated molecules, in ASE's own units.
 
     The ``results`` of a committee hold the spreads ``energy_std`` (eV) and ``forces_std`` (N, 3) (eV/Angstrom), too.
+    ``results["outside"]`` says in words why a structure lies outside what was trained on ("" where it lies inside), and
+    a warning says so once for each reason.
     ``parameters`` say which run, arm and level it is, and what that was trained on.
     """
 
@@ -97,6 +105,7 @@ class MFBenchCalculator(Calculator):
         if model.committee:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
         Calculator.__init__(self)
+        self._told: set[str] = set()
         self.parameters.update(
             run=", ".join(model.runs), arm=model.arm, level=model.resolve(level), trained_on=model.trained_on
         )
@@ -124,7 +133,10 @@ class MFBenchCalculator(Calculator):
         wanted = any(name.startswith("forces") for name in properties)
         found = self.model.predict([self.atoms], self.parameters["level"], wanted)
         energy = float(found.energies[0])
-        self.results.update(energy=energy, free_energy=energy)
+        self.results.update(energy=energy, free_energy=energy, outside=found.outside[0])
+        if found.outside[0] not in ("", *self._told):
+            self._told.add(found.outside[0])
+            warnings.warn(f"outside what this model was trained on: {found.outside[0]}", stacklevel=2)
         if found.forces is not None:
             self.results["forces"] = found.forces
         if found.energies_std is not None:

@@ -20,7 +20,8 @@ from mfbench.elements import SYMBOLS
 from mfbench.errors import UserError, unknown
 from mfbench.files import replacing, write_json
 from mfbench.learning.problem import Lesson
-from mfbench.models.atomic import fit_atomic_energies
+from mfbench.models.atomic import N_ROWS, base_of, fit_atomic_energies
+from mfbench.models.determined import determined
 from mfbench.study.experiment import Experiment
 from mfbench.study.prepare import Prepared, lessons_of, prepare
 from mfbench.units import EV_PER_KCAL
@@ -206,10 +207,11 @@ def export(
     about = _about(settings, prepared, part, path, format_name, chosen, shown["train"], seen, names, keys)
     about |= {"frames": frames, "structures": len(chosen.indices), "notes": style.notes}
     if by_level:
+        atomic = _atomic(structures, shown["train"])
         about["mace_heads"] = {
             names[name]: {
                 f"{part}_file": file.name,
-                "E0s": str(_by_number(structures, shown["train"], name)),
+                "E0s": str(atomic[name].energies if name in atomic else {}),
             }
             for name, file in files.items()
         }
@@ -302,14 +304,29 @@ def _frame(
     return "\n".join(lines) + "\n"
 
 
-def _by_number(structures: Structures, train: Visible, level: str) -> dict[int, float]:
-    """Atomic energies in eV by atomic number, fitted as the arms do it, on the energies trained on."""
-    column = structures.level_index(level)
-    indices = train.indices[train.energy[:, column]]
-    if not len(indices):
-        return {}
-    table = fit_atomic_energies(structures, indices, structures.energies[indices, column])
-    return {int(z): float(table[z]) for z in np.unique(structures.numbers[structures.atoms_of(indices)])}
+@dataclass(frozen=True)
+class _Atomic:
+    """A level's atomic energies."""
+
+    energies: dict[int, float]  # eV, by atomic number
+    determined: bool  # whether the energies trained on tell each of them
+    come_from: str  # in words, what tells the others
+
+
+def _atomic(structures: Structures, train: Visible) -> dict[str, _Atomic]:
+    """Atomic energies by level, fitted as the arms do it, on the energies trained on."""
+    labelled = {name: train.indices[train.energy[:, k]] for k, name in enumerate(structures.levels)}
+    labelled = {name: indices for name, indices in labelled.items() if len(indices)}
+    what, below, found = determined(structures, labelled), np.zeros(N_ROWS), {}
+    for name, one in what.items():
+        indices, column = labelled[name], structures.level_index(name)
+        start = base_of(what, name, below)
+        below = fit_atomic_energies(structures, indices, structures.energies[indices, column], start)
+        used = np.unique(structures.numbers[structures.atoms_of(indices)])
+        valued = [z for z, origin in one.origins.items() if z in used or origin != "nothing"]
+        come_from = one.come_from(one.undetermined) if one.undetermined else ""
+        found[name] = _Atomic({z: float(below[z]) for z in valued}, not one.undetermined, come_from)
+    return found
 
 
 def _about(
@@ -327,6 +344,7 @@ def _about(
     """What the JSON file says beside the frames."""
     structures = prepared.training
     levels: dict[str, Any] = {}
+    atomic = _atomic(structures, train)
     for name in seen:
         column = structures.level_index(name)
         levels[name] = {
@@ -336,8 +354,12 @@ def _about(
             "forces_key": keys[name].get("forces"),
             "energies": int(chosen.energy[:, column].sum()),
             "forces": int(chosen.forces[:, column].sum()),
-            "atomic_energies": {SYMBOLS[z]: e for z, e in _by_number(structures, train, name).items()},
+            "atomic_energies": {},
         }
+        if name in atomic:
+            one = atomic[name]
+            levels[name]["atomic_energies"] = {SYMBOLS[z]: energy for z, energy in one.energies.items()}
+            levels[name] |= {"determined": one.determined, "undetermined_come_from": one.come_from}
     about: dict[str, Any] = {
         **settings.model_dump(mode="json", include={"case", "data", "arm", "n_high", "n_low", "split_seed", "seed"}),
         **settings.model_dump(mode="json", include={"labels", "overlap", "further", "exceed_max_train"}),

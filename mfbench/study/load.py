@@ -18,7 +18,16 @@ from mfbench.learning import arms
 from mfbench.learning.problem import Levels
 from mfbench.learning.threads import device_of
 from mfbench.models.backbones import kinds
-from mfbench.results.folder import METRICS_FILE, SEAL_FILE, SETTINGS_FILE, WEIGHTS_FILE, WEIGHTS_KEY, RunFolder
+from mfbench.models.determined import Known
+from mfbench.results.folder import (
+    METRICS_FILE,
+    PROVENANCE_FILE,
+    SEAL_FILE,
+    SETTINGS_FILE,
+    WEIGHTS_FILE,
+    WEIGHTS_KEY,
+    RunFolder,
+)
 from mfbench.study.build import untrained
 from mfbench.study.experiment import Experiment
 from mfbench.study.prepare import levels_of
@@ -101,7 +110,21 @@ def _load(run: Path, device: torch.device, dtype: DType | None) -> Model:
     except (RuntimeError, UserError, SafetensorError) as error:
         raise _others(run, " ".join(str(error).split())) from error
     potential = potential.to(device).eval().requires_grad_(False)
-    return Model(folder.name, settings, potential, elements, _trained_on(settings, asked))
+    return Model(folder.name, settings, potential, elements, _trained_on(settings, asked), known_of(run))
+
+
+def known_of(run: Path) -> Known | None:
+    """What a finished run recorded of what it was trained on; None where it did not yet."""
+    folder = RunFolder(run)
+    said = folder.provenance().get("trained_on")
+    if said is None:
+        return None
+    try:
+        return Known.of_json(said)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder.file(PROVENANCE_FILE)}: trained_on: expected what `mfbench run` wrote, got {error}: edited?"
+        ) from error
 
 
 def _others(run: Path, what: str) -> UserError:

@@ -1,9 +1,10 @@
 """Predictions for the structures of a file."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ase.io
 from ase import Atoms
@@ -16,23 +17,31 @@ from mfbench.study.calculator import Prediction, Predictor
 _AT_A_TIME = 512  # structures of a file
 
 
+class Written(NamedTuple):
+    """What was predicted."""
+
+    structures: int
+    outside: Mapping[str, int]  # why structures lie outside what was trained on, and how many; most first
+
+
 def predict_file(
     model: Predictor,
     source: str | Path,
     out: str | Path,
     level: str | None = None,
     told: Callable[[int, int], Any] = lambda done, total: None,
-) -> int:
+) -> Written:
     """Predict the structures of an extended XYZ file, and write them with the predictions to another.
 
     To each structure are added ``mfbench_energy`` (eV), ``mfbench_forces`` (eV/Angstrom) and ``mfbench_level``; by a
-    committee ``mfbench_energy_std`` and ``mfbench_forces_std``, too. All else is kept, reference labels included.
+    committee ``mfbench_energy_std`` and ``mfbench_forces_std``, too; and ``mfbench_outside`` to one that lies outside
+    what was trained on. All else is kept, reference labels included.
 
     Args:
         told: called with the numbers of structures done and in all.
 
     Returns:
-        How many structures there were.
+        How many structures there were, and how many of them lie outside what was trained on, and why.
 
     Raises:
         UserError: the file cannot be read or is cut short, ``out`` is the file itself; or see ``Predictor.predict``.
@@ -43,21 +52,23 @@ def predict_file(
         raise UserError(f"{source}: expected a file of structures (extended XYZ), found none")
     if out.exists() and out.samefile(source):
         raise UserError(f"{out}: expected another file than the one that is read; name a new one")
-    total, done = _count(source), 0
+    total, done, told_outside = _count(source), 0, Counter[str]()
     with replacing(out) as temporary:
         frames = _frames(source)
         while some := list(islice(frames, _AT_A_TIME)):
             try:
-                _add(some, model.predict(some, level))
+                found = model.predict(some, level)
             except UserError as error:
                 which = f", counted from {done}" if done else ""
                 raise UserError(f"{source}{which}: {error}") from error
+            _add(some, found)
+            told_outside.update(filter(None, found.outside))
             ase.io.write(temporary, some, format="extxyz", append=done > 0)
             done += len(some)
             told(done, total)
         if done != total:
             raise UserError(f"{source}: expected {total} structures, could read {done}")
-    return done
+    return Written(done, dict(told_outside.most_common()))
 
 
 def _add(frames: Sequence[Atoms], found: Prediction) -> None:
@@ -67,6 +78,9 @@ def _add(frames: Sequence[Atoms], found: Prediction) -> None:
         atoms.info["mfbench_level"], atoms.info["mfbench_energy"] = found.level, float(found.energies[s])
         if found.forces is not None:
             atoms.arrays["mfbench_forces"] = found.forces[rows]
+        atoms.info.pop("mfbench_outside", None)
+        if found.outside[s]:
+            atoms.info["mfbench_outside"] = found.outside[s]
         # Of an earlier prediction that was a committee's, and that this one is not.
         atoms.info.pop("mfbench_energy_std", None)
         atoms.arrays.pop("mfbench_forces_std", None)

@@ -45,6 +45,7 @@ from mfbench.study import provenance
 from mfbench.study.build import build
 from mfbench.study.evaluation import NO_ENERGIES, evaluate, measure, predict, roles
 from mfbench.study.experiment import Experiment
+from mfbench.study.outside import known_by
 from mfbench.study.prepare import Prepared, fetch, prepare, structures_used
 from mfbench.study.progress import shown
 from mfbench.study.rows import NOT_TRAINED, identity
@@ -225,6 +226,7 @@ def _write(settings: Experiment, training: _Task, folder: RunFolder, states: lis
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "deciding": settings.deciding(),
             "added": settings.added(),
+            "trained_on": known_by(prepared.training, [stage.lesson for stage in stages], potential.heads).as_json(),
             "best_step": [s.best_step for s in states],
             "n_parameters": sum(p.numel() for p in potential.parameters()),
         }

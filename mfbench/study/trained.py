@@ -9,13 +9,16 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from mfbench.data.geometries import Slab
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
 from mfbench.learning.device import DeviceAtoms
 from mfbench.learning.predict import predict
 from mfbench.models.contract import Potential
+from mfbench.models.determined import Known
 from mfbench.study.calculator import Prediction, Predictor
 from mfbench.study.experiment import Experiment
+from mfbench.study.outside import outside, reference_energies
 
 DType = Literal["float32", "float64"]
 
@@ -27,12 +30,23 @@ class Model(Predictor):
     committee = False
 
     def __init__(
-        self, run: str, settings: Experiment, potential: Potential, elements: tuple[int, ...], trained_on: str
+        self,
+        run: str,
+        settings: Experiment,
+        potential: Potential,
+        elements: tuple[int, ...],
+        trained_on: str,
+        known: Known | None = None,
     ) -> None:
-        """``potential``: trained, on its device; no gradient of its weights is ever taken here."""
+        """Make it of what a run left.
+
+        Args:
+            potential: trained, on its device; no gradient of its weights is ever taken here.
+            known: what was trained on, where the run recorded it.
+        """
         self.runs, self.settings, self.arm = (run,), settings, settings.arm
         self.potential, self.levels = potential, potential.heads
-        self.elements, self.trained_on = elements, trained_on
+        self.elements, self.trained_on, self.known = elements, trained_on, known
 
     def predict(
         self, structures: Structures | Iterable[Atoms], level: str | None = None, forces: bool = True
@@ -43,9 +57,15 @@ class Model(Predictor):
 
     def _predict(self, flat: "_Flat", level: str, forces: bool) -> Prediction:
         parameter = next(self.potential.parameters())
+        counts = np.diff(flat.offsets)
+        molecules, alone = np.flatnonzero(counts > 1), np.flatnonzero(counts == 1)
+        energies, pushed = np.zeros(len(counts)), np.zeros((len(flat.numbers), 3)) if forces else None
+        energies[alone] = reference_energies(self.known, level, flat.numbers[flat.offsets[alone]])
         atoms = DeviceAtoms(flat.numbers, flat.positions, flat.offsets, parameter.device, parameter.dtype)
-        found = predict(self.potential, atoms, np.arange(len(flat.offsets) - 1), (level,), forces)
-        energies, pushed = found.energies[:, 0], None if found.forces is None else found.forces[:, 0]
+        found = predict(self.potential, atoms, molecules, (level,), forces)
+        energies[molecules] = found.energies[:, 0]
+        if pushed is not None and found.forces is not None:
+            pushed[np.repeat(counts > 1, counts)] = found.forces[:, 0]
         bad = ~np.isfinite(energies)
         if pushed is not None and len(energies):
             bad |= ~np.isfinite(np.add.reduceat(pushed.sum(1), flat.offsets[:-1]))
@@ -54,7 +74,8 @@ class Model(Predictor):
                 f"structure {np.flatnonzero(bad)[0]}: expected a finite energy and forces, got none at {level}: are "
                 "atoms in one place, or far too close?"
             )
-        return Prediction(level, flat.offsets, energies, pushed)
+        told = outside(self.known, level, Slab(flat.numbers, flat.positions, flat.offsets))
+        return Prediction(level, flat.offsets, energies, pushed, outside=told)
 
 
 @final
@@ -88,7 +109,8 @@ class Committee(Predictor):
         flat = _flat(structures, self.elements)
         every = [one._predict(flat, level, forces) for one in self.members]
         energies = np.stack([one.energies for one in every])  # (M, S)
-        found = Prediction(level, flat.offsets, energies.mean(0), None, energies.std(0, ddof=1))
+        told = tuple("; ".join(dict.fromkeys(filter(None, each))) for each in zip(*(one.outside for one in every)))
+        found = Prediction(level, flat.offsets, energies.mean(0), None, energies.std(0, ddof=1), outside=told)
         pushed = [one.forces for one in every if one.forces is not None]  # M times (A, 3)
         if not pushed:
             return found

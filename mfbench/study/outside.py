@@ -1,0 +1,119 @@
+"""What a run was trained on, recorded beside it, and in words where a structure lies outside of it; numpy alone."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfbench.data.bonds import bonds_of
+from mfbench.data.geometries import Slab
+from mfbench.data.structures import Structures
+from mfbench.elements import SYMBOLS, formula
+from mfbench.errors import UserError
+from mfbench.free_atoms import references
+from mfbench.learning.problem import Lesson, determined_by
+from mfbench.models.determined import Determined, Known, formulas_of
+
+NOT_RECORDED = "not recorded what this run was trained on: made by an earlier version of mfbench"
+
+
+def known_by(structures: Structures, lessons: Sequence[Lesson], heads: Sequence[str]) -> Known:
+    """What lessons train on.
+
+    Args:
+        heads: the levels that are predicted, from low to high.
+    """
+    found = determined_by(structures, lessons)
+    none = {name: Determined((), (), references(name, structures.free_atoms), {}) for name in heads}
+    indices = np.unique(np.concatenate([source.indices for one in lessons for source in one.train]))
+    trained = structures[indices]
+    bonds = bonds_of(Slab(trained.numbers, trained.positions, trained.offsets))
+    return Known(
+        {name: found.get(name, none[name]) for name in heads},
+        formulas_of(structures, indices),
+        frozenset(f"{one:016x}" for one in np.unique(bonds.fingerprint).tolist()),
+        # Some odd structures, pulled apart, make no set of pairs.
+        int(np.quantile(bonds.at_once(trained.offsets), 0.99, method="lower")),
+    )
+
+
+def undetermined_text(known: Known) -> list[str]:
+    """For people, a line for each level whose energies do not determine its atomic energies."""
+    return [
+        f"{level}, by energies of {_few(one.formulas)}; the atomic energies of other compositions come from "
+        f"{one.come_from(one.undetermined)}"
+        for level, one in known.levels.items()
+        if one.formulas and one.undetermined
+    ]
+
+
+def reference_energies(known: Known | None, level: str, numbers: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Energies of free atoms, (S,) eV; raises UserError for one that no level or catalogue has."""
+    held = references(level, {}) if known is None else known.levels[level].free_atoms
+    for number in map(int, numbers):
+        if number not in held:
+            raise UserError(
+                f"a free atom of {SYMBOLS[number]} at {level}: expected its reference energy, none is known; a "
+                "dataset may bring it, as a frame of one atom or as free_atoms in its manifest"
+            )
+    return np.array([held[int(number)] for number in numbers], float)
+
+
+def outside(known: Known | None, level: str, slab: Slab) -> tuple[str, ...]:
+    """In words, why each structure lies outside what was trained on, (S,); empty where it lies inside.
+
+    Args:
+        known: None for a run that did not record it.
+    """
+    counts = np.diff(slab.offsets)
+    if known is None:
+        return tuple(_free_atom(slab.numbers[a]) if n == 1 else NOT_RECORDED for a, n in zip(slab.offsets, counts))
+    bonds = bonds_of(slab)
+    at_once = bonds.at_once(slab.offsets)
+    told: dict[tuple[bytes, int, int], str] = {}
+    found = []
+    for s, (begin, end) in enumerate(pairwise(slab.offsets)):
+        numbers, molecule = slab.numbers[begin:end], bonds.molecule[begin:end]
+        key = np.sort(numbers).tobytes(), int(at_once[s]), int(bonds.fingerprint[s])
+        if key not in told:
+            parts = [numbers[molecule == one] for one in np.unique(molecule)]
+            familiar = f"{bonds.fingerprint[s]:016x}" in known.bonds
+            told[key] = "; ".join(_reasons(known, level, numbers, parts, familiar))
+        found.append(told[key])
+    return tuple(found)
+
+
+def _reasons(
+    known: Known, level: str, numbers: NDArray[np.integer], molecules: list[NDArray[np.integer]], familiar: bool
+) -> list[str]:
+    if len(numbers) == 1:
+        return [_free_atom(numbers[0])]
+    one, name = known.levels[level], formula(numbers)
+    determined = not one.formulas or one.determines(numbers)
+    reasons = []
+    if len(molecules) > known.molecules_at_once:
+        parts = " and ".join(map(formula, molecules)) if len(molecules) < 4 else name
+        most = "one at a time" if known.molecules_at_once == 1 else f"{known.molecules_at_once} at most"
+        reasons.append(f"{len(molecules)} molecules at once ({parts}): trained on {most}")
+    elif name not in known.formulas:
+        reasons += [f"{name}: a composition that was not trained on"] if determined else []
+    elif not familiar:
+        reasons.append(f"{name}: bonded unlike the molecules that were trained on")
+    if not one.formulas:
+        reasons.append(f"no energies at {level} were trained on: total energies there have no zero")
+    elif not determined:
+        come_from = one.come_from(numbers)
+        reasons.append(
+            f"{name}: not determined by {level}, whose energies are known for {_few(one.formulas)}; atomic energies "
+            f"come from {come_from}" + (": its energy has no zero" if come_from == "nothing" else "")
+        )
+    return reasons
+
+
+def _free_atom(number: int) -> str:
+    return f"a free atom of {SYMBOLS[int(number)]}: its reference energy, which no network predicted"
+
+
+def _few(formulas: Sequence[str]) -> str:
+    return f"{formulas[0]} alone" if len(formulas) == 1 else f"{len(formulas)} compositions alone"
