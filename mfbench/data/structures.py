@@ -231,8 +231,8 @@ class Apart:
                 continue
             if charge := stated_in(piece.molecule).charge:
                 raise DataCorrupt(
-                    f"{piece.file}, row {piece.rows[0]}: expected molecules and neutral free atoms, got an atom of charge "
-                    f"{charge}: keep ions alone in a file of their own"
+                    f"{piece.file}, row {piece.rows[0]}: expected molecules and neutral free atoms, got an atom of "
+                    f"charge {charge}: keep ions alone in a file of their own"
                 )
             for row, column in zip(*np.nonzero(flat.energy_mask)):
                 where = f"row {piece.rows[row]} of {piece.file}"
