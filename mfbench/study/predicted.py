@@ -1,6 +1,8 @@
 """Predictions as another code wrote them: which frame is which structure, and which key is which level's."""
 
+import io
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,8 @@ from mfbench.study.visible import split_hash
 
 POSITION_TOLERANCE = 1e-6  # Angstrom; programs that write 8 decimals round by 5e-9, float32 by 5e-7
 
+_PROPERTIES, _COLONS = re.compile(r"Properties=\S+"), "__colons__"
+
 BY_NUMBER, BY_ORDER = "mfbench_structure", "order, elements and positions"
 
 # What codes call the energy of a level that has a file of its own, or of the one level that they know.
@@ -30,9 +34,15 @@ def read(path: Path) -> list[Atoms]:
     if not path.is_file():
         raise UserError(f"--predictions: no such file: {path}")
     try:
-        return list(ase.io.iread(path, index=":", format="extxyz"))
+        text = path.read_text(encoding="utf-8")
+        # metatrain writes forces[mtt::energy] among the Properties, which a colon parts.
+        safe = _PROPERTIES.sub(lambda match: match[0].replace("::", _COLONS), text)
+        frames = list(ase.io.iread(io.StringIO(safe), index=":", format="extxyz"))
     except (OSError, ValueError, KeyError, IndexError, AssertionError, StopIteration) as error:
         raise UserError(f"{path}: expected frames of extended XYZ: {error}") from error
+    for frame in frames if safe != text else ():
+        frame.arrays = {key.replace(_COLONS, "::"): value for key, value in frame.arrays.items()}
+    return frames
 
 
 def _some(structures: Structures, indices: Sequence[int]) -> str:

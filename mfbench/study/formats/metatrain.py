@@ -14,7 +14,7 @@ VALID_FRACTION = 0.1  # of the training structures, where there are none to vali
 COMMENT = """\
 # Train:    mtt train options.yaml -o model.pt        (in this folder)
 # Predict:  python predict_metatrain.py model.pt      (energies and forces of every level)
-#       or  mtt eval model.pt eval.yaml -o output.xyz (without forces of a level that has none to train on)
+#       or  mtt eval model.pt eval.yaml -e extensions/ -o output.xyz     (energies alone)
 # Judge:    mfbench evaluate --export test.extxyz.json --name metatrain --predictions predicted.extxyz
 """
 
@@ -55,6 +55,7 @@ def recipe(data: Data, files: Mapping[Part, list[Path]]) -> dict[str, str]:
     baseline = {target(one): dict(one.atomic_energies) for one in data.levels if data.count(one, "energy", "train")}
     options = {
         "seed": data.settings.seed,
+        "base_precision": 64,  # total energies in float32 are steps of 2e-4 eV and more
         "architecture": {"name": "soap_bpnn", "training": {"atomic_baseline": baseline}},
         "training_set": labelled("train"),
         "validation_set": labelled("valid") if "valid" in files and targets(data, "valid") else VALID_FRACTION,

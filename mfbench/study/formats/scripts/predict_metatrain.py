@@ -21,8 +21,12 @@ def main() -> None:
     about = json.loads((args.folder / "train.extxyz.json").read_text())
     names = [level["name"] for level in about["levels"].values() if level["energy_key"]]
     frames = list(ase.io.iread(args.folder / "test.extxyz", ":"))
+    beside = args.model.parent / "extensions"  # that mtt train writes with a model which needs them
+    extensions = str(beside) if beside.is_dir() else None
     for name in names:
-        calculator = MetatomicCalculator(args.model, device=args.device, variants={"energy": name})
+        calculator = MetatomicCalculator(
+            args.model, extensions_directory=extensions, device=args.device, variants={"energy": name}
+        )
         for frame in frames:
             frame.calc = calculator
             frame.info[f"energy_{name}"] = float(frame.get_potential_energy())
