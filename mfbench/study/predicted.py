@@ -161,7 +161,8 @@ def found_keys(frames: Sequence[Atoms], slug: str, alone: bool) -> tuple[str, st
     there = _keys(frames[0])
     for energy in named:
         if energy in there:
-            forces = (f"forces[{energy}]", energy.replace("energy", "forces", 1).replace("mtt::", ""))
+            # ASE drops the brackets of metatrain's forces[energy/name] when it reads them.
+            forces = (f"forces[{energy}]", f"forces{energy}", energy.replace("energy", "forces", 1))
             return energy, next((key for key in forces if key in there), forces[-1])
     return None
 
