@@ -160,6 +160,9 @@ PEERS = {
 }
 
 
+NOT_INSTALLED = 3  # exit status where pip could not install a code: its trip cannot be judged
+
+
 class Failed(Exception):
     """A command of another code ended with an error."""
 
@@ -254,7 +257,11 @@ def main() -> None:
     runs, trips = args.runs.resolve(), []
     for key in args.codes:
         peer = PEERS[key]
-        programs, version = environment(peer, key, folder, args.python, args.pip_options)
+        try:
+            programs, version = environment(peer, key, folder, args.python, args.pip_options)
+        except Failed as error:
+            print(error, file=sys.stderr)
+            sys.exit(NOT_INSTALLED)
         for settings in settings_of(args):
             name = f"{settings.case}-{settings.arm}-{settings.n_high}-{settings.seed}"
             small = (None, None) if args.whole else (args.epochs, args.width)
