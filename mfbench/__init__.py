@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from mfbench.study.experiment import experiment as experiment
     from mfbench.study.experiment import register as register
     from mfbench.study.export import export as export
+    from mfbench.study.external import Cost as Cost
     from mfbench.study.external import evaluate as evaluate
     from mfbench.study.grid import Outcome as Outcome
     from mfbench.study.grid import comparison as comparison
@@ -98,6 +99,7 @@ _OFFERED = {
     "BackboneKind": "mfbench.models.backbones.kinds",
     "Case": "mfbench.data.cases",
     "CaseData": "mfbench.data.cases",
+    "Cost": "mfbench.study.external",
     "DataCorrupt": "mfbench.errors",
     "DataMissing": "mfbench.data.datasets",
     "Dataset": "mfbench.data.manifest",

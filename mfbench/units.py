@@ -21,6 +21,9 @@ HARTREE = 27.211386245988
 
 BOHR = 0.529177210903
 
+# What energies depend on where a unit was converted: ASE's default constants, of CODATA 2014, give others.
+CONSTANTS = {"CODATA": 2018, "Hartree in eV": HARTREE, "Bohr in Angstrom": BOHR}
+
 _KJ_PER_MOL = 1e3 / (AVOGADRO * ELEMENTARY_CHARGE)
 
 ENERGY_UNITS = {

@@ -133,7 +133,7 @@ def test_folders_are_str_or_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     forces = {"ccsd/cc-pvdz": "mfbench_forces"}
     judged = mfbench.evaluate(short, "own", "predicted.extxyz", "runs", energy_keys=keys, forces_keys=forces)
     own = mfbench.load_runs("runs").set_index("run").loc[judged.name]
-    assert set(own["arm"]) == {"own"}
+    assert set(own["arm"]) == {"own (labels of MF)"}
 
 
 def test_devices_are_found_where_none_is_named() -> None:

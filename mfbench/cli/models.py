@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfbench.cli.options import (
+    CHOICE,
     add_choice,
     add_command,
     add_device,
@@ -19,6 +20,7 @@ from mfbench.errors import UserError
 
 if TYPE_CHECKING:
     from mfbench.cli.options import Commands
+    from mfbench.study.experiment import Experiment
 
 
 def add_predict(commands: "Commands") -> None:
@@ -50,29 +52,52 @@ def add_predict(commands: "Commands") -> None:
 
 def add_export(commands: "Commands") -> None:
     export = add_command(
-        commands, "export", "write what an arm may learn from, for another code, as extended XYZ", _export
+        commands, "export", "write what an arm may learn from, for another code, and what it is trained from", _export
     )
     add_choice(export)
-    export.add_argument("--part", required=True, metavar="PART", help="train, valid or test (without labels)")
-    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.json beside it explains the keys")
     export.add_argument(
-        "--format", default="plain", help="whose names of keys: plain (default), mace, hippynn or metatrain"
+        "--part", required=True, metavar="PART", help="all, or train, valid or test (without labels) alone"
+    )
+    export.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="a folder for all parts, a file for one",
+    )
+    export.add_argument(
+        "--format", default="plain", help="whose: plain (default), mace, hippynn, metatrain, deepmd or aimnet"
     )
 
 
 def add_evaluate(commands: "Commands") -> None:
     evaluate = add_command(commands, "evaluate", "judge another code's predictions as if it were an arm", _evaluate)
-    add_choice(evaluate)
+    add_choice(evaluate, required=False)
     evaluate.add_argument(
-        "--predictions", type=Path, required=True, metavar="FILE", help="the exported test part, with predictions"
+        "--export",
+        type=Path,
+        metavar="JSON",
+        help="beside an exported part (test.extxyz.json): the choice that it was made for",
+    )
+    evaluate.add_argument(
+        "--predictions",
+        action="append",
+        required=True,
+        metavar="[LEVEL=]FILE",
+        help="the exported test part, with predictions; repeated with a level, a file for each level",
     )
     evaluate.add_argument("--name", required=True, help="what the code is called in tables and plots")
     evaluate.add_argument("--level", help="of these predictions (the case's high level)")
-    evaluate.add_argument("--energy-key", default="energy", metavar="KEY", help="of total energies (energy)")
-    evaluate.add_argument("--forces-key", default="forces", metavar="KEY", help="of forces, if there are any (forces)")
-    evaluate.add_argument("--low-energy-key", metavar="KEY", help="of low-level total energies, if there are any")
+    evaluate.add_argument("--energy-key", metavar="KEY", help="of energies (the export's own names, or energy)")
+    evaluate.add_argument("--forces-key", metavar="KEY", help="of forces, if there are any (likewise)")
+    evaluate.add_argument("--low-energy-key", metavar="KEY", help="of low-level energies, if there are any")
     evaluate.add_argument("--low-forces-key", metavar="KEY", help="of low-level forces, if there are any")
     evaluate.add_argument("--unit", default="eV", help="of the predictions: eV (default), Ha, kcal/mol; per Angstrom")
+    evaluate.add_argument("--per-atom", action="store_true", help="energies are per atom")
+    evaluate.add_argument("--seconds", type=float, metavar="X", help="that the code's training took")
+    evaluate.add_argument("--steps", type=int, metavar="N", help="gradient steps of its training")
+    evaluate.add_argument("--parameters", type=int, metavar="N", help="of its network")
+    evaluate.add_argument("--device", help="that it was trained on")
     evaluate.add_argument("--unit-shown", default="kcal/mol", help="unit system shown: kcal/mol or meV")
     add_runs(evaluate)
 
@@ -143,30 +168,80 @@ def _export(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from mfbench.results.folder import read_run
     from mfbench.show.text import run_text
-    from mfbench.study.experiment import experiment
-    from mfbench.study.external import evaluate
+    from mfbench.study.external import Cost, evaluate
 
     check_unit(options.unit_shown)
-    settings = experiment(options.case, options.arm, data=options.data, n_high=options.n_high, **choice(options))
-    judged = options.level or settings.levels[-1]
-    energy_keys, forces_keys = {judged: options.energy_key}, {judged: options.forces_key}
     if options.low_forces_key and not options.low_energy_key:
         raise UserError("--low-forces-key: expected --low-energy-key with it; forces alone are not judged")
-    for keys, key in ((energy_keys, options.low_energy_key), (forces_keys, options.low_forces_key)):
-        if key:
-            keys[settings.levels[0]] = key
+    settings = _evaluated(options)
+    files = _files(options.predictions, settings.levels)
+    energy_keys, forces_keys = _keys(options, settings.levels, files)
     folder = evaluate(
         settings,
         options.name,
-        options.predictions,
+        files,
         options.runs,
         energy_keys=energy_keys,
         forces_keys=forces_keys,
         unit=options.unit,
+        per_atom=options.per_atom,
+        level=options.level,
+        cost=Cost(options.seconds, options.steps, options.parameters, options.device),
         data_folder=options.data_folder,
     )
     print(run_text(read_run(folder), options.unit_shown))
     print(f"Run folder: {folder}")
+
+
+def _evaluated(options: argparse.Namespace) -> "Experiment":
+    """The experiment that predictions are judged for, out of an export's JSON file or of options."""
+    from mfbench.study.experiment import experiment
+    from mfbench.study.export import exported
+
+    if options.export is not None:
+        if double := [name for name in CHOICE if getattr(options, name)]:
+            raise UserError(f"--export: expected no choice beside it, for the file holds it, got {', '.join(double)}")
+        return exported(options.export)
+    if options.case is None or options.arm is None:
+        raise UserError("evaluate: expected --export FILE.json, or CASE and --arm as they were exported")
+    return experiment(options.case, options.arm, data=options.data, n_high=options.n_high, **choice(options))
+
+
+def _files(texts: list[str], levels: tuple[str, ...]) -> Path | dict[str, Path]:
+    """``FILE``, or by level the files of ``LEVEL=FILE``; a level is also known by its name in the export."""
+    from mfbench.errors import unknown
+    from mfbench.study.visible import slugs
+
+    if len(texts) == 1 and ("=" not in texts[0] or Path(texts[0]).is_file()):
+        return Path(texts[0])
+    by_name = {slug: level for level, slug in slugs(levels).items()}
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, is_level, file = text.partition("=")
+        if not is_level:
+            raise UserError(f"--predictions: of several expected LEVEL=FILE, got {text}")
+        level = by_name.get(name, name)
+        if level not in levels:
+            raise unknown("level of this experiment", name, levels)
+        if level in found:
+            raise UserError(f"--predictions: expected one file for {level}, got {found[level]} and {file}")
+        found[level] = Path(file)
+    return found
+
+
+def _keys(
+    options: argparse.Namespace, levels: tuple[str, ...], files: Path | dict[str, Path]
+) -> tuple[dict[str, str] | None, dict[str, str] | None]:
+    """By level, the keys that were named; None where none was, and the export's own names are looked for."""
+    if not (options.energy_key or options.forces_key or options.low_energy_key):
+        return None, None
+    judged = files if isinstance(files, dict) else [options.level or levels[-1]]
+    energy_keys = dict.fromkeys(judged, options.energy_key or "energy")
+    forces_keys = dict.fromkeys(judged, options.forces_key or "forces")
+    for keys, key in ((energy_keys, options.low_energy_key), (forces_keys, options.low_forces_key)):
+        if key:
+            keys[levels[0]] = key
+    return energy_keys, forces_keys
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -50,10 +50,13 @@ def add_report_file(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(./report.html)")
 
 
-def add_choice(command: argparse.ArgumentParser) -> None:
+def add_choice(command: argparse.ArgumentParser, required: bool = True) -> None:
     """The choice of structures and labels, alike in all commands that make one; ``choice`` reads it."""
-    command.add_argument("case", metavar="CASE", help="a test case (see `mfbench cases`) or a YAML file of one's own")
-    command.add_argument("--arm", required=True, metavar="ARM", help=f"what is trained on which labels: {ARMS}")
+    count = None if required else "?"
+    command.add_argument(
+        "case", metavar="CASE", nargs=count, help="a test case (see `mfbench cases`) or a YAML file of one's own"
+    )
+    command.add_argument("--arm", required=required, metavar="ARM", help=f"what is trained on which labels: {ARMS}")
     command.add_argument("--data", help="which of the case's sets of data (mini)")
     command.add_argument(
         "--data-folder", type=Path, metavar="FOLDER", help="where raw data files are, in place of the cache"
@@ -98,6 +101,12 @@ def add_labels(command: argparse.ArgumentParser) -> None:
 
 
 # Reading options
+
+# Where the options of ``add_choice`` are kept, but for --data-folder, which is no choice.
+CHOICE: tuple[str, ...] = (
+    *("case", "arm", "data", "n_high", "n_low", "seed", "split_seed", "exceed_max_train", "arm_option"),
+    *("no_low_energies", "no_low_forces", "high_forces", "noise", "overlap", "further"),
+)
 
 
 def choice(options: argparse.Namespace) -> dict[str, Any]:

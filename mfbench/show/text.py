@@ -67,7 +67,7 @@ def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
         f"{first['steps']:,} steps{_of_them_shared(first)} in {first['seconds']:.1f} s, "
         f"{first['structures_per_second']:,.0f} structures/s on {first['device']}"
         if first["preset"] != EXTERNAL
-        else "Predicted by another code."
+        else _others_cost(first)
     )
     recipe = [f"Recipe: {first['preset']}."] if " (" in first["preset"] else []
     lines = _aligned(body, left=[0, 1, 2, 3, len(body[0]) - 1], indent="  ")
@@ -77,6 +77,13 @@ def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
 def _of_them_shared(row: pd.Series) -> str:
     shared = int(row["steps_shared"])
     return f" ({shared:,} of a stage that other runs share)" if shared else ""
+
+
+def _others_cost(row: pd.Series) -> str:
+    said = [f"{row['steps']:,} steps"] if row["steps"] else []
+    said += [f"{row['seconds']:.1f} s"] if row["seconds"] else []
+    said += [row["device"]] if row["device"] else []
+    return f"Predicted by another code{', trained in ' if said else ''}{', '.join(said)}."
 
 
 def headline(rows: pd.DataFrame, system: str = "kcal/mol") -> str:

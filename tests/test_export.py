@@ -1,42 +1,35 @@
-"""Other codes: what is exported is what an arm may see, and what is judged is what was exported."""
+"""What is exported for other codes is what an arm may see, and what they are trained from is ready to be taken."""
 
 import ast
-import json
 import re
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ase.io
 import numpy as np
-import pandas as pd
 import pytest
+import yaml
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from mfbench import units
 from mfbench.cli.main import main
-from mfbench.data.structures import Structures
 from mfbench.errors import LabelsMissing, UserError
 from mfbench.files import read_json
 from mfbench.learning.arms import ARMS
 from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.problem import Lesson
 from mfbench.learning.sources import Source, Term
-from mfbench.results.folder import METRICS_FILE, load_runs, read_metrics
-from mfbench.results.predictions import Predictions, read_arrays
-from mfbench.results.rows import curve_rows
-from mfbench.show.tables import error_table, gap_table, sections
 from mfbench.study import experiment
 from mfbench.study import export as exchange
 from mfbench.study.build import build
 from mfbench.study.experiment import Experiment
-from mfbench.study.export import FORMATS, PARTS, _frame, export, slugs, split_hash, visible
-from mfbench.study.external import NOT_PREDICTED, evaluate
+from mfbench.study.export import export, exported
+from mfbench.study.formats import FORMATS
+from mfbench.study.formats.base import PARTS
 from mfbench.study.prepare import Prepared, lessons_of, prepare
-from mfbench.study.run import run
+from mfbench.study.visible import slugs, split_hash, visible
 
 # (structure, level) -> value: every label in a set of frames.
 Found = tuple[dict[tuple[int, str], float], dict[tuple[int, str], np.ndarray]]
@@ -308,9 +301,9 @@ def test_formats_without_masks_have_every_key_in_every_frame(format_name: str, t
     assert counts.min() > 0
     if format_name == "metatrain":
         targets = about["metatrain_targets"]
-        assert targets["energy"]["key"] == high["energy_key"]
-        assert targets["energy"]["forces"] is False
-        assert targets[f"mtt::energy_{low['name']}"]["forces"] == {"key": low["forces_key"]}
+        assert targets[f"energy/{high['name']}"]["key"] == high["energy_key"]
+        assert targets[f"energy/{high['name']}"]["forces"] is False
+        assert targets[f"energy/{low['name']}"]["forces"] == {"key": low["forces_key"]}
 
 
 def test_hippynn_reads_its_export(tmp_path: Path) -> None:
@@ -319,193 +312,131 @@ def test_hippynn_reads_its_export(tmp_path: Path) -> None:
     export(chosen, "train", tmp_path / "train.extxyz", "hippynn")
     about = read_json(tmp_path / "train.extxyz.json")
     wanted = [one[key] for one in about["levels"].values() for key in ("energy_key", "forces_key") if one[key]]
+    wanted.append("mfbench_structure")
     read = database(f"{tmp_path}/", "train.extxyz", ["numbers", "positions"], wanted, seed=0, quiet=True)
     for one in about["levels"].values():
         assert np.isfinite(read.arr_dict[one["energy_key"]]).sum() == one["energies"]
+    numbers = [frame.info["mfbench_structure"] for frame in frames(tmp_path / "train.extxyz")]
+    assert sorted(read.arr_dict["mfbench_structure"].tolist()) == numbers
 
 
-# Predictions of other codes
+# All parts at once
 
-Fill = Callable[[int], tuple[float, np.ndarray]]
-
-
-def predicted(chosen: Experiment, path: Path, fill: Fill) -> list[Atoms]:
-    """The exported test part with predictions in a calculator, as ASE's programs leave them."""
-    export(chosen, "test", path)
-    found = frames(path)
-    for frame in found:
-        energy, forces = fill(frame.info["mfbench_structure"])
-        frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces)
-    return found
+TRIPS = [(case, arm) for case in ("rmd17-cc", "ani1ccx") for arm in ("MF", "MF+", "SF-E")]
 
 
-def reference(s: Structures, level: str) -> Fill:
-    """The labels themselves; numbers, too, where there are none."""
-    column = s.level_index(level)
-    return lambda k: (float(s.energies[k, column]), s.forces[column, s.offsets[k] : s.offsets[k + 1]].astype(float))
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_all_parts_are_those_written_one_by_one(format_name: str, tmp_path: Path) -> None:
+    chosen, suffix = settings("ani1ccx", "MF"), FORMATS[format_name].suffixes[0]
+    written = export(chosen, "all", tmp_path / "all", format_name)
+    assert {path.relative_to(tmp_path / "all") for path in written if path.suffix != ".npy"} >= {
+        Path(f"{part}{suffix}{ending}") for part in PARTS for ending in ("", ".json")
+    }
+    for part in PARTS:
+        for file in export(chosen, part, tmp_path / f"{part}{suffix}", format_name):
+            if file.is_file():
+                assert file.read_bytes() == (tmp_path / "all" / file.relative_to(tmp_path)).read_bytes()
+    assert not [path for path in written if path.is_file() and not path.stat().st_size]
 
 
-def judge(chosen: Experiment, path: Path, runs: Path, name: str = "Other", **more: Any) -> pd.DataFrame:
-    high = chosen.levels[-1]
-    keys = {"energy_keys": {high: "energy"}, "forces_keys": {high: "forces"}, **more}
-    return read_metrics(evaluate(chosen, name, path, runs, **keys) / METRICS_FILE)
+def test_parts_that_an_earlier_export_had_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(settings(), "all", tmp_path, "metatrain")
+    assert (tmp_path / "valid.extxyz").exists()
+    real = exchange.visible
+
+    def nothing_to_validate(structures: Any, lessons: Any, part: Any) -> Any:
+        found = real(structures, lessons, part)
+        return found if part == "train" else found.only(np.zeros(len(found.indices), bool))
+
+    monkeypatch.setattr(exchange, "visible", nothing_to_validate)
+    written = export(settings(), "all", tmp_path, "metatrain")
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written}
+    assert yaml.safe_load((tmp_path / "options.yaml").read_text())["validation_set"] == 0.1
 
 
-@pytest.mark.parametrize(("case", "unit"), [("rmd17-cc", "eV"), ("ani1ccx", "Ha"), ("ani1x-tz", "kcal/mol")])
-def test_perfect_predictions_have_no_error(case: str, unit: str, tmp_path: Path, runs: Path) -> None:
-    chosen = settings(case, "MF")
+@pytest.mark.parametrize(("case", "arm"), TRIPS)
+def test_mace_is_configured_from_low_to_high(case: str, arm: str, tmp_path: Path) -> None:
+    chosen = settings(case, arm)
     prepared = prepare(chosen)
-    one = 1 / units.internal(unit)
-    labels = reference(prepared.structures, prepared.high)
-    ase.io.write(
-        path := tmp_path / "p.extxyz",
-        predicted(chosen, tmp_path / "test.extxyz", lambda k: tuple(one * value for value in labels(k))),  # type: ignore[arg-type, return-value]
-    )
-    table = judge(chosen, path, runs, unit=unit)
-    high = table[table["role"] == "high"]
-    assert (high["n"] > 0).all()
-    assert (high["value"] < 2e-7).all()  # ase.io.write keeps 8 decimals
-    low = table[table["role"] == "low"]
-    assert (low["n"] == 0).all()
-    assert set(low["remark"]) == {NOT_PREDICTED}
-    assert set(table["backbone"]) == set(table["preset"]) == {"external"}
-    assert set(table["arm"]) == {"Other"}
-    assert (table[["steps", "steps_shared", "seconds"]] == 0).all(axis=None)
+    export(chosen, "all", tmp_path, "mace")
+    text = (tmp_path / "mace.yaml").read_text()
+    heads = yaml.safe_load(text)["heads"]
+    names = slugs(prepared.levels)
+    expected = [names[prepared.high]] if arm == "SF-E" else [names[prepared.low], names[prepared.high]]
+    assert list(heads) == expected
+    assert re.findall(r"^  (\w+):$", text, re.MULTILINE) == expected  # as the file has them, which MACE goes by
+    for slug, head in heads.items():
+        assert set(ast.literal_eval(head["E0s"])) == {1, 6, 8} | ({7} if case == "ani1ccx" else set())
+        parts = {"train": head["train_file"], **({"valid": head["valid_file"]} if "valid_file" in head else {})}
+        for part, file in parts.items():
+            found = frames(tmp_path / file)
+            assert found
+            assert {frame.info["head"] for frame in found} == {slug}
+            assert {frame.info["mfbench_part"] for frame in found} == {part}
+        assert ("valid_fraction" in head) == ("valid_file" not in head)
 
 
-@pytest.mark.parametrize("arm", ["MF", "SF-EF"])
-def test_a_run_judged_as_another_code_has_its_own_numbers(arm: str, tmp_path: Path, runs: Path) -> None:
-    chosen = settings("rmd17-cc", arm, optimisation={"steps": 4, "validations": 1})
-    folder = run(chosen, runs)
-    own, made = read_metrics(folder / METRICS_FILE), read_arrays(folder / "predictions.h5", Predictions)
-    export(chosen, "test", path := tmp_path / "test.extxyz")
-    texts = []
-    for row, frame in enumerate(frames(path)):
-        atoms = slice(made.offsets[row], made.offsets[row + 1])
-        keep = {key: value for key, value in frame.info.items() if key.startswith("mfbench_")}
-        info, arrays = dict(keep), {}
-        for column, kind in enumerate(("low", "high")):
-            info[f"{kind}_energy"] = float(made.energy_predicted[row, column])
-            arrays[f"{kind}_forces"] = made.force_predicted[atoms, column]
-        texts.append(_frame(frame.numbers, frame.positions, info, arrays))
-    path.write_text("".join(texts))
-    levels = dict(zip(("low", "high"), chosen.levels))
-    if arm == "SF-EF":
-        del levels["low"]  # it has no head there
-    keys = {f"{kind}_keys": {name: f"{key}_{kind}" for key, name in levels.items()} for kind in ("energy", "forces")}
-    table = judge(chosen, path, runs, "Copy", energy_keys=keys["energy_keys"], forces_keys=keys["forces_keys"])
-    same = ["level", "role", "part", "quantity", "metric", "value", "n", "n_low", "n_high", "seed", "split_seed"]
-    ours, theirs = (one[one["level"].isin(levels.values())][same].reset_index(drop=True) for one in (own, table))
-    pd.testing.assert_frame_equal(theirs, ours, check_exact=True)
+@pytest.mark.parametrize(("case", "arm"), TRIPS)
+def test_metatrain_is_told_of_targets_that_have_labels(case: str, arm: str, tmp_path: Path) -> None:
+    export(settings(case, arm), "all", tmp_path, "metatrain")
+    options = yaml.safe_load((tmp_path / "options.yaml").read_text())
+    trained = options["training_set"]["targets"]
+    assert set(options["architecture"]["training"]["atomic_baseline"]) == set(trained)
+    assert set(options["validation_set"]["targets"]) <= set(trained)
+    for part in ("training_set", "validation_set"):
+        found = frames(tmp_path / options[part]["systems"]["read_from"])
+        for name, target in options[part]["targets"].items():
+            assert name.startswith("energy/")
+            assert any(np.isfinite(frame.info[target["key"]]) for frame in found)
+            if target["forces"]:
+                assert any(np.isfinite(frame.arrays[target["forces"]["key"]]).all() for frame in found)
+    if arm != "SF-E":
+        assert len(trained) == 2
 
 
-def test_energies_alone_are_enough(tmp_path: Path, runs: Path) -> None:
-    chosen = settings()
-    prepared = prepare(chosen)
-    found = predicted(chosen, tmp_path / "test.extxyz", reference(prepared.structures, prepared.high))
-    for frame in found:
-        frame.info["mine"] = frame.calc.results["energy"]
-        frame.calc = None
-    ase.io.write(tmp_path / "p.extxyz", found)
-    high = prepared.high
-    table = judge(chosen, tmp_path / "p.extxyz", runs, energy_keys={high: "mine"})
-    rows = table[table["role"] == "high"].set_index("quantity")
-    assert (rows.loc["force", "n"] == 0).all()
-    assert set(rows.loc["force", "remark"]) == {NOT_PREDICTED}
-    assert (rows.drop("force")["n"] > 0).all()
+def test_programs_beside_the_data_are_those_of_the_package(tmp_path: Path) -> None:
+    for format_name, name in (("hippynn", "train_hippynn.py"), ("metatrain", "predict_metatrain.py")):
+        export(settings(), "all", tmp_path / format_name, format_name)
+        compile((tmp_path / format_name / name).read_text(), name, "exec")
 
 
-def _mixed_split(found: list[Atoms]) -> list[Atoms]:
-    found[3].info["mfbench_split"] = "split-000000000000"
-    return found
+def test_the_json_says_whose_constants_the_energies_are_in(tmp_path: Path) -> None:
+    export(settings(), "test", tmp_path / "test.extxyz")
+    constants = read_json(tmp_path / "test.extxyz.json")["constants"]
+    assert constants["CODATA"] == 2018
+    assert constants["Hartree in eV"] == units.HARTREE
 
 
-def _moved(found: list[Atoms]) -> list[Atoms]:
-    found[2].positions[0, 1] += 1e-4
-    return found
+CHOICES: list[dict[str, Any]] = [
+    {},
+    {"arm": "SF-E"},
+    {"arm": "MF+", "seed": 3, "split_seed": 1},
+    {"arm": "MF", "labels": {"low_energies": False, "noise": {"high energy": units.EV_PER_KCAL}}, "overlap": "partly"},
+    {"case": "ladder", "further": {"wb97x/6-31g*": 20}},
+    {"case": "ani1x-tz", "arm": "transfer", "arm_options": {"freeze": "backbone"}},
+]
 
 
-def _transmuted(found: list[Atoms]) -> list[Atoms]:
-    found[2].numbers[0] = 9
-    return found
+@pytest.mark.parametrize("choice", CHOICES)
+def test_an_export_is_known_by_its_json_and_made_again_by_its_command(
+    choice: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = settings(**choice)
+    export(chosen, "train", "train.extxyz")
+    again = exported("train.extxyz.json")
+    assert again.variant == chosen.variant
+    assert split_hash(prepare(again)) == split_hash(prepare(chosen))
+    assert again.deciding() == {**chosen.deciding(), "settings": again.deciding()["settings"]}
+    content = [Path(name).read_bytes() for name in ("train.extxyz", "train.extxyz.json")]
+    assert main(shlex.split(read_json(Path("train.extxyz.json"))["command"])[1:]) == 0
+    assert [Path(name).read_bytes() for name in ("train.extxyz", "train.extxyz.json")] == content
 
 
-def _unnamed(found: list[Atoms]) -> list[Atoms]:
-    del found[1].info["mfbench_structure"]
-    return found
-
-
-def _foreign(found: list[Atoms]) -> list[Atoms]:
-    found.append(found[0].copy())
-    found[-1].calc = found[0].calc
-    found[-1].info["mfbench_structure"] = 10**6
-    return found
-
-
-def _without(key: str, value: Any = None) -> Callable[[list[Atoms]], list[Atoms]]:
-    def change(found: list[Atoms]) -> list[Atoms]:
-        if value is None:
-            del found[4].calc.results[key]
-        else:
-            found[4].calc.results[key] = value
-        return found
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda found: found[1:], r"1 test structures without a prediction: \d+ \(.*, row \d+ of "),
-        (lambda found: [], "test structures without a prediction"),
-        (_foreign, r"1 frames that are not in the test part: 1000000 \(not in the data\)"),
-        (lambda found: [*found, found[0]], "1 structures predicted more than once"),
-        (lambda found: [found[1], found[0], *found[2:]], "2 structures not in the exported order"),
-        (_moved, "1 structures with positions more than 1e-06 Angstrom"),
-        (_transmuted, "1 structures with other elements"),
-        (_without("energy"), "1 structures without finite energies 'energy'"),
-        (_without("energy", float("nan")), "1 structures without finite energies"),
-        (_without("forces"), "1 structures without finite forces 'forces'"),
-        (_mixed_split, "predictions for another split or selection: expected split-.*, got split-000000000000"),
-        (_unnamed, "1 of .* lack them"),
-    ],
-)
-def test_refused(change: Callable[[list[Atoms]], list[Atoms]], message: str, tmp_path: Path, runs: Path) -> None:
-    chosen = settings()
-    prepared = prepare(chosen)
-    found = predicted(chosen, tmp_path / "test.extxyz", reference(prepared.structures, prepared.high))
-    (path := tmp_path / "p.extxyz").touch()
-    if changed := change(found):
-        ase.io.write(path, changed)
-    with pytest.raises(UserError, match=message):
-        judge(chosen, path, runs)
-    assert not list(runs.iterdir())
-
-
-def test_predictions_for_other_sizes_or_names_are_refused(tmp_path: Path, runs: Path) -> None:
-    chosen = settings()
-    prepared = prepare(chosen)
-    labels = reference(prepared.structures, prepared.high)
-    ase.io.write(path := tmp_path / "p.extxyz", predicted(chosen, tmp_path / "test.extxyz", labels))
-    with pytest.raises(UserError, match="another split or selection"):
-        judge(experiment.experiment("rmd17-cc", "MF", n_high=60), path, runs)
-    for name in ("MF", "SF-E"):
-        with pytest.raises(UserError, match="expected a name that no arm has"):
-            judge(chosen, path, runs, name)
-    with pytest.raises(UserError, match="expected letters"):
-        judge(chosen, path, runs, "../out")
-    with pytest.raises(UserError, match="unknown unit of energy 'Ry'"):
-        judge(chosen, path, runs, unit="Ry")
-    with pytest.raises(UserError, match="no frame has the key 'nothing'"):
-        judge(chosen, path, runs, energy_keys={prepared.high: "nothing"})
-    with pytest.raises(UserError, match="unknown level of this experiment"):
-        judge(chosen, path, runs, energy_keys={"mp2/cc-pvtz": "energy"})
-    with pytest.raises(UserError, match="no such file"):
-        judge(chosen, tmp_path / "absent.extxyz", runs)
-    (broken := tmp_path / "broken.extxyz").write_text("three\natoms\n")
-    with pytest.raises(UserError, match="expected frames of extended XYZ"):
-        judge(chosen, broken, runs)
-    assert not list(runs.iterdir())
+def test_other_json_is_no_export(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"case": "rmd17-cc"}')
+    with pytest.raises(UserError, match="expected the JSON file beside an export"):
+        exported(tmp_path / "x.json")
 
 
 def test_exports_that_cannot_be(tmp_path: Path) -> None:
@@ -517,23 +448,9 @@ def test_exports_that_cannot_be(tmp_path: Path) -> None:
         export(settings(), "train", tmp_path / "a.json")
     with pytest.raises(LabelsMissing):
         export(settings("ani1ccx", "SF-EF"), "train", tmp_path / "a.extxyz")
+    with pytest.raises(UserError, match="expected a folder for all parts"):
+        export(settings(), "all", tmp_path / "a.extxyz")
     assert not list(tmp_path.iterdir())
-
-
-def other_code(train: Path, test: Path, out: Path) -> None:
-    """Another code, in numpy: atomic energies by least squares, from the exported files and nothing else."""
-    about = json.loads(train.with_name(f"{train.name}.json").read_text())
-    key = about["levels"][about["high"]]["energy_key"]
-
-    def composition(found: list[Atoms]) -> np.ndarray:
-        return np.array([[np.count_nonzero(frame.numbers == z) for z in (1, 6, 7, 8)] for frame in found], float)
-
-    learned = [frame for frame in ase.io.read(train, ":") if key in frame.info]
-    weights = np.linalg.lstsq(composition(learned), np.array([frame.info[key] for frame in learned]), rcond=1e-10)[0]
-    asked = ase.io.read(test, ":")
-    for frame, energy in zip(asked, composition(asked) @ weights):
-        frame.info["linear_energy"] = float(energy)
-    ase.io.write(out, asked, format="extxyz")
 
 
 def test_the_recorded_command_holds_the_choice_of_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,51 +464,3 @@ def test_the_recorded_command_holds_the_choice_of_labels(tmp_path: Path, monkeyp
     again = shlex.split(read_json(Path("train.extxyz.json"))["command"])
     assert main(again[1:]) == 0
     assert Path("train.extxyz").read_bytes() == content
-
-
-def test_another_code_from_the_command_line_to_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    choice = ["ani1x-tz", "--arm", "MF", "--n-high", "50", "--seed", "0"]
-    for part in ("train", "test"):
-        assert main(["export", *choice, "--part", part, "--out", f"{part}.extxyz"]) == 0
-        assert f"Written: {part}.extxyz\nWritten: {part}.extxyz.json" in capsys.readouterr().out
-        again = read_json(Path(f"{part}.extxyz.json"))["command"].split()
-        content = Path(f"{part}.extxyz").read_bytes()
-        assert main(again[1:]) == 0
-        assert Path(f"{part}.extxyz").read_bytes() == content
-    other_code(Path("train.extxyz"), Path("test.extxyz"), Path("predictions.extxyz"))
-    judged = ["evaluate", *choice, "--predictions", "predictions.extxyz", "--energy-key", "linear_energy"]
-    capsys.readouterr()
-    assert main([*judged, "--name", "MF"]) == 2
-    assert "no arm has" in capsys.readouterr().err
-    assert main([*judged, "--name", "Linear"]) == 0
-    out = capsys.readouterr().out
-    assert "ani1x-tz (mini), Linear, external: n_high = 50" in out
-    assert "Predicted by another code." in out
-    assert NOT_PREDICTED in out
-    assert main([*judged, "--name", "Linear"]) == 0  # replaced, not doubled
-    run = ["run", "ani1x-tz", "--n-high", "50", "--steps", "2", "--device", "cpu"]
-    for arm in ("SF-E", "SF-EF"):
-        assert main([*run, "--arm", arm]) == 0
-    table = load_runs(Path("runs"))
-    assert table["run"].nunique() == 3
-    (section,) = sections(table)
-    assert section[1][1] == "hipnn-ts"
-    errors = error_table(table, "ani1x-tz")
-    assert set(errors["arm"]) == {"SF-E", "SF-EF", "Linear"}
-    # Atomic energies alone, and a network of two steps on top of the same ones: errors of one size.
-    linear, network = (errors.set_index("arm").loc[arm, "energy mae"] for arm in ("Linear", "SF-E"))
-    assert 0 < linear < 10 * network
-    rows = curve_rows(table, "ani1x-tz", "energy")
-    assert set(rows["arm"]) == {"SF-E", "SF-EF", "Linear"}
-    assert set(gap_table(table, "ani1x-tz")["arm"]) == {"Linear"}
-    assert main(["report"]) == 0
-    assert "Linear" in capsys.readouterr().out
-
-
-def test_low_level_forces_alone_are_not_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", "rmd17-cc", "--arm", "MF", "--predictions", "x", "--name", "A", "--low-forces-key", "f"]
-    assert main([*arguments, "--runs", str(tmp_path)]) == 2
-    assert "--low-energy-key" in capsys.readouterr().err
