@@ -17,6 +17,7 @@ from mfbench import units
 from mfbench.cli.main import main
 from mfbench.errors import LabelsMissing, UserError
 from mfbench.files import read_json
+from mfbench.free_atoms import catalogue
 from mfbench.learning.arms import ARMS
 from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.problem import Lesson
@@ -235,6 +236,28 @@ def test_atomic_energies_are_those_the_arm_starts_from(tmp_path: Path) -> None:
         column = prepared.structures.level_index(level)
         got = [one["atomic_energies"][symbol] for symbol in ("H", "C", "N", "O")]
         assert got == pytest.approx(table[[1, 6, 7, 8], column], rel=1e-9)
+
+
+@pytest.mark.parametrize("arm", ["SF-E", "MF", "MF+"])
+def test_atomic_energies_that_labels_do_not_determine_are_marked(arm: str, tmp_path: Path) -> None:
+    """Methanol alone: no -700 eV of hydrogen is handed to another code unmarked."""
+    low, high = "pbe/def2-svp", "ccsd/cc-pvdz"
+    export(settings("rmd17-cc", arm), "train", tmp_path / "train.extxyz", "mace")
+    levels = read_json(tmp_path / "train.extxyz.json")["levels"]
+    assert levels.keys() == ({high} if arm == "SF-E" else {low, high})
+    for level, one in levels.items():
+        assert one["determined"] is False
+        below = level == high and arm != "SF-E"
+        assert one["undetermined_come_from"] == (
+            f"those of {low} and the difference of free atoms" if below else "free atoms"
+        )
+        free = catalogue(level)
+        assert free is not None
+        for symbol, z in (("H", 1), ("C", 6), ("O", 8)):
+            assert one["atomic_energies"][symbol] == pytest.approx(free.energies[z], abs=10)
+    export(settings("ani1x-tz", "MF"), "train", tmp_path / "train.extxyz")
+    for one in read_json(tmp_path / "train.extxyz.json")["levels"].values():
+        assert (one["determined"], one["undetermined_come_from"]) == (True, "")
 
 
 def test_split_hashes_tell_choices_apart() -> None:
