@@ -70,8 +70,8 @@ def run_text(table: pd.DataFrame, system: str = "kcal/mol") -> str:
         else "Predicted by another code."
     )
     recipe = [f"Recipe: {first['preset']}."] if " (" in first["preset"] else []
-    table = _aligned(body, left=[0, 1, 2, 3, len(body[0]) - 1], indent="  ")
-    return "\n".join([title, "", *table, "", CONVENTION, speed, *recipe])
+    lines = _aligned(body, left=[0, 1, 2, 3, len(body[0]) - 1], indent="  ")
+    return "\n".join([title, "", *lines, "", CONVENTION, speed, *recipe])
 
 
 def _of_them_shared(row: pd.Series) -> str:
