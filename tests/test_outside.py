@@ -25,7 +25,7 @@ from mfbench.data.cases import Case
 from mfbench.data.catalogue import import_files
 from mfbench.data.geometries import Slab
 from mfbench.data.manifest import Content, Dataset, Manifest, manifest
-from mfbench.data.readers import ani1x
+from mfbench.data.readers import hdf5
 from mfbench.data.structures import Frames, Structures
 from mfbench.errors import UserError
 from mfbench.free_atoms import references
@@ -50,7 +50,7 @@ def forget() -> Iterator[None]:
 
 def narrow(path: Path, content: Content, declared: Manifest) -> Iterator[Frames]:
     """The mini data, coupled cluster for methanol alone."""
-    for frames in ani1x.read(path, content, declared):
+    for frames in hdf5.read_ani1x(path, content, declared):
         if frames.molecule != "CH3OH":
             columns = [declared.levels.index(name) for name in HIGH]
             frames.energies[:, columns] = np.nan

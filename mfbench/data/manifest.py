@@ -338,7 +338,18 @@ def identity(declared: Manifest) -> str:
     content["files"] = [
         file.model_dump(mode="json", exclude={"urls": True, "labels": {"__all__": counts}}) for file in declared.files
     ]
-    return hashlib.sha256(json.dumps(_as_before(content), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(as_before(content), sort_keys=True).encode()).hexdigest()
+
+
+def how_read(declared: Manifest) -> dict[str, Any]:
+    """What else decides how a dataset's files are read, keys and units of its labels aside; mostly nothing."""
+    content = as_before(declared.model_dump(mode="json", include=set(_LATER)))
+    own = {
+        file.name: [as_before(one.model_dump(mode="json", exclude={"n_energy", "n_forces"})) for one in file.labels]
+        for file in declared.files
+        if file.labels
+    }
+    return {**{key: value for key, value in content.items() if key != "labels"}, **({"files": own} if own else {})}
 
 
 # Fields that came later, by what they are where nothing is said: left out then, so that old data keep their identity.
@@ -349,12 +360,14 @@ _LATER: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _as_before(content: Any) -> Any:
+def as_before(content: Any) -> Any:
+    """What a manifest, or a part of it, would have been before the fields of ``_LATER`` came; theirs where they say
+    something."""
     if isinstance(content, list):
-        return [_as_before(one) for one in content]
+        return [as_before(one) for one in content]
     if not isinstance(content, dict):
         return content
-    return {key: _as_before(value) for key, value in content.items() if value not in _LATER.get(key, ())}
+    return {key: as_before(value) for key, value in content.items() if value not in _LATER.get(key, ())}
 
 
 def manifest_names() -> tuple[str, ...]:

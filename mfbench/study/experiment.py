@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from mfbench import extensions
 from mfbench.data.cases import Case, CaseData, Overlap, case
 from mfbench.data.labels import Labels
-from mfbench.data.manifest import Dataset, LevelName, Manifest, identity, manifest
+from mfbench.data.manifest import Dataset, LevelName, Manifest, as_before, how_read, identity, manifest
 from mfbench.errors import UserError
 from mfbench.learning import arms
 from mfbench.learning.optimisation import Optimisation
@@ -33,6 +33,7 @@ class Resolved(Record):
     data: dict[str, str]  # by file: its sha256, or what stands for it
     labels: tuple[dict[str, Any], ...]  # of these levels, as the datasets declare them: keys and units
     readers: dict[str, str] = Field(default_factory=dict)  # versions, by dataset, of readers of one's own
+    reading: dict[str, dict[str, Any]] = Field(default_factory=dict)  # how files are read otherwise, by dataset
     case_further: dict[LevelName, int | None] = Field(default_factory=dict)  # the case's own levels between the two
     accepted: tuple[str, ...] = ()  # checks that the datasets' manifests let them fail
 
@@ -57,12 +58,13 @@ def _resolved(case_: Case, data: str, overlap: Overlap | None, further: Mapping[
         datasets=tuple(one.name for one in declared),
         data=data_hashes(declared),
         labels=tuple(
-            {"length": one.length_unit, **labels.model_dump(mode="json", include={"level", "energy", "forces"})}
+            {"length": one.length_unit, **as_before(labels.model_dump(mode="json", exclude={"n_energy", "n_forces"}))}
             for one in declared
             for labels in one.labels
             if labels.level in levels
         ),
         readers={one.name: one.version for one in declared if one.version},
+        reading={one.name: found for one in declared if (found := how_read(one))},
         case_further=rules.further,
         accepted=tuple(dict.fromkeys(name for one in declared for name in one.accept)),
     )
@@ -176,6 +178,7 @@ class Experiment(Record):
             **({"arm_options": options} if options else {}),
             **({"versions": versions} if versions else {}),
             **({"readers": known.readers} if known.readers else {}),
+            **({"reading": known.reading} if known.reading else {}),
             "levels": known.levels,
             "split": {**rules, "datasets": known.datasets},
             "data": known.data,
