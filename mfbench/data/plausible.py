@@ -69,7 +69,8 @@ def free_atoms(outline: Structures) -> list[Finding]:
         symbols = ", ".join(SYMBOLS[z] for z in own)
         wrong = [f"{SYMBOLS[z]}: {own[z]:.6g} eV, {gap:.3g} off" for z, gap in apart.items() if gap > FREE]
         expected = f"energies within {FREE:g} eV of those that mfbench knows"
-        got = f"{symbols} at {level}" + (": wrong unit in the manifest?" if wrong else "")
+        more = "" if apart else ", with none to compare"
+        got = f"{symbols} at {level}" + (": wrong unit in the manifest?" if wrong else more)
         found.append(Finding("free atoms", not wrong if apart else None, expected, got, tuple(wrong)))
     return found
 
