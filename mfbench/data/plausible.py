@@ -49,7 +49,8 @@ def free_atoms(outline: Structures, declared: Declared) -> list[Finding]:
             ratio = float(np.median([own[z] / known.energies[z] for z in apart]))
             fits = would_fit(energy_units(declared.energy_of(level), ratio, None))
         expected = f"energies within {FREE:g} eV of those that mfbench knows"
-        got = f"{', '.join(SYMBOLS[z] for z in own)} at {level}{fits}"
+        more = fits if apart else ", with none to compare"
+        got = f"{', '.join(SYMBOLS[z] for z in own)} at {level}{more}"
         found.append(Finding("free atoms", not wrong if apart else None, expected, got, tuple(wrong)))
     return found
 

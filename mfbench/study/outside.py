@@ -27,14 +27,14 @@ def known_by(structures: Structures, lessons: Sequence[Lesson], heads: Sequence[
     found = determined_by(structures, lessons)
     none = {name: Determined((), (), references(name, structures.free_atoms), {}) for name in heads}
     indices = np.unique(np.concatenate([source.indices for one in lessons for source in one.train]))
-    trained = structures[indices]
-    bonds = bonds_of(Slab(trained.numbers, trained.positions, trained.offsets))
+    atoms, offsets = structures.atoms_of(indices), np.concatenate([[0], np.cumsum(structures.n_atoms[indices])])
+    bonds = bonds_of(Slab(structures.numbers[atoms], structures.positions[atoms], offsets))
     return Known(
         {name: found.get(name, none[name]) for name in heads},
         formulas_of(structures, indices),
         frozenset(f"{one:016x}" for one in np.unique(bonds.fingerprint).tolist()),
         # Some odd structures, pulled apart, make no set of pairs.
-        int(np.quantile(bonds.at_once(trained.offsets), 0.99, method="lower")),
+        int(np.quantile(bonds.at_once(offsets), 0.99, method="lower")),
     )
 
 
