@@ -87,19 +87,19 @@ def check_physics(source: Source, declared: Manifest | None = None) -> None:
 
     counts = element_counts(source)
     sure([bond_lengths(shape_of(first_of(source, SAMPLED)).typical, units_of)])
-    trusted: set[str] = set()
+    trusted, sizes = set[str](), list[Finding]()
     for outline in one_by_one(source):
         found = energies(outline, counts, units_of)
         sure(found)
         trusted |= sound(found)
-        sure(
-            [force_size(outline, k, sum_of_squares(source, outline.levels[k]), units_of) for k in with_forces(outline)]
-        )
+        for k in with_forces(outline):
+            sizes.append(force_size(outline, k, sum_of_squares(source, outline.levels[k]), units_of))
     if any("@" in name for name in source.levels):  # only then: it takes all levels at once
         outline = outline_of(source)
         pairs = pairs_of(outline)
         lines = slopes(outline, counts, pairs, units_of, trusted)
         sure([*lines, *own_energies(outline, counts, units_of, following(outline, pairs, lines, trusted))])
+    sure(sizes)
 
 
 # counts and labels
