@@ -424,7 +424,7 @@ MUTATIONS: dict[str, Mutation] = {
     "missing label": Mutation(missing_label, "", "same"),
     "absurd coordinate": Mutation(absurd, "coordinates beyond|fragments far apart|not finite"),
     "periodic cell": Mutation(periodic, "periodic"),
-    "two charges": Mutation(charges, f"charge|{_LINE}|outliers", "either"),
+    "two charges": Mutation(charges, "charge", "either"),
     "another element": Mutation(another_element, "energies, .*hardly the unit|two formulas|of other elements"),
     "rows shifted": Mutation(shifted_rows, f"{_LINE}|energies together|outliers|energies, .*hardly|net torque|gap"),
     "rows shifted in molecules": Mutation(shifted_in_molecules, f"{_LINE}, .*order|energies together|outliers"),
