@@ -19,8 +19,10 @@ from writers import structures_as_atoms
 
 from mfbench.data import datasets
 from mfbench.data.structures import Structures
+from mfbench.units import EV_PER_KCAL
 
 LOW, HIGH = "wb97x/6-31g*", "ccsd(t)*/cbs"
+DECLARED_OWN = ("cheap@15", "mine@95")  # names of the two as levels of one's own
 MOLECULES = ("H2O", "CH3OH", "HCN", "CH3CHO")
 FRAMES = 24  # of each molecule
 SUFFIX = {"extxyz": ".extxyz", "ase": ".db", "hdf5": ".h5"}
@@ -53,11 +55,12 @@ class Spoiled:
 
 @dataclass(frozen=True)
 class Mutation:
-    """One way to spoil. ``outcome``: it must be refused, come out the same, either, or is beyond any check."""
+    """One way to spoil. ``outcome``: it must be refused, come out the same, or be refused or kept apart; perhaps it is
+    refused; or it is beyond any check."""
 
     change: Callable[[Spoiled, Generator], None]
     words: str  # that a refusal has, as a pattern
-    outcome: Literal["refused", "same", "either", "unknowable"] = "refused"
+    outcome: Literal["refused", "same", "either", "perhaps", "unknowable"] = "refused"
     formats: tuple[str, ...] = KINDS_OF_FILE
 
 
@@ -305,10 +308,19 @@ def shifted_in_molecules(s: Spoiled, rng: Generator) -> None:
 
 
 def one_energy(s: Spoiled, rng: Generator) -> None:
-    """By 1.5 to 150 kcal/mol an atom."""
+    """By 4 to 400 kcal/mol an atom."""
+    _shift(s, rng, 4 * 100 ** rng.random())
+
+
+def little(s: Spoiled, rng: Generator) -> None:
+    """By 1 to 4 kcal/mol an atom: within what two levels differ by, for some structures of some molecules."""
+    _shift(s, rng, 4 ** rng.random())
+
+
+def _shift(s: Spoiled, rng: Generator, kcal: float) -> None:
     atoms, scalars, _ = s.frames[s.row(rng)]
     key = str(rng.choice(["dft_energy", "cc_energy"]))
-    scalars[key] += float(rng.choice([-1, 1])) * len(atoms) * 0.0434 * 1.5 * 100 ** rng.random()
+    scalars[key] += float(rng.choice([-1, 1])) * len(atoms) * EV_PER_KCAL * kcal
 
 
 def moved_atom(s: Spoiled, rng: Generator) -> None:
@@ -417,6 +429,7 @@ MUTATIONS: dict[str, Mutation] = {
     "rows shifted": Mutation(shifted_rows, f"{_LINE}|energies together|outliers|energies, .*hardly|net torque|gap"),
     "rows shifted in molecules": Mutation(shifted_in_molecules, f"{_LINE}, .*order|energies together|outliers"),
     "one energy": Mutation(one_energy, "outliers|energies, .*hardly|gap, "),
+    "a little of one energy": Mutation(little, "outliers|energies, .*hardly|gap, ", "perhaps"),
     "moved atom": Mutation(moved_atom, "net torque|overlapping atoms|distorted|fragments"),
     "one force": Mutation(one_force, "net (force|torque) of a molecule"),
     "positions scaled": Mutation(scaled_positions, f"{_LINE}, .*slope|bond lengths|overlapping"),

@@ -201,6 +201,41 @@ def twice_with_another_energy(s: Structures) -> Structures:
     return replace(both, geometry=np.append(np.arange(len(s)), 700))
 
 
+def turned_forces(f: np.ndarray, s: Structures) -> None:
+    atoms = slice(s.offsets[700], s.offsets[701])
+    f[1, atoms] = f[1, atoms][:, [1, 2, 0]]
+
+
+def moved_atom(s: Structures) -> Structures:
+    """Far from all bonds, at a level without forces."""
+    x = s.positions.copy()
+    x[s.offsets[700] + s.n_atoms[700] - 1] += np.float32(4)
+    return replace(s, positions=x, force_mask=np.zeros_like(s.force_mask))
+
+
+def apart(s: Structures) -> Structures:
+    x = s.positions.copy()
+    x[s.offsets[700]] += np.float32(200)
+    return replace(s, positions=x)
+
+
+def one_energy(e: np.ndarray, s: Structures, level: int) -> None:
+    e[700, level] += 0.3 * s.n_atoms[700]
+
+
+def in_hartree(e: np.ndarray, s: Structures) -> None:
+    e[:, 2] /= 27.2114
+
+
+def in_bohr(s: Structures) -> Structures:
+    return replace(s, positions=s.positions / np.float32(0.529177), force_mask=np.zeros_like(s.force_mask))
+
+
+def exchanged(e: np.ndarray, s: Structures) -> None:
+    """Energies of two all-electron levels change places; forces stay."""
+    e[:, [1, 4]] = e[:, [4, 1]]
+
+
 def a_gap(e: np.ndarray, s: Structures) -> None:
     e[700, 2] += 4 * s.n_atoms[700]
 
@@ -220,6 +255,14 @@ SPOILED: dict[str, tuple[Callable[[Structures], Structures], str, bool]] = {
     "a structure without labels": (no_label, "patterns of labels", True),
     "a level without labels": (level_without_labels, f"forces at {TZ}", False),
     "twice with another energy": (twice_with_another_energy, "labels of geometries that recur in a file", True),
+    "forces along other axes": (forces(turned_forces), f"net torque of a molecule, {DFT}", True),
+    "an atom away from its bonds": (moved_atom, "energies of distorted bonds", True),
+    "parts of a structure apart": (apart, "fragments far apart", True),
+    "positions in Bohr": (in_bohr, "bond lengths", False),
+    "an energy off its forces": (energies(lambda e, s: one_energy(e, s, 1)), f"outliers, {DFT}", True),
+    "an energy off the other level": (energies(lambda e, s: one_energy(e, s, 2)), f"outliers, {DFT} to {TZ}", True),
+    "keys exchanged": (energies(exchanged), f"energies against forces, {DFT}", False),
+    "another level in Hartree": (energies(in_hartree), f"slope, {DFT} to {TZ}", False),
     "a gap between levels": (energies(a_gap), f"gap, {DFT} to {TZ}", True),
 }
 

@@ -153,8 +153,12 @@ def gaps(outline: Structures, counts: NDArray, seen: Survey, pairs: list[Pair]) 
         if len(pair.a) < FEW:
             found.append(Finding(f"gap, {name}", None, f"{FEW} geometries with both labels", f"{len(pair.a)} of them"))
             continue
-        sides = (pair.a, pair.low), (pair.b, pair.high)
-        found += [_gap(name, outline, counts, *sides), _together(name, outline, *sides), _off(name, outline, pair)]
+        usual = _without_odd(outline, pair)
+        found += [
+            _gap(name, outline, counts, (pair.a, pair.low), (pair.b, pair.high)),
+            _together(name, outline, (usual.a, pair.low), (usual.b, pair.high)),
+            _off(name, outline, pair),
+        ]
         if not np.isnan(apart := seen.apart.get((pair.low, pair.high), np.nan)):
             got = f"{apart:.3g} eV/Angstrom apart (root mean square)" if apart else f"the same forces{_ONE_KEY}"
             found.append(Finding(f"forces, {name}", True if apart else None, "forces that differ", got))
@@ -242,8 +246,8 @@ def _rest(outline: Structures, pair: Pair) -> tuple[NDArray[np.float64], NDArray
 
 
 def _robust_slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """The median of y / x, weighted by the size of x: a few odd energies do not move it."""
-    weight = np.abs(x)
+    """The median of y / x, weighted by the size of x as far as it is usual: a few odd energies do not move it."""
+    weight = np.minimum(np.abs(x), 3 * np.median(np.abs(x)))
     if not weight.any():
         return 0.0
     ratio = np.divide(y, x, out=np.zeros_like(y), where=weight > 0)

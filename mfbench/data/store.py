@@ -336,17 +336,17 @@ class Reader:
             elif (mine := self._keep[begin:end]).any():
                 yield data[first:last][np.repeat(mine, np.diff(self._offsets[begin : end + 1]))]
 
-    def beginning(self, count: int) -> Structures:
-        """Some of the first chosen structures, at most ``count``, with their atoms and without labels."""
+    def beginning(self) -> Structures:
+        """The first chosen structures, as many as one piece has, with their atoms and without labels."""
         numbers, positions = next(zip(self.numbers(), self.positions()))
-        whole = min(count, int(np.searchsorted(self.offsets, len(numbers), side="right")) - 1)
-        atoms = int(self.offsets[whole])
+        whole = int(np.searchsorted(self.offsets, len(numbers)))
         bare = self.of_levels(())
         return replace(
             bare,
-            numbers=numbers[:atoms],
-            positions=positions[:atoms],
+            numbers=numbers,
+            positions=positions,
             offsets=bare.offsets[: whole + 1],
+            forces=np.zeros((0, len(numbers), 3), np.float32),
             **{name: getattr(bare, name)[:whole] for name in ("energies", "energy_mask", "force_mask", *PER_STRUCTURE)},
         )
 

@@ -29,11 +29,10 @@ def batches_of(source: Source) -> Iterator[Structures]:
         yield source
 
 
-def first_of(source: Source, count: int) -> Structures:
-    """The first structures of the source, or of the first piece of a converted file, without labels."""
-    if isinstance(source, Reader):
-        return source.beginning(count)
-    return source[np.arange(min(count, len(source)))]
+def some_of(source: Source, count: int) -> Structures:
+    """Some structures: of the first piece of a converted file, which is quickly read, or spread over the source."""
+    some = source.beginning() if isinstance(source, Reader) else source
+    return some[np.unique(np.linspace(0, len(some) - 1, count).astype(np.int64))]
 
 
 def element_counts(source: Source) -> NDArray[np.int16]:
