@@ -429,7 +429,7 @@ def test_cost_and_labels_are_recorded_and_shown(
         written(predicted(chosen, Path("test.extxyz"), reference(prepared.structures, prepared.high)), Path("p.extxyz"))
         judged = ["evaluate", "--export", "test.extxyz.json", "--predictions", "p.extxyz", "--name", "Other"]
         assert main([*judged, *cost]) == 0
-        assert "Predicted by another code, trained in 1,000 steps, 292.5 s, cpu." in capsys.readouterr().out
+        assert "Predicted by another code, trained in 1,000 steps, 292.5 s on cpu." in capsys.readouterr().out
     table = load_runs(Path("runs"))
     assert table.groupby("arm")["run"].nunique().to_dict() == {"Other (labels of MF)": 1, "Other (labels of MF+)": 1}
     assert set(table["seconds"]) == {292.5}
