@@ -332,6 +332,7 @@ def test_a_file_a_level(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPa
     ("options", "message"),
     [
         (["--export", "test.extxyz.json", "--n-high", "50"], "expected no choice beside it.*got n_high"),
+        (["--export", "test.extxyz.json", "--seed", "0"], "expected no choice beside it.*got seed"),
         (["--export", "train.extxyz.json"], "cannot read train.extxyz.json"),
         ([], "expected --export FILE.json, or CASE and --arm"),
         (["--export", "test.extxyz.json", "--predictions", "b.extxyz"], "of several expected LEVEL=FILE"),
@@ -436,6 +437,8 @@ def test_cost_and_labels_are_recorded_and_shown(
     assert set(table["steps"]) == {1000}
     assert set(table["device"]) == {"cpu"}
     said = read_json(next(Path("runs").iterdir()) / "provenance.json")
+    assert said["predictions"]["file"] == "p.extxyz"
+    assert said["matched_by"] == "mfbench_structure"
     assert said["cost"] == {"seconds": 292.5, "steps": 1000, "parameters": 54321, "device": "cpu"}
     assert main(["report"]) == 0
     assert "Other (labels of MF+)" in capsys.readouterr().out
