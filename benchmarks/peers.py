@@ -2,7 +2,7 @@ r"""Other codes beside our arms: each is installed, trained on what mfbench expo
 
 Every code gets an environment of its own in ``--folder`` (made once), the data and configuration that ``mfbench export
 --part all`` writes, trains with its own command and predicts with its own tools. Sizes and epochs are small by default:
-they try the trip out. MACE, hippynn and metatrain have defaults of their own, which ``--whole`` leaves as they are.
+they try the trip out. ``--whole`` leaves what each code, or its exported configuration, has by default.
 
     python benchmarks/peers.py --folder FOLDER --pip-options="--extra-index-url https://download.pytorch.org/whl/cpu"
     python benchmarks/peers.py --folder FOLDER --whole --cases rmd17-cc ani1ccx --arms MF MF+ --out FILE.json
@@ -122,6 +122,28 @@ def _predict_metatrain(asked: Asked) -> list[list[str]]:
     return [[str(asked.bin / "python"), "predict_metatrain.py", "model.pt"]]
 
 
+def _train_deepmd(asked: Asked) -> list[list[str]]:
+    """DeePMD-kit takes no options on the command line: small sizes are written into a copy of its input."""
+    settings = json.loads((asked.folder / "input.json").read_text())
+    if asked.epochs is not None:  # an epoch is as many steps as batches of 32 atoms or more
+        settings["training"]["numb_steps"] = asked.epochs * max(1, asked.about["structures"] // 6)
+        settings["training"]["save_freq"] = settings["training"]["numb_steps"]
+    if asked.width is not None:
+        for model in settings["model"]["model_dict"].values():
+            model["fitting_net"]["neuron"] = [asked.width] * 3
+    (asked.folder / "asked.json").write_text(json.dumps(settings))
+    return [[str(asked.bin / "dp"), "--pt", "train", "asked.json"]]
+
+
+def _predict_deepmd(asked: Asked) -> list[list[str]]:
+    count = (
+        "import torch; m = torch.load('model.ckpt.pt', weights_only=True)['model']; print('Parameters:', sum(v.numel() "
+    )
+    count += "for k, v in m.items() if torch.is_tensor(v) and v.is_floating_point()))"
+    python = str(asked.bin / "python")
+    return [[python, "predict_deepmd.py", "model.ckpt.pt"], [python, "-c", count]]
+
+
 def _one_file(asked: Asked) -> Path:
     return asked.folder / "predicted.extxyz"
 
@@ -156,6 +178,16 @@ PEERS = {
         predict=_predict_metatrain,
         predicted=_one_file,
         parameters=r"actual number: (\d+)",
+    ),
+    "deepmd": Peer(
+        name="DeePMD-kit",
+        format="deepmd",
+        requirements=("deepmd-kit[torch]==3.2.0", "ase"),
+        package="deepmd-kit",
+        train=_train_deepmd,
+        predict=_predict_deepmd,
+        predicted=_one_file,
+        parameters=r"Parameters: (\d+)",
     ),
 }
 
@@ -207,13 +239,13 @@ def trip(peer: Peer, asked: Asked, settings: mfbench.Experiment, runs: Path) -> 
     cost = mfbench.Cost(seconds=seconds, parameters=parameters, device="cpu")
     test = asked.folder / "test.extxyz.json"
     run = mfbench.evaluate(test, peer.name, peer.predicted(asked), runs, cost=cost)
-    return {"seconds": round(seconds, 1), "parameters": parameters, "run": run}
+    return {"seconds": round(seconds, 1), "parameters": parameters, "run": run.name}
 
 
 def table_of(trips: list[dict[str, Any]], ours: pd.DataFrame | None, runs: Path) -> pd.DataFrame:
     """The results of both, as one table."""
     theirs = mfbench.load_runs(runs)
-    theirs = theirs[theirs["run"].isin([one["run"].name for one in trips])]
+    theirs = theirs[theirs["run"].isin([one["run"] for one in trips])]
     return theirs if ours is None else pd.concat([theirs, ours])
 
 

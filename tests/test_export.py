@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -345,6 +346,7 @@ def test_hippynn_reads_its_export(tmp_path: Path) -> None:
 
 # All parts at once
 
+HALF = {"labels": {"high_forces": 0.5}}
 TRIPS = [(case, arm) for case in ("rmd17-cc", "ani1ccx") for arm in ("MF", "MF+", "SF-E")]
 
 
@@ -359,7 +361,7 @@ def test_all_parts_are_those_written_one_by_one(format_name: str, tmp_path: Path
         for file in export(chosen, part, tmp_path / f"{part}{suffix}", format_name):
             if file.is_file():
                 assert file.read_bytes() == (tmp_path / "all" / file.relative_to(tmp_path)).read_bytes()
-    assert not [path for path in written if path.is_file() and not path.stat().st_size]
+    assert not [path for path in written if not path.stat().st_size and path.name != "nopbc"]
 
 
 def test_parts_that_an_earlier_export_had_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,9 +420,79 @@ def test_metatrain_is_told_of_targets_that_have_labels(case: str, arm: str, tmp_
 
 
 def test_programs_beside_the_data_are_those_of_the_package(tmp_path: Path) -> None:
-    for format_name, name in (("hippynn", "train_hippynn.py"), ("metatrain", "predict_metatrain.py")):
+    names = {"hippynn": "train_hippynn.py", "metatrain": "predict_metatrain.py", "deepmd": "predict_deepmd.py"}
+    for format_name, name in names.items():
         export(settings(), "all", tmp_path / format_name, format_name)
         compile((tmp_path / format_name / name).read_text(), name, "exec")
+
+
+@pytest.mark.parametrize(("case", "arm", "more"), [(*one, {}) for one in TRIPS] + [("ani1x-tz", "MF", HALF)])
+def test_deepmd_systems_hold_the_labels_that_the_arm_may_see(
+    case: str, arm: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    chosen = settings(case, arm, **more)
+    prepared = prepare(chosen)
+    s, lessons = prepared.training, lessons_of(chosen, prepared)
+    export(chosen, "all", tmp_path, "deepmd")
+    content = read_json(tmp_path / "input.json")
+    trained = content["training"]["data_dict"]
+    assert set(trained) == set(content["loss_dict"]) == set(content["model"]["model_dict"])
+    assert content["training"]["model_prob"] == dict.fromkeys(trained, 1 / len(trained))
+    elements = content["model"]["shared_dict"]["elements"]
+    by_slug = {slug: s.level_index(level) for level, slug in slugs(prepared.levels).items()}
+    for part in ("train", "valid"):
+        seen = visible(s, lessons, part)  # type: ignore[arg-type]
+        for slug, sets in trained.items():
+            column, got = by_slug[slug], {"energy": [], "force": []}
+            for system in sets.get({"train": "training_data", "valid": "validation_data"}[part], {"systems": []})[
+                "systems"
+            ]:
+                types = np.loadtxt(tmp_path / system / "type.raw", dtype=int)
+                assert (tmp_path / system / "type_map.raw").read_text().split() == elements
+                assert (tmp_path / system / "nopbc").exists()
+                coord = np.load(tmp_path / system / "set.000" / "coord.npy")
+                assert coord.shape[1] == 3 * len(types)
+                for kind in got:
+                    if (file := tmp_path / system / "set.000" / f"{kind}.npy").exists():
+                        values = np.load(file)
+                        assert len(values) == len(coord)
+                        got[kind] += values.ravel().tolist()
+            energies, forces = seen.indices[seen.energy[:, column]], seen.indices[seen.forces[:, column]]
+            assert sorted(got["energy"]) == sorted(s.energies[energies, column].tolist())
+            assert sorted(got["force"]) == sorted(s.forces[column, s.atoms_of(forces)].astype(float).ravel().tolist())
+
+
+@pytest.mark.parametrize(("case", "arm", "more"), [(*one, {}) for one in TRIPS] + [("ani1x-tz", "MF", HALF)])
+def test_aimnet_has_a_file_for_each_set_of_labels(case: str, arm: str, more: dict[str, Any], tmp_path: Path) -> None:
+    chosen = settings(case, arm, **more)
+    prepared = prepare(chosen)
+    s = prepared.training
+    seen = visible(s, lessons_of(chosen, prepared), "train")
+    export(chosen, "all", tmp_path, "aimnet")
+    for level, slug in slugs(prepared.levels).items():
+        column = s.level_index(level)
+        got: dict[str, list[float]] = {"energy": [], "forces": []}
+        for file in tmp_path.glob(f"train.{slug}.*h5"):
+            with h5py.File(file) as found:
+                assert len({tuple(group) for group in found.values()}) == 1  # AIMNet wants the same keys in all groups
+                for size, group in found.items():
+                    n = len(group["coord"])
+                    assert group["numbers"].shape == (n, int(size))
+                    assert group["coord"].shape == (n, int(size), 3)
+                    assert not group["charge"][:].any()
+                    for kind in got.keys() & group.keys():
+                        assert group[kind].shape == ((n,) if kind == "energy" else (n, int(size), 3))
+                        got[kind] += group[kind][:].ravel().tolist()
+        energies, forces = seen.indices[seen.energy[:, column]], seen.indices[seen.forces[:, column]]
+        assert sorted(got["energy"]) == sorted(s.energies[energies, column].tolist())
+        assert sorted(got["forces"]) == sorted(s.forces[column, s.atoms_of(forces)].astype(float).ravel().tolist())
+
+
+def test_the_command_line_names_all_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    said = capsys.readouterr().out
+    assert [name for name in FORMATS if name not in said] == []
 
 
 def test_the_json_says_whose_constants_the_energies_are_in(tmp_path: Path) -> None:

@@ -332,6 +332,7 @@ def test_a_file_a_level(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPa
     ("options", "message"),
     [
         (["--export", "test.extxyz.json", "--n-high", "50"], "expected no choice beside it.*got n_high"),
+        (["--export", "test.extxyz.json", "--seed", "0"], "expected no choice beside it.*got seed"),
         (["--export", "train.extxyz.json"], "cannot read train.extxyz.json"),
         ([], "expected --export FILE.json, or CASE and --arm"),
         (["--export", "test.extxyz.json", "--predictions", "b.extxyz"], "of several expected LEVEL=FILE"),
@@ -429,13 +430,15 @@ def test_cost_and_labels_are_recorded_and_shown(
         written(predicted(chosen, Path("test.extxyz"), reference(prepared.structures, prepared.high)), Path("p.extxyz"))
         judged = ["evaluate", "--export", "test.extxyz.json", "--predictions", "p.extxyz", "--name", "Other"]
         assert main([*judged, *cost]) == 0
-        assert "Predicted by another code, trained in 1,000 steps, 292.5 s, cpu." in capsys.readouterr().out
+        assert "Predicted by another code, trained in 1,000 steps, 292.5 s on cpu." in capsys.readouterr().out
     table = load_runs(Path("runs"))
     assert table.groupby("arm")["run"].nunique().to_dict() == {"Other (labels of MF)": 1, "Other (labels of MF+)": 1}
     assert set(table["seconds"]) == {292.5}
     assert set(table["steps"]) == {1000}
     assert set(table["device"]) == {"cpu"}
     said = read_json(next(Path("runs").iterdir()) / "provenance.json")
+    assert said["predictions"]["file"] == "p.extxyz"
+    assert said["matched_by"] == "mfbench_structure"
     assert said["cost"] == {"seconds": 292.5, "steps": 1000, "parameters": 54321, "device": "cpu"}
     assert main(["report"]) == 0
     assert "Other (labels of MF+)" in capsys.readouterr().out

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 NOT_INSTALLED = 3  # of benchmarks/peers.py
 
 
-@pytest.mark.parametrize("code", ["mace", "hippynn", "metatrain"])
+@pytest.mark.parametrize("code", ["mace", "hippynn", "metatrain", "deepmd"])
 def test_trip(code: str, tmp_path: Path) -> None:
     """In environments in the folder MFBENCH_PEERS, where they stay for the next time; else in one for this test."""
     folder = os.environ.get("MFBENCH_PEERS", str(tmp_path))

@@ -199,7 +199,9 @@ def _evaluated(options: argparse.Namespace) -> "Experiment":
     from mfbench.study.export import exported
 
     if options.export is not None:
-        if double := [name for name in CHOICE if getattr(options, name)]:
+        # What is not given is None, False or empty; a seed of 0 is given.
+        values = {name: getattr(options, name) for name in CHOICE}
+        if double := [name for name, one in values.items() if one is not None and one is not False and one != []]:
             raise UserError(f"--export: expected no choice beside it, for the file holds it, got {', '.join(double)}")
         return exported(options.export)
     if options.case is None or options.arm is None:

@@ -82,8 +82,8 @@ def _of_them_shared(row: pd.Series) -> str:
 def _others_cost(row: pd.Series) -> str:
     said = [f"{row['steps']:,} steps"] if row["steps"] else []
     said += [f"{row['seconds']:.1f} s"] if row["seconds"] else []
-    said += [row["device"]] if row["device"] else []
-    return f"Predicted by another code{', trained in ' if said else ''}{', '.join(said)}."
+    on = f" on {row['device']}" if row["device"] else ""
+    return f"Predicted by another code, trained in {', '.join(said)}{on}." if said else "Predicted by another code."
 
 
 def headline(rows: pd.DataFrame, system: str = "kcal/mol") -> str:

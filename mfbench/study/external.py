@@ -140,10 +140,9 @@ def evaluate(
     columns = {**NOT_TRAINED, **cost.columns}
     table = table.assign(**identity(settings, prepared, lessons, run=folder.name, **own), **columns)
     about = {
-        "predictions": [
-            {"file": file.name, "sha256": sha256(file)}
-            for file in dict.fromkeys(files.values() if isinstance(files, dict) else [files])
-        ],
+        "predictions": {one: _named_file(file) for one, file in files.items()}
+        if isinstance(files, dict)
+        else _named_file(files),
         "matched_by": known_by,
         "energy_keys": {one: source.energy for one, source in sources.items()},
         "forces_keys": {one: source.forces for one, source in sources.items() if source.forces},
@@ -154,6 +153,10 @@ def evaluate(
     }
     _write(folder, settings, {**own, "labels_of": settings.arm}, about, predictions, table)
     return folder.path
+
+
+def _named_file(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": sha256(path)}
 
 
 def _write(
