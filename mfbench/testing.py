@@ -5,6 +5,7 @@ Run them over what you add to mfbench: ``check_backbone(MyNetwork(...))``. Netwo
 
 import copy
 import tempfile
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -40,7 +41,7 @@ _SIZES = (2, 3, 5, 9, 17, 30)
 
 
 def random_structures(
-    elements: tuple[int, ...], levels: tuple[str, ...], seed: int = 0, sizes: tuple[int, ...] = _SIZES
+    elements: tuple[int, ...], levels: tuple[str, ...], seed: int = 0, sizes: Sequence[int] = _SIZES
 ) -> Structures:
     """One random structure of each size, with random labels at every level."""
     rng = np.random.default_rng(seed)

@@ -425,7 +425,7 @@ MUTATIONS: dict[str, Mutation] = {
     "absurd coordinate": Mutation(absurd, "coordinates beyond|fragments far apart|not finite"),
     "periodic cell": Mutation(periodic, "periodic"),
     "two charges": Mutation(charges, "charge", "either"),
-    "another element": Mutation(another_element, "energies, .*hardly the unit|two formulas|of other elements"),
+    "another element": Mutation(another_element, "energies, .*hardly the unit|one formula|of other elements"),
     "rows shifted": Mutation(shifted_rows, f"{_LINE}|energies together|outliers|energies, .*hardly|net torque|gap"),
     "rows shifted in molecules": Mutation(shifted_in_molecules, f"{_LINE}, .*order|energies together|outliers"),
     "one energy": Mutation(one_energy, "outliers|energies, .*hardly|gap, "),

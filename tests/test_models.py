@@ -500,11 +500,11 @@ BAD = {
     "1\n\nH 0 0 0\n2\n\nH 0 0 0\nH 0 0 0.7": "expected a newline at its end",
     "1\n\nH 0 0 0\n\n1\n\nH 0 0 0\n": "after structure 0, got an empty line",
     "two\n\nH 0 0 0\n": "expected a number of atoms, got 'two'",
-    "1\n\nH 0 0\n": "which ASE cannot read",
-    "1\n\nQq 0 0 0\n": "which ASE cannot read",
+    "1\n\nH 0 0\n": "not extended xyz that ASE can read|expected an element",
+    "1\n\nQq 0 0 0\n": "not extended xyz that ASE can read|expected an element",
     "2\n\nFe 0 0 0\nH 0 0 2\n": "structure 0: expected elements .* got Fe",
     '1\nLattice="9 0 0 0 9 0 0 0 9" pbc="T T T" Properties=species:S:1:pos:R:3\nH 0 0 0\n': "got a periodic",
-    "\xff": "which is text",
+    "\xff": "expected a number of atoms",
 }
 
 

@@ -48,8 +48,11 @@ def network(name: str, n_levels: int = 0) -> Backbone:
 
 def block(*sizes: int, dtype: torch.dtype = torch.float64, stretch: float = 1.0) -> Block:
     """Random molecules of these sizes, ``stretch`` times as large as they should be."""
-    made = testing.block_of(testing.random_structures(ELEMENTS, LEVELS, sizes=sizes))
-    return replace(made, positions=(stretch * made.positions).to(dtype))
+    # A data set holds no structure of one atom, a block may: it is what is left of two.
+    made = testing.block_of(testing.random_structures(ELEMENTS, LEVELS, sizes=[max(size, 2) for size in sizes]))
+    there = torch.arange(made.numbers.shape[1]) < torch.tensor(sizes)[:, None]
+    positions = torch.where(there[..., None], stretch * made.positions, 0.0).to(dtype)
+    return replace(made, numbers=torch.where(there, made.numbers, 0), positions=positions, sizes=sizes)
 
 
 def their_inputs(made: Block) -> dict[str, torch.Tensor]:
