@@ -50,6 +50,7 @@ def block(*sizes: int, dtype: torch.dtype = torch.float64, stretch: float = 1.0)
     """Random molecules of these sizes, ``stretch`` times as large as they should be."""
     # A data set holds no structure of one atom, a block may: it is what is left of two.
     made = testing.block_of(testing.random_structures(ELEMENTS, LEVELS, sizes=[max(size, 2) for size in sizes]))
+    sizes = tuple(sorted(sizes, reverse=made.sizes[0] > made.sizes[-1]))  # as the block arranges them
     there = torch.arange(made.numbers.shape[1]) < torch.tensor(sizes)[:, None]
     positions = torch.where(there[..., None], stretch * made.positions, 0.0).to(dtype)
     return replace(made, numbers=torch.where(there, made.numbers, 0), positions=positions, sizes=sizes)
