@@ -4,7 +4,7 @@ Every code gets an environment of its own in ``--folder`` (made once), the data 
 --part all`` writes, trains with its own command and predicts with its own tools. Sizes and epochs are small by default:
 they try the trip out. ``--whole`` leaves what each code, or its exported configuration, has by default.
 
-    python benchmarks/peers.py --folder FOLDER --pip-options="--extra-index-url https://download.pytorch.org/whl/cpu"
+    python benchmarks/peers.py --folder FOLDER --pip-options="--extra-index-url URL"  # of CPU builds, as for make
     python benchmarks/peers.py --folder FOLDER --whole --cases rmd17-cc ani1ccx --arms MF MF+ --out FILE.json
 """
 
