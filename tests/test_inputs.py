@@ -19,11 +19,12 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mfbench.data import datasets
 from mfbench.data.catalogue import Checked, import_files
-from mfbench.data.molecules import State, named, state_of, stated_in
+from mfbench.data.molecules import State, named, state_of, stated_by, stated_in
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
 from mfbench.units import BOHR, HARTREE
@@ -344,21 +345,36 @@ def test_several_files_each_with_its_own_keys(tmp_path: Path) -> None:
 # Charge and spin
 
 
+WATER, RADICAL = np.array([8, 1, 1]), np.array([6, 1, 1, 1])
+
+
 @pytest.mark.parametrize(
-    ("values", "state"),
+    ("values", "numbers", "state"),
     [
-        ({}, State()),
-        ({"charge": "0"}, State(0)),
-        ({"total_charge": 1, "spin_multiplicity": 2}, State(1, 2)),
-        ({"charge": -1.0, "total_charge": "-1"}, State(-1)),
-        ({"Charge": "1"}, State(1)),
-        ({"spin": 1}, State(None, 1, "spin")),
-        ({"multiplicity": 3, "spin": 2}, State(None, 3)),
-        ({"q": 2}, State(2)),
+        ({}, WATER, State()),
+        ({"charge": "0"}, WATER, State()),
+        ({"charge": 0, "multiplicity": 1}, WATER, State()),
+        ({"multiplicity": 2}, RADICAL, State()),
+        ({"multiplicity": 3}, WATER, State(None, 3)),
+        ({"total_charge": 1, "spin_multiplicity": 2}, WATER, State(1)),
+        ({"total_charge": 1, "spin_multiplicity": 4}, WATER, State(1, 4)),
+        ({"charge": -1.0, "total_charge": "-1"}, RADICAL, State(-1)),
+        ({"Charge": "1", "multiplicity": 1}, RADICAL, State(1)),
+        ({"multiplicity": 3, "spin": 2}, WATER, State(None, 3)),
+        ({"q": 2}, WATER, State(2)),
+        # Either the multiplicity, or the number of unpaired electrons.
+        ({"spin": 0}, WATER, State()),
+        ({"spin": 1}, WATER, State()),
+        ({"spin": 2}, WATER, State(None, 3)),
+        ({"spin": 3}, WATER, State(None, 3)),
+        ({"spin": 1}, RADICAL, State()),
+        ({"spin": 2}, RADICAL, State()),
+        ({"spin": 3}, RADICAL, State(None, 4)),
+        ({"spin": 1, "charge": 1}, RADICAL, State(1)),
     ],
 )
-def test_states(values: dict[str, Any], state: State) -> None:
-    assert state_of(values, ("q", None)) == state
+def test_states(values: dict[str, Any], numbers: np.ndarray, state: State) -> None:
+    assert state_of(values, numbers, ("q", None)) == state
 
 
 @pytest.mark.parametrize(
@@ -366,21 +382,41 @@ def test_states(values: dict[str, Any], state: State) -> None:
 )
 def test_what_is_no_charge(values: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="expected"):
-        state_of(values)
+        state_of(values, WATER)
 
 
-@pytest.mark.parametrize("state", [State(), State(1), State(-2, 3), State(None, 3), State(None, 4, "spin")])
+def test_states_of_atoms() -> None:
+    def state(**info: Any) -> State:
+        return state_of(stated_by(water, info), WATER)
+
+    water = molecule("H2O")
+    assert state() == State()
+    water.set_initial_charges([-0.834, 0.417, 0.417])  # of a force field: no whole number in all
+    assert state() == State()
+    water.set_initial_charges([0.999, 0, 0])
+    water.set_initial_magnetic_moments([-1, 0, 0])
+    assert state() == State(1)
+    water.set_initial_magnetic_moments([3, 0, 0])
+    assert state() == State(1, 4)
+    assert state(charge=0, Spin=1) == State()  # what is said of the whole goes before its atoms
+
+
+def test_charges_of_atoms_are_read(tmp_path: Path) -> None:
+    frames = ase.io.read(file_of("isolated_atoms"), ":")
+    for k, atoms in enumerate(frames):
+        energy, forces = atoms.info["REF_energy"], atoms.arrays.get("REF_forces")
+        atoms.set_initial_charges([float(k % 2 and len(atoms) > 1), *np.zeros(len(atoms) - 1)])
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    ase.io.write(tmp_path / "file.traj", frames)
+    labels = [{"level": DFT, "energy": {"key": "energy", "unit": "eV"}, "forces": {"key": "forces", "unit": "eV/A"}}]
+    manifest = manifest_of("isolated_atoms") | {"format": "ase", "labels": labels}
+    found, _ = imported(tmp_path / "file.traj", manifest, tmp_path)
+    assert sorted(found.molecules) == ["CH4", "CH4, charge 1", "H2O", "H2O, charge 1"]
+
+
+@pytest.mark.parametrize("state", [State(), State(1), State(-2, 3), State(None, 3)])
 def test_a_name_tells_the_state(state: State) -> None:
     assert stated_in(named("007, or so", state)) == state
-
-
-def test_the_usual_state_is_not_named() -> None:
-    water, radical = np.array([8, 1, 1]), np.array([6, 1, 1, 1])
-    assert State(0, 1).usual(water) == State()
-    assert State(0, 2).usual(radical) == State()
-    assert State(0, 3).usual(water) == State(None, 3)
-    assert State(1, 1).usual(radical) == State(1)
-    assert State(None, 1, "spin").usual(water) == State(None, None, "spin")
 
 
 def test_charges_that_mix_within_a_group(tmp_path: Path) -> None:

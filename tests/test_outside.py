@@ -226,6 +226,66 @@ def test_a_file_and_the_command(
     assert ["mfbench_outside" in one.info for one in ase.io.read(again, ":")] == [False, False, False, True]
 
 
+def test_another_state_than_the_one_trained_on(model: Predictor) -> None:
+    methanol, ion, triplet, odd, atom = (
+        molecule("CH3OH"),
+        molecule("CH3OH"),
+        molecule("CH3OH"),
+        molecule("C3H8"),
+        Atoms("O"),
+    )
+    methanol.info["spin"] = 1  # some programs' word for the multiplicity
+    ion.info.update(charge=1, spin_multiplicity=2)
+    triplet.set_initial_magnetic_moments([2, 0, 0, 0, 0, 0])
+    odd.info["total_charge"] = atom.info["charge"] = -1
+    assert model.predict([methanol, ion, triplet, odd, atom], LOW).outside == (
+        "",
+        "CH4O: a state (charge 1) that was not trained on: trained on CH4O",
+        "CH4O: a state (multiplicity 3) that was not trained on: trained on CH4O",
+        "C3H8: a composition that was not trained on; C3H8: a state (charge -1) that was not trained on",
+        "a free atom of O: its reference energy, which no network predicted, and that of the neutral atom, not of O, "
+        "charge -1",
+    )
+
+
+def test_the_calculator_sees_that_the_state_changed(model: Predictor) -> None:
+    methanol = molecule("CH3OH")
+    methanol.info["note"] = np.zeros(3)
+    methanol.calc = calculator = model.calculator(LOW)
+    energy = methanol.get_potential_energy()
+    methanol.info["charge"] = 1
+    with pytest.warns(UserWarning, match=r"a state \(charge 1\) that was not trained on"):
+        assert methanol.get_potential_energy() == energy
+    methanol.info["charge"] = "?"
+    with pytest.raises(UserError, match="key 'charge': expected a whole number, got '\\?'"):
+        methanol.get_potential_energy()
+    del methanol.info["charge"]
+    methanol.get_potential_energy()
+    assert calculator.results["outside"] == ""
+
+
+def test_a_model_of_ions_says_that_a_neutral_molecule_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+    ions = [atoms for atoms in ase.io.read(INPUTS / "charges_mixed.extxyz", ":") if not atoms.info["charge"]]
+    for atoms in ions:
+        atoms.info["charge"] = 1
+    ase.io.write(tmp_path / "ions.extxyz", ions, format="extxyz")
+    shutil.copy(INPUTS / "charges_mixed.yaml", tmp_path / "ions.yaml")
+    import_files([tmp_path / "ions.extxyz"], tmp_path / "ions.yaml")
+    rules = {"datasets": ["ions"], "overlap": "nested", "test": 0.25, "validation": 5, "sizes": [10]}
+    case = Case.model_validate(
+        {"name": "ions", "title": "ions", "basis": "a test", "low": LOW, "high": CBS, "data": {"mini": rules}}
+    )
+    model = load(
+        mfbench.run(mfbench.experiment(case, "MF", optimisation={"steps": 5}), tmp_path / "runs", progress=False)
+    )
+    water = molecule("H2O")
+    told = "H2O: a state (no charge, lowest multiplicity) that was not trained on: trained on H2O, charge 1"
+    assert told in model.predict(water, LOW).outside[0]
+    water.info["charge"] = 1
+    assert "a state" not in model.predict(water, LOW).outside[0]
+
+
 # What a run records
 
 

@@ -1,6 +1,6 @@
 """What makes a molecule: its name, and the charge and multiplicity that a file states of a structure.
 
-A molecule in another state is another molecule: its name says so, ``H2O, charge 1, multiplicity 2``.
+A molecule in another state is another molecule: its name says so, ``H2O, charge 1, multiplicity 4``.
 """
 
 import re
@@ -8,42 +8,44 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 
 from mfbench.errors import DataCorrupt
 
 # Keys that files of the field use, in lower case. ``spin`` is the multiplicity for some programs and the number of
-# unpaired electrons for others.
+# unpaired electrons for others: how many electrons there are tells which.
 CHARGE_KEYS = ("charge", "total_charge")
 SPIN_KEYS = ("spin_multiplicity", "multiplicity", "spin")
 
-_STATED = re.compile(r"(, charge (?P<charge>-?\d+))?(, (?P<word>multiplicity|spin) (?P<spin>\d+))?$")
+_STATED = re.compile(r"(, charge (?P<charge>-?\d+))?(, multiplicity (?P<multiplicity>\d+))?$")
+
+WHOLE = 0.01  # elementary charges, electrons: sums over atoms of what was rounded
 
 
 class State(NamedTuple):
-    """Charge and spin of a structure. None: not stated, which is taken for a neutral molecule in its ground state."""
+    """Charge and multiplicity of a molecule; None where it is as usual: no charge, the lowest one of its electrons."""
 
     charge: int | None = None
-    spin: int | None = None
-    word: str = "multiplicity"  # what ``spin`` is: multiplicity; or spin, where the file does not tell which
-
-    def usual(self, numbers: NDArray[np.integer]) -> "State":
-        """With None for what is as usual: no charge, and the lowest multiplicity that the electrons allow."""
-        charge = self.charge or None
-        odd = (int(np.sum(numbers, dtype=np.int64)) - (self.charge or 0)) % 2
-        lowest = (odd + 1,) if self.word == "multiplicity" else (odd, odd + 1)
-        return State(charge, None if self.spin in (None, *lowest) else self.spin, self.word)
+    multiplicity: int | None = None
 
     def __str__(self) -> str:
         texts = [f"charge {self.charge}" if self.charge is not None else ""]
-        texts += [f"{self.word} {self.spin}" if self.spin is not None else ""]
+        texts += [f"multiplicity {self.multiplicity}" if self.multiplicity is not None else ""]
         return ", ".join(filter(None, texts))
 
 
-def state_of(values: Mapping[str, Any], keys: Iterable[str | None] = (), where: str = "a structure") -> State:
-    """What is stated of a structure.
+def state_of(
+    values: Mapping[str, Any],
+    numbers: NDArray[np.integer],
+    keys: Iterable[str | None] = (),
+    where: str = "a structure",
+) -> State:
+    """The state of a structure; what is not stated is taken to be as usual.
 
     Args:
+        values: what is stated of it, by key.
+        numbers: atomic numbers, (N,).
         keys: further keys of the charge, and of the multiplicity; None: none.
         where: for errors.
 
@@ -51,15 +53,35 @@ def state_of(values: Mapping[str, Any], keys: Iterable[str | None] = (), where: 
         DataCorrupt: a charge or spin that is no whole number, or two that differ.
     """
     lower = {key.lower(): (key, value) for key, value in values.items()}
-    charge_key, spin_key = (*keys, None, None)[:2]
-    charge, _ = _stated(lower, ((charge_key or "").lower(), *CHARGE_KEYS), where)
-    spin, word = _stated(lower, ((spin_key or "").lower(), *SPIN_KEYS[:2]), where)
-    if spin is None:
-        spin, word = _stated(lower, SPIN_KEYS[2:], where)
-    return State(charge, spin, "spin" if word in SPIN_KEYS[2:] and word != (spin_key or "").lower() else "multiplicity")
+    charge_key, spin_key = ((key or "").lower() for key in (*keys, None, None)[:2])
+    charge = _stated(lower, (charge_key, *CHARGE_KEYS), where)
+    multiplicity = _stated(lower, (spin_key, *SPIN_KEYS[:2]), where)
+    odd = (int(np.sum(numbers, dtype=np.int64)) - (charge or 0)) % 2
+    if multiplicity is None and (spin := _stated(lower, SPIN_KEYS[2:], where)) is not None:
+        multiplicity = spin if spin % 2 != odd else spin + 1
+    return State(charge or None, None if multiplicity == odd + 1 else multiplicity)
 
 
-def _stated(values: Mapping[str, tuple[str, Any]], keys: Iterable[str], where: str) -> tuple[int | None, str]:
+def state_of_atoms(atoms: Atoms, where: str = "a structure") -> State:
+    """See ``state_of`` and ``stated_by``."""
+    return state_of(stated_by(atoms, atoms.info), atoms.numbers, where=where)
+
+
+def stated_by(atoms: Atoms, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``values`` state of ASE's atoms, and what only their initial charges and magnetic moments do."""
+    sums = {"charge": atoms.get_initial_charges().sum(), "spin": abs(atoms.get_initial_magnetic_moments().sum())}
+    stated = {key.lower() for key in values}
+    of_atoms = {
+        key: str(round(value))
+        for key, value in sums.items()
+        if round(value)
+        and abs(value - round(value)) < WHOLE
+        and not stated.intersection(CHARGE_KEYS if key == "charge" else SPIN_KEYS)
+    }
+    return {**of_atoms, **values}
+
+
+def _stated(values: Mapping[str, tuple[str, Any]], keys: Iterable[str], where: str) -> int | None:
     found: dict[str, int] = {}
     for key in keys:
         if key not in values:
@@ -75,11 +97,11 @@ def _stated(values: Mapping[str, tuple[str, Any]], keys: Iterable[str], where: s
         found[key] = whole
     if len(set(found.values())) > 1:
         raise DataCorrupt(f"{where}: expected one charge and one spin, got {found}")
-    return next(((number, key) for key, number in found.items()), (None, ""))
+    return next(iter(found.values()), None)
 
 
 def named(name: str, state: State) -> str:
-    """The name of a molecule in a state (as ``usual`` gives it)."""
+    """The name of a molecule in a state."""
     return ", ".join(filter(None, (name, str(state))))
 
 
@@ -87,5 +109,4 @@ def stated_in(name: str) -> State:
     """The state that a molecule's name tells."""
     found = _STATED.search(name)
     assert found is not None
-    charge, word, spin = found["charge"], found["word"], found["spin"]
-    return State(None if charge is None else int(charge), None if spin is None else int(spin), word or "multiplicity")
+    return State(*(None if text is None else int(text) for text in found.group("charge", "multiplicity")))

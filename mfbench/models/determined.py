@@ -122,7 +122,7 @@ class Known:
     """What a run was trained on, as far as it tells whether a structure lies outside of it."""
 
     levels: Mapping[str, Determined]  # that it predicts, from low to high
-    formulas: tuple[str, ...]  # trained on at any level, with any label
+    formulas: tuple[str, ...]  # with charge and multiplicity: trained on at any level, with any label
     bonds: frozenset[str]  # fingerprints of what was bonded to what in them
     molecules_at_once: int  # most in one structure
 

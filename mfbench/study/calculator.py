@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 
+from mfbench.data.molecules import state_of_atoms
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError, unknown
 
@@ -56,7 +57,8 @@ class Predictor(ABC):
         was trained on: what is predicted there may be far off.
 
         Args:
-            structures: isolated molecules; labels, calculators and cells are not looked at.
+            structures: isolated molecules; labels, calculators and cells are not looked at, charge and multiplicity
+                (see ``MFBenchCalculator``) for ``Prediction.outside`` alone.
             level: may be left out where the model has one level only.
             forces: whether forces are wanted; energies alone take less than half of the time.
 
@@ -92,7 +94,8 @@ class MFBenchCalculator(Calculator):
 
     The ``results`` of a committee hold the spreads ``energy_std`` (eV) and ``forces_std`` (N, 3) (eV/Angstrom), too.
     ``results["outside"]`` says in words why a structure lies outside what was trained on ("" where it lies inside), and
-    a warning says so once for each reason.
+    a warning says so once for each reason. Charge and multiplicity are looked at for that alone: what ``atoms.info``
+    states (``charge``, ``multiplicity``, ``spin``), else initial charges and magnetic moments.
     ``parameters`` say which run, arm and level it is, and what that was trained on.
     """
 
@@ -120,6 +123,13 @@ class MFBenchCalculator(Calculator):
         if changed:
             self.reset()
         return changed
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation: atoms, or charge and multiplicity."""
+        changes: list[str] = Calculator.check_state(self, atoms, tol)
+        if not changes and self.atoms is not None and state_of_atoms(self.atoms) != state_of_atoms(atoms):
+            changes = ["info"]
+        return changes
 
     def calculate(
         self,

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from mfbench.data.bonds import bonds_of
 from mfbench.data.geometries import Slab
+from mfbench.data.molecules import State, named, stated_in
 from mfbench.data.structures import Structures
 from mfbench.elements import SYMBOLS, formula
 from mfbench.errors import UserError
 from mfbench.free_atoms import references
 from mfbench.learning.problem import Lesson, determined_by
-from mfbench.models.determined import Determined, Known, formulas_of
+from mfbench.models.determined import Determined, Known
 
 NOT_RECORDED = "not recorded what this run was trained on: made by an earlier version of mfbench"
 
@@ -31,11 +32,21 @@ def known_by(structures: Structures, lessons: Sequence[Lesson], heads: Sequence[
     bonds = bonds_of(Slab(structures.numbers[atoms], structures.positions[atoms], offsets))
     return Known(
         {name: found.get(name, none[name]) for name in heads},
-        formulas_of(structures, indices),
+        _named(structures, indices),
         frozenset(f"{one:016x}" for one in np.unique(bonds.fingerprint).tolist()),
         # Some odd structures, pulled apart, make no set of pairs.
         int(np.quantile(bonds.at_once(offsets), 0.99, method="lower")),
     )
+
+
+def _named(structures: Structures, indices: NDArray[np.int64]) -> tuple[str, ...]:
+    """Compositions of structures, each with its charge and multiplicity, once."""
+    _, first = np.unique(structures.molecule[indices], return_index=True)
+    of_molecules = (
+        named(formula(structures.numbers[structures.atoms_of(indices[[k]])]), stated_in(structures.molecules[m]))
+        for k, m in zip(first, structures.molecule[indices[first]])
+    )
+    return tuple(sorted(set(of_molecules)))
 
 
 def undetermined_text(known: Known) -> list[str]:
@@ -60,46 +71,60 @@ def reference_energies(known: Known | None, level: str, numbers: NDArray[np.inte
     return np.array([held[int(number)] for number in numbers], float)
 
 
-def outside(known: Known | None, level: str, slab: Slab) -> tuple[str, ...]:
+def outside(known: Known | None, level: str, slab: Slab, states: Sequence[State]) -> tuple[str, ...]:
     """In words, why each structure lies outside what was trained on, (S,); empty where it lies inside.
 
     Args:
         known: None for a run that did not record it.
+        states: charge and multiplicity of each structure, (S,).
     """
     counts = np.diff(slab.offsets)
     if known is None:
-        return tuple(_free_atom(slab.numbers[a]) if n == 1 else NOT_RECORDED for a, n in zip(slab.offsets, counts))
+        return tuple(
+            _free_atom(slab.numbers[a], state) if n == 1 else NOT_RECORDED
+            for a, n, state in zip(slab.offsets, counts, states)
+        )
     bonds = bonds_of(slab)
     at_once = bonds.at_once(slab.offsets)
-    told: dict[tuple[bytes, int, int], str] = {}
+    told: dict[tuple[bytes, int, int, State], str] = {}
     found = []
     for s, (begin, end) in enumerate(pairwise(slab.offsets)):
         numbers, molecule = slab.numbers[begin:end], bonds.molecule[begin:end]
-        key = np.sort(numbers).tobytes(), int(at_once[s]), int(bonds.fingerprint[s])
+        key = np.sort(numbers).tobytes(), int(at_once[s]), int(bonds.fingerprint[s]), states[s]
         if key not in told:
             parts = [numbers[molecule == one] for one in np.unique(molecule)]
             familiar = f"{bonds.fingerprint[s]:016x}" in known.bonds
-            told[key] = "; ".join(_reasons(known, level, numbers, parts, familiar))
+            told[key] = "; ".join(_reasons(known, level, numbers, states[s], parts, familiar))
         found.append(told[key])
     return tuple(found)
 
 
 def _reasons(
-    known: Known, level: str, numbers: NDArray[np.integer], molecules: list[NDArray[np.integer]], familiar: bool
+    known: Known,
+    level: str,
+    numbers: NDArray[np.integer],
+    state: State,
+    molecules: list[NDArray[np.integer]],
+    familiar: bool,
 ) -> list[str]:
     if len(numbers) == 1:
-        return [_free_atom(numbers[0])]
+        return [_free_atom(numbers[0], state)]
     one, name = known.levels[level], formula(numbers)
     determined = not one.formulas or one.determines(numbers)
+    alike = [text for text in known.formulas if text.split(",")[0] == name]  # in whatever states
     reasons = []
     if len(molecules) > known.molecules_at_once:
         parts = " and ".join(map(formula, molecules)) if len(molecules) < 4 else name
         most = "one at a time" if known.molecules_at_once == 1 else f"{known.molecules_at_once} at most"
         reasons.append(f"{len(molecules)} molecules at once ({parts}): trained on {most}")
-    elif name not in known.formulas:
+    elif not alike:
         reasons += [f"{name}: a composition that was not trained on"] if determined else []
     elif not familiar:
         reasons.append(f"{name}: bonded unlike the molecules that were trained on")
+    if named(name, state) not in alike and (alike or state != State()):
+        stated = str(state) or "no charge, lowest multiplicity"
+        trained_on = f": trained on {' and '.join(alike)}" if alike else ""
+        reasons.append(f"{name}: a state ({stated}) that was not trained on{trained_on}")
     if not one.formulas:
         reasons.append(f"no energies at {level} were trained on: total energies there have no zero")
     elif not determined:
@@ -111,8 +136,10 @@ def _reasons(
     return reasons
 
 
-def _free_atom(number: int) -> str:
-    return f"a free atom of {SYMBOLS[int(number)]}: its reference energy, which no network predicted"
+def _free_atom(number: int, state: State) -> str:
+    symbol = SYMBOLS[int(number)]
+    told = f"a free atom of {symbol}: its reference energy, which no network predicted"
+    return told if state.charge is None else f"{told}, and that of the neutral atom, not of {named(symbol, state)}"
 
 
 def _few(formulas: Sequence[str]) -> str:

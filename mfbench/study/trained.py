@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mfbench.data.geometries import Slab
+from mfbench.data.molecules import State, state_of_atoms, stated_in
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
 from mfbench.learning.device import DeviceAtoms
@@ -74,7 +75,7 @@ class Model(Predictor):
                 f"structure {np.flatnonzero(bad)[0]}: expected a finite energy and forces, got none at {level}: are "
                 "atoms in one place, or far too close?"
             )
-        told = outside(self.known, level, Slab(flat.numbers, flat.positions, flat.offsets))
+        told = outside(self.known, level, Slab(flat.numbers, flat.positions, flat.offsets), flat.states)
         return Prediction(level, flat.offsets, energies, pushed, outside=told)
 
 
@@ -127,12 +128,15 @@ class _Flat:
     numbers: NDArray[np.integer]  # (A,)
     positions: NDArray[np.float64]  # (A, 3) Angstrom
     offsets: NDArray[np.int64]  # (S + 1,)
+    states: Sequence[State]  # (S,) charge and multiplicity
 
 
 def _flat(structures: Structures | Iterable[Atoms], elements: tuple[int, ...]) -> _Flat:
     """The structures' atoms, checked. They are centred: far from the origin, float32 would round positions off."""
     if isinstance(structures, Structures):
         numbers, positions, offsets = structures.numbers, structures.positions, structures.offsets
+        of_molecules = [stated_in(name) for name in structures.molecules]
+        states = [of_molecules[m] for m in structures.molecule]
     else:
         every = [structures] if isinstance(structures, Atoms) else list(structures)
         for s, atoms in enumerate(every):
@@ -143,6 +147,7 @@ def _flat(structures: Structures | Iterable[Atoms], elements: tuple[int, ...]) -
                     f"structure {s}: expected an isolated molecule, got a periodic structure; if it is a molecule in a "
                     "box, set atoms.pbc = False"
                 )
+        states = [state_of_atoms(atoms, f"structure {s}") for s, atoms in enumerate(every)]
         offsets = np.cumsum([0, *(len(atoms) for atoms in every)])
         numbers = np.concatenate([[], *(atoms.numbers for atoms in every)]).astype(np.int64)
         positions = np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in every)])
@@ -159,6 +164,6 @@ def _flat(structures: Structures | Iterable[Atoms], elements: tuple[int, ...]) -
             f"{', '.join(chemical_symbols[z] for z in elements)}; got {strange}"
         )
     if not len(counts):
-        return _Flat(numbers, np.zeros((0, 3)), offsets)
+        return _Flat(numbers, np.zeros((0, 3)), offsets, states)
     centres = np.add.reduceat(positions.astype(np.float64), offsets[:-1]) / counts[:, None]
-    return _Flat(numbers, positions - centres[owner], offsets)
+    return _Flat(numbers, positions - centres[owner], offsets, states)

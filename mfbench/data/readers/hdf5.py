@@ -131,7 +131,7 @@ def _read_group(path: Path, group: h5py.Group, content: Content, manifest: Manif
     _agree(path, group, positions_key, content, manifest)
     of_state = [key for key in (*CHARGE_KEYS, *SPIN_KEYS, *_own_keys(manifest)) if key in group]
     stated = {key: np.unique(stored(path, group, key)[()]) for key in of_state}  # one value, or the states mix
-    state = state_of(stated, (manifest.charge_key, manifest.spin_key), where)
+    state = state_of(stated, numbers, (manifest.charge_key, manifest.spin_key), where)
     cells = stored(path, group, "cell") if "cell" in group else None
     molecule = str(group.attrs.get("molecule", str(group.name).rpartition("/")[2]))
     for rows in slabs(n_frames, len(numbers)):
@@ -152,7 +152,7 @@ def _read_group(path: Path, group: h5py.Group, content: Content, manifest: Manif
                 box = values("cell")[k] if cells.shape[0] == n_frames and cells.ndim == 3 else cells[()]
                 check_box(f"{where}, row {rows.start + k}", manifest, one, box)
         yield Frames(
-            molecule=named(molecule, state.usual(numbers)),
+            molecule=named(molecule, state),
             numbers=numbers,
             positions=positions_of(manifest, raw),
             energies=energies,

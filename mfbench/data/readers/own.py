@@ -12,6 +12,7 @@ import ase.io
 from ase import Atoms
 
 from mfbench.data.manifest import Content, Manifest
+from mfbench.data.molecules import stated_by
 from mfbench.data.readers import xyz
 from mfbench.data.readers.base import agree, agree_all, check_box
 from mfbench.data.readers.records import Record, frames_of_records
@@ -91,4 +92,4 @@ def _record(
     found = {**results, **values}
     for key in [key for key, value in found.items() if value is None]:  # what a database has for no value
         del found[key]
-    return Record(atoms.numbers, atoms.positions, found, words)
+    return Record(atoms.numbers, atoms.positions, found, stated_by(atoms, words))

@@ -122,12 +122,12 @@ def _kind(
     """What neighbours must share to be put together: atoms, name, set, and the keys that labels depend on."""
     words = record.words
     keys = {key for one in manifest.labels_in(content) for key in one.where}
-    state = state_of(words, (manifest.charge_key, manifest.spin_key), f"{path}: structure {row}")
     numbers = numeric(path, "numbers", record.numbers)
+    state = state_of(words, numbers, (manifest.charge_key, manifest.spin_key), f"{path}: structure {row}")
     name = content.molecule or (words.get(manifest.molecule_key, "") if manifest.molecule_key else "")
     chosen = words.get(manifest.set_key, "") if manifest.set_key else ""
     told = tuple(sorted((key, words[key]) for key in keys & words.keys()))
-    return numbers.tobytes(), named(name or formula(numbers), state.usual(numbers)), chosen, told
+    return numbers.tobytes(), named(name or formula(numbers), state), chosen, told
 
 
 def _together(
