@@ -27,8 +27,8 @@ def _table() -> dict[str, Any]:
 
 
 @cache
-def catalogue(level: str) -> FreeAtoms | None:
-    """Free atoms of a level of the catalogue; None for one of one's own, of which nothing is known."""
+def free_atoms_of(level: str) -> FreeAtoms | None:
+    """Free atoms of a level; None for one of one's own, of which nothing is known."""
     table = _table()
     found = table["levels"].get(table["like"].get(level, level))
     if found is None:
@@ -38,8 +38,8 @@ def catalogue(level: str) -> FreeAtoms | None:
 
 
 def references(level: str, own: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
-    """Reference energies in eV by atomic number: the data's ``own`` by level, else the catalogue's exact ones."""
-    found = catalogue(level)
+    """Reference energies in eV by atomic number: the data's ``own`` by level, else the exact ones of ours."""
+    found = free_atoms_of(level)
     return {**(found.energies if found is not None and found.exact else {}), **own.get(level, {})}
 
 

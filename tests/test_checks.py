@@ -56,7 +56,7 @@ def test_shipped_data_pass(name: str) -> None:
 
 
 def test_levels_in_different_files_are_compared_by_geometry() -> None:
-    joined = datasets.load_joined(("mini-rmd17-methanol", "mini-md17cc-methanol"))
+    joined = datasets.DataRequest(("mini-rmd17-methanol", "mini-md17cc-methanol")).load()
     declared = manifest("mini-rmd17-methanol").model_copy(
         update={
             "labels": (*manifest("mini-rmd17-methanol").labels, *manifest("mini-md17cc-methanol").labels),

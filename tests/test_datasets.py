@@ -22,7 +22,7 @@ from writers import write_group, write_sgdml
 from mfbench import resources
 from mfbench.data import store
 from mfbench.data.checks import check_physics
-from mfbench.data.datasets import DataMissing, convert, joined, load, load_joined
+from mfbench.data.datasets import DataMissing, DataRequest, convert, joined, load
 from mfbench.data.manifest import Manifest, manifest
 from mfbench.data.readers import base
 from mfbench.data.reading import read
@@ -61,7 +61,7 @@ def ani1x() -> Structures:
 
 @pytest.fixture(scope="module")
 def methanol() -> Structures:
-    return load_joined(("mini-rmd17-methanol", "mini-md17cc-methanol"))
+    return DataRequest(("mini-rmd17-methanol", "mini-md17cc-methanol")).load()
 
 
 # the shipped data
@@ -739,7 +739,7 @@ def test_published_ethanol_forces(shared_real: Path) -> None:
 def test_published_ethanol_through_manifests_given_by_path(shared_real: Path) -> None:
     folder = ROOT / "benchmarks" / "manifests"
     names = ("rmd17-ethanol-split01", "md17cc-ethanol")
-    whole = load_joined(tuple(str(folder / f"{name}.yaml") for name in names), shared_real)
+    whole = DataRequest(tuple(str(folder / f"{name}.yaml") for name in names), folder=shared_real).load()
     assert len(whole) == 3000
     assert whole.levels == ("pbe/def2-svp", "pbe+vdw-ts", "ccsd(t)/cc-pvtz")
     assert whole.energy_mask.sum(0).tolist() == [2000, 2000, 1000]

@@ -18,7 +18,7 @@ from mfbench import units
 from mfbench.cli.main import main
 from mfbench.errors import LabelsMissing, UserError
 from mfbench.files import read_json
-from mfbench.free_atoms import catalogue
+from mfbench.free_atoms import free_atoms_of
 from mfbench.learning.arms import ARMS
 from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.problem import Lesson
@@ -252,7 +252,7 @@ def test_atomic_energies_that_labels_do_not_determine_are_marked(arm: str, tmp_p
         assert one["undetermined_come_from"] == (
             f"those of {low} and the difference of free atoms" if below else "free atoms"
         )
-        free = catalogue(level)
+        free = free_atoms_of(level)
         assert free is not None
         for symbol, z in (("H", 1), ("C", 6), ("O", 8)):
             assert one["atomic_energies"][symbol] == pytest.approx(free.energies[z], abs=10)

@@ -13,12 +13,12 @@ import mfbench
 from mfbench import resources, theory, units
 from mfbench.cli.main import main
 from mfbench.data import datasets, store
-from mfbench.data.catalogue import import_files
+from mfbench.data.importing import import_files
 from mfbench.data.manifest import Manifest
 from mfbench.data.structures import Frames, Structures, assemble, join
 from mfbench.elements import SYMBOLS
 from mfbench.errors import DataCorrupt, UserError
-from mfbench.free_atoms import FILE, catalogue, references
+from mfbench.free_atoms import FILE, free_atoms_of, references
 
 INPUTS = Path(__file__).parent / "inputs"
 LEVEL = "wb97x/6-31g*"
@@ -46,19 +46,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_level_has_free_atoms_and_some_are_borrowed() -> None:
     table = json.loads(FILE.read_text())
     for name in theory.LEVELS:
-        found = catalogue(name)
+        found = free_atoms_of(name)
         assert found is not None, name
         assert {1, 6, 7, 8, 9, 16, 17} <= found.energies.keys()
         assert found.exact == (name not in table["like"])
         assert bool(references(name, {})) == found.exact  # what is borrowed is no reference
-    assert catalogue("mine@30") is None
+    assert free_atoms_of("mine@30") is None
     assert not references("mine@30", {})
 
 
 def test_it_agrees_with_what_the_mini_data_bring() -> None:
     own = json.loads((resources.mini_data() / "isolated_atoms.json").read_text())
     for level, key in MINI.items():
-        found = catalogue(level)
+        found = free_atoms_of(level)
         assert found is not None
         for number in (1, 6, 7, 8):
             assert found.energies[number] / units.HARTREE == pytest.approx(own[SYMBOLS[number]][key], abs=1e-6)

@@ -23,7 +23,8 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mfbench.data import datasets
-from mfbench.data.catalogue import Checked, import_files
+from mfbench.data.catalogue import Checked
+from mfbench.data.importing import import_files
 from mfbench.data.molecules import State, named, state_of, stated_by, stated_in
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from mutations import KINDS_OF_FILE, MUTATIONS, Frame, sound, write
 
-from mfbench.data import cache, catalogue, datasets
+from mfbench.data import cache, datasets
+from mfbench.data.importing import import_files
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
 from mfbench.units import EV_PER_KCAL
@@ -38,7 +39,7 @@ def outcome_of(kind: str, fmt: str, seed: int, good: Good, folder: Path) -> str:
     described = folder / "spoiled.yaml"
     described.write_text(json.dumps(spoiled.manifest))
     try:
-        catalogue.import_files([path], described)
+        import_files([path], described)
     except UserError as error:
         if mutation.outcome in ("same", "unknowable"):
             return f"refused, and should not be: {error}"
@@ -122,7 +123,7 @@ def test_good_files_import(good: Good, tmp_path: Path, monkeypatch: pytest.Monke
         place.mkdir()
         monkeypatch.setenv(cache.VARIABLE, str(place / "cache"))
         (place / "spoiled.yaml").write_text(json.dumps(mutations.declared(fmt)))
-        found = catalogue.import_files([write(sound(fmt, good[1]), place)], place / "spoiled.yaml")
+        found = import_files([write(sound(fmt, good[1]), place)], place / "spoiled.yaml")
         assert not any(one.failed for one in found.findings)
         assert compared(datasets.load("spoiled"), good[0], [*range(len(good[0]))]) == "same"
 

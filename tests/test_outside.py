@@ -22,8 +22,8 @@ from mfbench.cli.main import main
 from mfbench.data import datasets
 from mfbench.data.bonds import bonds_of
 from mfbench.data.cases import Case
-from mfbench.data.catalogue import import_files
 from mfbench.data.geometries import Slab
+from mfbench.data.importing import import_files
 from mfbench.data.manifest import Content, Dataset, Manifest, manifest
 from mfbench.data.readers import hdf5
 from mfbench.data.structures import Frames, Structures

@@ -11,8 +11,9 @@ import yaml
 from mutations import DECLARED_OWN, Frame, sound, write
 
 from mfbench.cli.main import main
-from mfbench.data import cache, candidates, catalogue, datasets
+from mfbench.data import cache, candidates, datasets
 from mfbench.data.findings import ACCEPTABLE, Finding, accepting, require
+from mfbench.data.importing import import_files
 from mfbench.data.manifest import Manifest, identity, manifest
 from mfbench.errors import DataCorrupt, UserError
 from mfbench.records import read_yaml
@@ -49,7 +50,7 @@ def frames() -> list[Frame]:
 )
 def test_inputs(name: str, words: str) -> None:
     with pytest.raises(DataCorrupt, match=words):
-        catalogue.import_files([INPUTS / f"{name}.extxyz"], INPUTS / f"{name}.yaml")
+        import_files([INPUTS / f"{name}.extxyz"], INPUTS / f"{name}.yaml")
 
 
 # other members of the same classes
@@ -59,7 +60,7 @@ def spoil(frames: list[Frame], folder: Path, change: Callable[[Any], None], fmt:
     spoiled = sound(fmt, frames)
     change(spoiled)
     (folder / "spoiled.yaml").write_text(json.dumps(spoiled.manifest))
-    catalogue.import_files([write(spoiled, folder)], folder / "spoiled.yaml")
+    import_files([write(spoiled, folder)], folder / "spoiled.yaml")
 
 
 def own(s: Any, *levels: int) -> None:
@@ -231,7 +232,7 @@ def test_what_cannot_be_accepted(given: dict[str, Any], words: str, tmp_path: Pa
     path = tmp_path / "dissociation.yaml"
     path.write_text(json.dumps(json.loads((INPUTS / "dissociation.yaml").read_text()) | given))
     with pytest.raises(UserError, match=words):
-        catalogue.import_files([INPUTS / "dissociation.extxyz"], path)
+        import_files([INPUTS / "dissociation.extxyz"], path)
 
 
 def test_the_level_may_be_named() -> None:

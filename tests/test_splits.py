@@ -12,7 +12,7 @@ from conftest import ROOT
 from numpy.typing import NDArray
 
 from mfbench.data.cases import Case, CaseData, Overlap, case
-from mfbench.data.datasets import load_joined
+from mfbench.data.datasets import DataRequest
 from mfbench.data.manifest import LabelKind
 from mfbench.data.splits import Selection, Split, make_split, refuse_leaks, select, validation_size
 from mfbench.data.structures import Frames, Structures, assemble, join
@@ -31,7 +31,7 @@ def problem(name: str) -> tuple[Structures, Case, CaseData]:
     found = case(name)
     rules = found.choice("mini")
     if rules.datasets not in _loaded:
-        _loaded[rules.datasets] = load_joined(rules.datasets)
+        _loaded[rules.datasets] = DataRequest(rules.datasets).load()
     return _loaded[rules.datasets], found, rules
 
 
@@ -339,7 +339,7 @@ def test_published_ethanol(shared_real: Path) -> None:
     """rMD17's own test file is test; MD17-CC's frames that recur in it are never trained on."""
     found = case(ROOT / "benchmarks" / "ethanol-split01.yaml")
     rules, high = found.choice("ethanol"), found.high
-    structures = load_joined(rules.datasets, shared_real)
+    structures = DataRequest(rules.datasets, folder=shared_real).load()
     split = make_split(structures, found.low, high, rules, 0)
     check_parts(structures, found.low, high, rules, split)
     theirs = np.flatnonzero(structures.file == structures.files.index("rmd17_ethanol_test_01.npz"))
@@ -560,7 +560,7 @@ def test_an_unknown_set() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_large_molecules_are_unseen(seed: int) -> None:
     """Trained on small ones only, judged on large ones: a split by size."""
-    s = load_joined(("mini-ani1x",))
+    s = DataRequest(("mini-ani1x",)).load()
     low, high = "wb97x/6-31g*", "wb97x/def2-tzvpp"
     rules = rules_of(unseen_above=5, datasets=("mini-ani1x",))
     split = make_split(s, low, high, rules, seed)

@@ -15,7 +15,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mfbench import resources, units
-from mfbench.data import datasets
+from mfbench.data.datasets import DataRequest
 from mfbench.data.structures import Structures
 
 MINI = resources.mini_data()
@@ -111,7 +111,7 @@ def write_sgdml(path: Path, spoilt: str = "") -> None:
 
 def write_own(path: Path, count: int = 300) -> None:
     """People's own data as extended xyz: methanol at two levels, one in eV with forces, one in Hartree without."""
-    whole = datasets.load_joined(("mini-rmd17-methanol", "mini-md17cc-methanol"))
+    whole = DataRequest(("mini-rmd17-methanol", "mini-md17cc-methanol")).load()
     low, high = whole.level_index("pbe/def2-svp"), whole.level_index("ccsd/cc-pvdz")
     coupled = {int(g): float(e) for g, e in zip(whole.geometry[1200:], whole.energies[1200:, high])}
     frames = []

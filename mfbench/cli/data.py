@@ -115,7 +115,7 @@ def _where(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from mfbench.data.catalogue import import_files
+    from mfbench.data.importing import import_files
     from mfbench.show.datasets import findings_text
 
     found = import_files(options.files, options.manifest, _watch())

@@ -101,11 +101,6 @@ def is_small(paths: list[Path]) -> bool:
     return sum(path.stat().st_size for path in paths) <= _SMALL
 
 
-def load_joined(names: tuple[str, ...], folder: Path | None = None) -> Structures:
-    """Several datasets, whole, as one."""
-    return DataRequest(names, folder=folder).load()
-
-
 def joined(pieces: Sequence[Structures]) -> Structures:
     """Several datasets as one, their geometry ids set anew over the whole."""
     if len(pieces) == 1:

@@ -11,7 +11,7 @@ from mfbench.data.findings import FEW, RARE, Finding, bounded, named
 from mfbench.data.structures import Structures
 from mfbench.data.survey import ELEMENTS, beyond_composition, element_counts
 from mfbench.elements import SYMBOLS
-from mfbench.free_atoms import catalogue
+from mfbench.free_atoms import free_atoms_of
 
 # What a level may be off whose atoms are borrowed from one close by, or are Hartree-Fock's, which binds molecules less.
 _SLACK = 3.0  # eV an atom
@@ -38,10 +38,10 @@ _TYPICAL = 4.5  # eV an atom: usual atomisation energy
 
 
 def free_atoms(outline: Structures, declared: Declared) -> list[Finding]:
-    """The reference energies that the data bring, against the catalogue's."""
+    """The reference energies that the data bring, against mfbench's own."""
     found = []
     for level, own in outline.free_atoms.items():
-        known = catalogue(level)
+        known = free_atoms_of(level)
         apart = {z: abs(e - known.energies[z]) for z, e in own.items() if known is not None and z in known.energies}
         wrong = [f"{SYMBOLS[z]}: {own[z]:.6g} eV, {gap:.3g} off" for z, gap in apart.items() if gap > FREE]
         fits = ""
@@ -65,7 +65,7 @@ def known_atoms(
     Args:
         own: by level and atomic number, those that the data bring.
     """
-    known, brought = catalogue(level), (own or {}).get(level, {})
+    known, brought = free_atoms_of(level), (own or {}).get(level, {})
     if known is None:
         return (_table(brought), _SLACK) if brought else None
     exact = known.exact and not level.startswith("hf/") and not brought

@@ -60,7 +60,7 @@ def undetermined_text(known: Known) -> list[str]:
 
 
 def reference_energies(known: Known | None, level: str, numbers: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Energies of free atoms, (S,) eV; raises UserError for one that no level or catalogue has."""
+    """Energies of free atoms, (S,) eV; raises UserError for one that nothing tells."""
     held = references(level, {}) if known is None else known.levels[level].free_atoms
     for number in map(int, numbers):
         if number not in held:
