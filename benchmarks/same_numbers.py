@@ -2,7 +2,7 @@ r"""Do two checkouts of mfbench give the same numbers? Short runs of every arm i
 
 With HIP-NN-TS: weights and predictions bit for bit, and every error. With SchNetPack's networks, in float64: losses,
 weights after some steps (which gradients made) and energies to 1e-10 of their largest size, a number of the level's and
-tensor's own.
+tensor's own. Of runs that differ, test errors at the high level stand beside it, before and after.
 
     git worktree add ../before HEAD~1
     python benchmarks/same_numbers.py ../before . --out same.json
@@ -21,6 +21,10 @@ import h5py
 import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
+
+from mfbench.results.folder import read_run
+from mfbench.results.rows import judged_at_high_level
+from mfbench.results.schema import shown
 
 ARMS = ("SF-E", "MF", "SF-EF", "SF-low", "zero-shot", "transfer", "delta", "embedding", "MF+", "oracle")
 SCHNETPACK = ("schnet", "painn", "so3net")
@@ -102,8 +106,17 @@ def compared(one: Path, other: Path, name: str) -> dict[str, Any]:
     bounds = {key: 0.0 if exact else 1e-6 if "force" in key else TOLERANCE for key in apart}
     bad = sorted(key for key, gap in apart.items() if gap > bounds[key])
     bad += sorted(f"{key}, in one alone" for key in left.keys() ^ right.keys())
-    same_name = one.name == other.name
-    return {"run": name, "largest": max(apart.values()), "same": not bad and same_name, "differing": bad}
+    same = not bad and one.name == other.name
+    found = {"run": name, "largest": max(apart.values()), "same": same, "differing": bad}
+    return found if same else {**found, "before": errors(one), "after": errors(other)}
+
+
+def errors(run: Path) -> dict[str, float]:
+    """Test errors at the high level, in kcal/mol and kcal/mol/Angstrom."""
+    table = read_run(run)
+    table = shown(judged_at_high_level(table, table["case"].iloc[0]))
+    rows = table[(table["metric"] == "mae") & table["quantity"].isin(["energy", "force"])]
+    return {str(row["quantity"]): round(float(row["value"]), 4) for _, row in rows.iterrows()}
 
 
 def main() -> None:

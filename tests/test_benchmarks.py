@@ -21,6 +21,7 @@ COMMANDS = {
     "mf_plus_search": [*FEW, "--cases", "methanol", "--sizes", "25", "--stages", "stages"],
     "paired_seeds": [*FEW, "--cases", "ani1ccx", "--seeds", "0", "--runs", "runs", "--workers", "2"],
     "methanol": [*FEW, "--picoseconds", "0.01", "--runs", "runs"],
+    "narrow_high": [*FEW, "--runs", "runs"],
     "baselines": [],
 }
 

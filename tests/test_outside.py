@@ -4,7 +4,6 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,18 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from narrow_high import CBS, CCSD, LOW, narrow_case
 from sealing import reseal
 
 import mfbench
-from mfbench import extensions, resources
+from mfbench import extensions
 from mfbench.cli.main import main
 from mfbench.data import datasets
 from mfbench.data.bonds import bonds_of
 from mfbench.data.cases import Case
 from mfbench.data.geometries import Slab
 from mfbench.data.importing import import_files
-from mfbench.data.manifest import Content, Dataset, Manifest, manifest
-from mfbench.data.readers import hdf5
-from mfbench.data.structures import Frames, Structures
+from mfbench.data.structures import Structures
 from mfbench.errors import UserError
 from mfbench.free_atoms import references
 from mfbench.learning import arms
@@ -36,8 +34,6 @@ from mfbench.study.outside import NOT_RECORDED
 from mfbench.study.predict_file import predict_file
 
 INPUTS = Path(__file__).parent / "inputs"
-LOW, CCSD, CBS = "wb97x/6-31g*", "ccsd/cc-pvdz", "ccsd(t)*/cbs"
-HIGH = (CCSD, CBS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,16 +42,6 @@ def forget() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extensions, "_own", {kind: dict(things) for kind, things in extensions._own.items()})
         yield
-
-
-def narrow(path: Path, content: Content, declared: Manifest) -> Iterator[Frames]:
-    """The mini data, coupled cluster for methanol alone."""
-    for frames in hdf5.read_ani1x(path, content, declared):
-        if frames.molecule != "CH3OH":
-            columns = [declared.levels.index(name) for name in HIGH]
-            frames.energies[:, columns] = np.nan
-            frames = replace(frames, forces=[None if k in columns else one for k, one in enumerate(frames.forces)])
-        yield frames
 
 
 @pytest.fixture(scope="module")
@@ -67,18 +53,10 @@ def truth() -> Structures:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The run folder of an arm whose high level is known for methanol alone."""
     runs = tmp_path_factory.mktemp("runs")
-    whole = manifest("mini-ani1x")
-    labels = tuple(one.model_copy(update={"n_energy": None, "n_forces": None}) for one in whole.labels)
-    mine = whole.model_copy(update={"name": "narrow", "format": "own", "labels": labels})
-    mfbench.register(Dataset(mine, resources.mini_data(), narrow))
 
     @cache
     def folder(arm: str, high: str = CCSD, steps: int = 40) -> Path:
-        rules = {"datasets": ["narrow"], "overlap": "nested", "test": 0.25, "validation": 10, "sizes": [16]}
-        case = Case.model_validate(
-            {"name": "narrow", "title": "narrow", "basis": "a test", "low": LOW, "high": high, "data": {"mini": rules}}
-        )
-        settings = mfbench.experiment(case, arm, n_high=16, optimisation={"steps": steps}, threads=1)
+        settings = mfbench.experiment(narrow_case(high), arm, n_high=16, optimisation={"steps": steps}, threads=1)
         return mfbench.run(settings, runs, device="cpu", progress=False)
 
     return folder
