@@ -1,19 +1,23 @@
 """People's own data: extxyz, ASE databases and plain HDF5 hold what was put in, in any unit, or say what is wrong."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import ase.units
 import h5py
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from conftest import ROOT
 from problems import same_structures
-from writers import structures_as_atoms, write_ase, write_extxyz, write_hdf5
+from writers import structures_as_atoms, write_ase, write_extxyz, write_hdf5, write_own
 
 from mfbench.data import datasets, store
+from mfbench.data.importing import import_files
 from mfbench.data.manifest import Manifest
 from mfbench.data.reading import read
 from mfbench.data.structures import Structures
@@ -245,3 +249,36 @@ def test_links_out_of_a_plain_hdf5_file(tmp_path: Path, source: Structures) -> N
         file["dft_energy"] = h5py.SoftLink("/elsewhere")
     with pytest.raises(DataCorrupt, match="expected it in this file"):
         read(declare("hdf5", path), [path])
+
+
+# docs/your-data.md
+
+DOCS = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_manifests_of_the_docs_import(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+    text = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)[number]
+    write_own(tmp_path / "both.extxyz", 40)
+    frames = ase.io.read(tmp_path / "both.extxyz", ":")
+    names = ("low.extxyz", "high.extxyz") if "low.extxyz" in text else ("both.extxyz",)
+    for name, key in zip(names, ("pbe", "ccsd")) if len(names) == 2 else ():
+        for atoms in frames:
+            atoms.info["energy"] = atoms.info[f"{key}_energy"]
+            atoms.arrays["forces"] = atoms.arrays["pbe_forces"]
+        ase.io.write(tmp_path / name, frames, format="extxyz")
+    (tmp_path / "mydata.yaml").write_text(text)
+    import_files([tmp_path / name for name in names], tmp_path / "mydata.yaml")
+    found = datasets.load("mydata")
+    assert found.energy_mask.sum(0).tolist() == [40, 40]
+    assert found.force_mask.sum(0).tolist() == [40, 0]
+    assert len(np.unique(found.geometry)) == 40
+
+
+def test_the_docs_tell_every_key_for_data_of_ones_own() -> None:
+    of_published = {"doi", "version", "shipped", "n_structures", "n_molecules", "max_train", "probes", "notes", "name"}
+    blocks = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^```.*?^```", "", DOCS, flags=re.MULTILINE | re.DOTALL)
+    told = set(re.findall(r"\w+", " ".join([*blocks, *re.findall(r"`([^`]+)`", text)])))
+    assert set(Manifest.model_fields) - of_published <= told

@@ -164,6 +164,14 @@ def test_figures_of_methanol_are_those_measured() -> None:
     assert f"up to {highest:,.0f} 1/cm" in README
 
 
+def test_figures_of_a_level_known_for_methanol_alone_are_those_measured() -> None:
+    (file,) = (ROOT / "benchmarks" / "results").glob("narrow-high-cpu-*.json")
+    rows = json.loads(file.read_text())["rows"]
+    most = {arm: max(row["most"] for row in rows if row["arm"] == arm) for arm in ("MF", "MF+", "SF-E")}
+    words = f"{most['MF']:.2f} eV with MF, by {most['MF+']:.2f} with MF+, and by {most['SF-E']:.2f} with SF-E"
+    assert words in " ".join(README.split())
+
+
 def test_figures_of_the_scale_are_those_measured() -> None:
     (file,) = (ROOT / "benchmarks" / "results").glob("ani1x-scale-cpu-*.json")
     report = json.loads(file.read_text())
