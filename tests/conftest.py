@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Energies of free atoms in mfbench/data/mini/isolated_atoms.json, by level: computed by other code than mfbench's own.
+FREE_ATOM_KEYS = {
+    "gfn2-xtb": "gfn2_xtb.energy",
+    "pbe/def2-svp": "pbe_svp.energy",
+    "wb97x/6-31g*": "wb97x_dz.energy",
+    "wb97x/def2-tzvpp": "wb97x_tz.energy",
+    "ccsd/cc-pvdz": "ccsd_dz.energy",
+    "ccsd(t)*/cbs": "ccsd(t)_cbs.energy",
+}
 # What a finished run folder holds.
 RUN_FILES = {
     "settings.json",

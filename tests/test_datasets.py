@@ -13,7 +13,7 @@ import ase.units
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import FREE_ATOM_KEYS, ROOT
 from numpy.typing import NDArray
 from problems import same_structures
 from published import declare, label, md17_cc, rmd17_split
@@ -43,14 +43,6 @@ ANI1X_KEYS = {  # level -> energy and forces key
 MOLECULES = {
     *("CH4", "NH3", "H2O", "C2H2", "C2H4", "C2H6", "HCN", "H2CO", "CH3OH", "CH3NH2"),
     *("N2H4", "H2O2", "HCOOH", "CH3CN", "H2CCO", "CH3CHO", "CO2", "N2O"),
-}
-FREE_ATOMS = {  # level -> key of isolated_atoms.json
-    "gfn2-xtb": "gfn2_xtb.energy",
-    "pbe/def2-svp": "pbe_svp.energy",
-    "wb97x/6-31g*": "wb97x_dz.energy",
-    "wb97x/def2-tzvpp": "wb97x_tz.energy",
-    "ccsd/cc-pvdz": "ccsd_dz.energy",
-    "ccsd(t)*/cbs": "ccsd(t)_cbs.energy",
 }
 
 
@@ -154,9 +146,9 @@ def test_atomisation_energies(name: str) -> None:
     atoms = json.loads((MINI / "isolated_atoms.json").read_text())
     symbols = {1: "H", 6: "C", 7: "N", 8: "O"}
     for column, level in enumerate(s.levels):
-        if level not in FREE_ATOMS:
+        if level not in FREE_ATOM_KEYS:
             continue
-        free = np.array([atoms[symbols[int(z)]][FREE_ATOMS[level]] for z in s.numbers]) * HARTREE
+        free = np.array([atoms[symbols[int(z)]][FREE_ATOM_KEYS[level]] for z in s.numbers]) * HARTREE
         per_atom = (np.add.reduceat(free, s.offsets[:-1]) - s.energies[:, column]) / s.n_atoms
         assert s.energy_mask[:, column].all()
         assert per_atom.min() > 0.5

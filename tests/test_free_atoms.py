@@ -1,4 +1,4 @@
-"""Free atoms: the catalogue's energies, and frames of one atom, which are reference energies and no structures."""
+"""Free atoms: mfbench's own energies, and frames of one atom, which are reference energies and no structures."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import problems
 import pytest
 from ase import Atoms
+from conftest import FREE_ATOM_KEYS
 
 import mfbench
 from mfbench import resources, theory, units
@@ -23,15 +24,6 @@ from mfbench.free_atoms import FILE, free_atoms_of, references
 INPUTS = Path(__file__).parent / "inputs"
 LEVEL = "wb97x/6-31g*"
 FREE = {1: -13.587, 6: -1029.491, 8: -2041.983}
-# Keys of the mini data's own file, which other code computed.
-MINI = {
-    "gfn2-xtb": "gfn2_xtb.energy",
-    "pbe/def2-svp": "pbe_svp.energy",
-    "wb97x/6-31g*": "wb97x_dz.energy",
-    "wb97x/def2-tzvpp": "wb97x_tz.energy",
-    "ccsd/cc-pvdz": "ccsd_dz.energy",
-    "ccsd(t)*/cbs": "ccsd(t)_cbs.energy",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-# The catalogue
+# Energies of mfbench's own
 
 
 def test_every_level_has_free_atoms_and_some_are_borrowed() -> None:
@@ -57,7 +49,7 @@ def test_every_level_has_free_atoms_and_some_are_borrowed() -> None:
 
 def test_it_agrees_with_what_the_mini_data_bring() -> None:
     own = json.loads((resources.mini_data() / "isolated_atoms.json").read_text())
-    for level, key in MINI.items():
+    for level, key in FREE_ATOM_KEYS.items():
         found = free_atoms_of(level)
         assert found is not None
         for number in (1, 6, 7, 8):
@@ -80,7 +72,7 @@ def test_methods_are_in_order() -> None:
         assert references("hf/cc-pvqz", {})[z] / units.HARTREE == pytest.approx(limit, abs=0.01)
 
 
-def test_what_the_data_bring_goes_before_the_catalogue() -> None:
+def test_what_the_data_bring_goes_before_what_is_known() -> None:
     found = references(LEVEL, {LEVEL: {1: -13.0}})
     assert found[1] == -13.0
     assert found[6] == references(LEVEL, {})[6]
