@@ -144,10 +144,14 @@ def declared(tmp_path: Path, free_atoms: object) -> Path:
 
 
 def test_the_manifest_declares_what_the_files_do_not_have(tmp_path: Path) -> None:
-    hartree = {"unit": "Ha", "H": -0.5, "N": -54.57}
+    hartree = {"unit": "Ha", "H": FREE[1] / units.HARTREE, "N": -54.57}
     data = imported(INPUTS / "isolated_atoms.extxyz", manifest=declared(tmp_path, {LEVEL: hartree}))
-    assert data.free_atoms[LEVEL][1] == FREE[1]  # the file goes before it
+    assert data.free_atoms[LEVEL][1] == pytest.approx(FREE[1])
     assert data.free_atoms[LEVEL][7] == pytest.approx(-54.57 * units.HARTREE)
+    with pytest.raises(
+        DataCorrupt, match=r"expected one energy, got -13\.60\d+ eV \(the manifest\) and -13\.587000 eV"
+    ):
+        imported(INPUTS / "isolated_atoms.extxyz", manifest=declared(tmp_path, {LEVEL: hartree | {"H": -0.5}}))
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,34 @@ def test_the_calculator_sees_that_the_state_changed(model: Predictor) -> None:
     assert calculator.results["outside"] == ""
 
 
+def test_two_states_of_one_composition_are_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One geometry in two states is two geometries, as their labels differ; a network sees one structure."""
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+    neutral = [atoms for atoms in ase.io.read(INPUTS / "charges_mixed.extxyz", ":") if not atoms.info["charge"]]
+    ions = [atoms.copy() for atoms in neutral]
+    for atoms in ions:
+        atoms.info |= {
+            "charge": 1,
+            "dft_energy": atoms.info["dft_energy"] + 4,
+            "cc_energy": atoms.info["cc_energy"] + 5,
+        }
+    ase.io.write(tmp_path / "both.extxyz", [*neutral, *ions], format="extxyz")
+    shutil.copy(INPUTS / "charges_mixed.yaml", tmp_path / "both.yaml")
+    import_files([tmp_path / "both.extxyz"], tmp_path / "both.yaml")
+    data = datasets.load("both")
+    assert sorted(data.molecules) == ["H2O", "H2O, charge 1"]
+    assert len(np.unique(data.geometry)) == len(data) == 2 * len(neutral)
+    rules = {"datasets": ["both"], "overlap": "nested", "test": 0.25, "validation": 5, "sizes": [10]}
+    about = {"name": "both", "title": "both", "basis": "a test", "low": LOW, "high": CBS}
+    settings = mfbench.experiment(Case.model_validate({**about, "data": {"mini": rules}}), "MF")
+    with pytest.raises(UserError, match=r"both: expected molecules of one composition .* got H2O and H2O, "):
+        mfbench.run(settings, tmp_path / "runs", progress=False)
+    rules |= {"subsets": {"both": {"molecules": ["H2O, charge 1"]}}}
+    case = Case.model_validate({**about, "name": "one", "data": {"mini": rules}})
+    settings = mfbench.experiment(case, "MF", optimisation={"steps": 5})
+    assert mfbench.run(settings, tmp_path / "runs", progress=False).is_dir()
+
+
 def test_a_model_of_ions_says_that_a_neutral_molecule_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
     ions = [atoms for atoms in ase.io.read(INPUTS / "charges_mixed.extxyz", ":") if not atoms.info["charge"]]
