@@ -250,7 +250,9 @@ def test_atomic_energies_that_labels_do_not_determine_are_marked(arm: str, tmp_p
         assert one["determined"] is False
         below = level == high and arm != "SF-E"
         assert one["undetermined_come_from"] == (
-            f"those of {low} and the difference of free atoms" if below else "free atoms"
+            f"H, C and O: those of {low} and the difference of free atoms"
+            if below
+            else "H, C and O: those of free atoms"
         )
         free = free_atoms_of(level)
         assert free is not None
