@@ -172,6 +172,24 @@ def test_figures_of_a_level_known_for_methanol_alone_are_those_measured() -> Non
     assert words in " ".join(README.split())
 
 
+def test_what_changed_is_what_was_measured() -> None:
+    results = ROOT / "benchmarks" / "results"
+    (short,), (long,) = results.glob("same-numbers-short-cpu-*.json"), results.glob("same-numbers-cpu-*.json")
+    differing = {row["run"].split()[0] for row in json.loads(short.read_text())["rows"] if not row["same"]}
+    assert differing == {"rmd17-cc"}
+    moved = {}
+    for row in json.loads(long.read_text())["rows"]:
+        for quantity in ("energy", "force"):
+            if (before := row["before"][quantity]) == before:  # not NaN
+                moved[row["run"].split()[1], quantity] = 100 * abs(row["after"][quantity] / before - 1)
+    steady = ("SF-E", "MF", "zero-shot", "transfer", "MF+")
+    most = [max(moved[arm, quantity] for arm in steady) for quantity in ("energy", "force")]
+    text = " ".join(README.split())
+    assert f"by at most {most[0]:.1f} % and forces by at most {most[1]:.1f} %" in text
+    others = [moved[arm, "energy"] for arm in ("SF-EF", "embedding", "delta")]
+    assert "energies of SF-EF by {:.0f} %, embedding {:.0f} % and delta {:.0f} %".format(*others) in text
+
+
 def test_figures_of_the_scale_are_those_measured() -> None:
     (file,) = (ROOT / "benchmarks" / "results").glob("ani1x-scale-cpu-*.json")
     report = json.loads(file.read_text())
