@@ -28,7 +28,7 @@ from mfbench.study.experiment import Experiment
 from mfbench.study.export import exported
 from mfbench.study.prepare import Prepared, lessons_of, prepare
 from mfbench.study.rows import NOT_TRAINED, identity
-from mfbench.study.scale import check_energies, check_forces
+from mfbench.study.scale import check_energies, check_forces, check_level
 from mfbench.study.visible import slugs, split_hash
 
 NOT_PREDICTED = "not predicted by this code"
@@ -258,6 +258,8 @@ def _predictions(sources: Mapping[str, _Source], prepared: Prepared, unit: Unit,
         others = sorted({*source.frames[0].info} - {source.energy})
         check_energies(level, given[there], labels, part.n_atoms[there], unit.name, unit.per_atom, others)
         energies[:, column] = given * factor * (part.n_atoms if unit.per_atom else 1)
+        every = {name: (part.energies[:, k], part.energy_mask[:, k]) for name, k in zip(levels, columns)}
+        check_level(level, energies[:, column], every)
         key = source.forces
         vectors = None if key is None else predicted.values(source.frames, structures, indices, key, forces=True)
         if vectors is None:
