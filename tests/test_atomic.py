@@ -8,7 +8,7 @@ import problems
 import pytest
 
 from mfbench.data.structures import Frames, Structures, assemble
-from mfbench.free_atoms import references
+from mfbench.free_atoms import energies_at
 from mfbench.models.atomic import N_ROWS, base_of, fit_atomic_energies
 from mfbench.models.determined import Determined, Known, determined
 
@@ -108,7 +108,7 @@ def test_where_a_level_begins(levels: tuple[str, str], free: dict[str, dict[int,
     assert {found[high].origins[z] for z in (1, 6, 8)} == {expected}
     below = np.arange(N_ROWS, dtype=float)
     base, difference = (base_of(found, high, below, difference=d) for d in (False, True))
-    own, under = references(high, free), references(low, free)
+    own, under = energies_at(high, free), energies_at(low, free)
     for z in (1, 6, 8):
         value = {
             "below and free atoms": below[z] + own.get(z, np.nan) - under.get(z, np.nan),

@@ -26,7 +26,7 @@ from mfbench.data.geometries import Slab
 from mfbench.data.importing import import_files
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
-from mfbench.free_atoms import references
+from mfbench.free_atoms import energies_at
 from mfbench.learning import arms
 from mfbench.physics.surface import bonds
 from mfbench.study import outside
@@ -103,8 +103,8 @@ def test_a_free_atom_has_its_reference_energy(arm: str, trained: Any) -> None:
     model = load(trained(arm))
     level, atoms = model.levels[-1], [Atoms("O"), molecule("CH3OH"), Atoms("H")]
     found = model.predict(atoms, level)
-    assert found.energies[0] == references(level, {})[8]
-    assert found.energies[2] == references(level, {})[1]
+    assert found.energies[0] == energies_at(level, {})[8]
+    assert found.energies[2] == energies_at(level, {})[1]
     assert found.forces is not None
     assert not found.forces[[0, -1]].any()
     assert np.abs(found.forces[1:-1]).max() > 0
@@ -112,7 +112,7 @@ def test_a_free_atom_has_its_reference_energy(arm: str, trained: Any) -> None:
     assert found.energies[1] == pytest.approx(alone.energies[0], abs=1e-6)
     assert found.outside[0] == "a free atom of O: its reference energy, which no network predicted"
     assert found.outside[1] == ""
-    assert model.predict(Atoms("N"), level, forces=False).energies[0] == references(level, {})[7]
+    assert model.predict(Atoms("N"), level, forces=False).energies[0] == energies_at(level, {})[7]
 
 
 # What else lies outside
@@ -344,7 +344,7 @@ def test_the_run_says_what_is_not_determined(trained: Any, capsys: pytest.Captur
     assert known.levels[CCSD].molecules == ("CH3OH",)
     assert len(known.levels[LOW].formulas) == len(known.formulas) >= 16
     assert known.levels[LOW].undetermined == ()
-    assert known.levels[LOW].free_atoms[1] == references(LOW, {})[1]
+    assert known.levels[LOW].free_atoms[1] == energies_at(LOW, {})[1]
     assert known.molecules_at_once == 1
     command = ["run", "rmd17-cc", "--n-high", "25", "--arm", "SF-E", "--steps", "2", "--runs", str(tmp_path)]
     assert main(command) == 0
@@ -425,7 +425,7 @@ def test_levels_of_ones_own_with_and_without_free_atoms(tmp_path: Path, monkeypa
     plain = ase.io.read(INPUTS / "narrow_high.extxyz", ":")
     atoms = [
         Atoms(
-            symbol, info={f"{key}_energy": references(level, {})[number] for key, level in (("dft", LOW), ("cc", CBS))}
+            symbol, info={f"{key}_energy": energies_at(level, {})[number] for key, level in (("dft", LOW), ("cc", CBS))}
         )
         for symbol, number in (("H", 1), ("O", 8))
     ]
@@ -447,6 +447,6 @@ def test_levels_of_ones_own_with_and_without_free_atoms(tmp_path: Path, monkeypa
         bare.predict([Atoms("O")], "cc@20")
     found = known.predict([molecule("H2O"), Atoms("O")], "cc@20")
     assert found.energies[0] == pytest.approx(-2076.6, abs=10)
-    assert found.energies[1] == references(CBS, {})[8]
+    assert found.energies[1] == energies_at(CBS, {})[8]
     assert found.outside[0].endswith("; atomic energies of H and O: those of free atoms")
     assert isinstance(datasets.load("with_atoms").free_atoms["cc@20"], dict)

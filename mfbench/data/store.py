@@ -93,7 +93,7 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
     by_level = {labels.level: labels for labels in declared.labels}
     column = partial(_Column, chunk=1 << (14 if 0 < declared.bytes < 1 << 26 else 20))
     with h5py.File(path, "w") as file:
-        apart = Apart(levels, declared.reference_atoms)
+        apart = Apart(levels, declared.declared_atoms)
         pieces = apart.molecules(frames)
         first = next(pieces, None)
         if first is None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mfbench import theory
 from mfbench.data.structures import Structures
 from mfbench.elements import SYMBOLS, formula, numbers_of
-from mfbench.free_atoms import references
+from mfbench.free_atoms import energies_at
 
 # Where an element's atomic energy comes from as far as a level's labels do not determine it.
 Origin = Literal["labels", "below and free atoms", "free atoms", "below", "nothing"]
@@ -91,8 +91,8 @@ def determined(structures: Structures, energies: Mapping[str, Indices]) -> dict[
     found: dict[str, Determined] = {}
     below, given = "", set[int]()  # the level below, and the elements that it has atomic energies of
     for level in sorted(energies, key=structures.levels.index):
-        indices, free = energies[level], references(level, structures.free_atoms)
-        under = references(below, structures.free_atoms) if below else {}
+        indices, free = energies[level], energies_at(level, structures.free_atoms)
+        under = energies_at(below, structures.free_atoms) if below else {}
         names = tuple(structures.molecules[m] for m in np.unique(structures.molecule[indices]))
         one = Determined(formulas_of(structures, indices), names, free, {}, below)
         used = {z for text in one.formulas for z in numbers_of(text).tolist()}

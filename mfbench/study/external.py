@@ -128,7 +128,7 @@ def evaluate(
         if one not in prepared.levels:
             raise unknown("level of this experiment", one, prepared.levels)
     keys = None if energy_keys is None else (energy_keys, forces_keys or {})
-    sources, known_by = _sources(files, prepared, keys, level or prepared.high)
+    sources, matched_by = _sources(files, prepared, keys, level or prepared.high)
     predictions = _predictions(sources, prepared, given, settings.seed)
     lessons = lessons_of(settings, prepared)
     table = evaluation.evaluate(predictions)
@@ -143,7 +143,7 @@ def evaluate(
         "predictions": {one: _named_file(file) for one, file in files.items()}
         if isinstance(files, dict)
         else _named_file(files),
-        "matched_by": known_by,
+        "matched_by": matched_by,
         "energy_keys": {one: source.energy for one, source in sources.items()},
         "forces_keys": {one: source.forces for one, source in sources.items() if source.forces},
         "unit": unit,
@@ -215,7 +215,7 @@ def _sources(
                 raise predicted.no_energies(frames, level, names[level], file)
         if pair is not None:
             found[level] = _Source(frames, *pair)
-    how = {known_by for _, known_by in read.values()}
+    how = {matched_by for _, matched_by in read.values()}
     return found, " and ".join(sorted(how))
 
 

@@ -12,7 +12,7 @@ from mfbench.data.molecules import State, named, stated_in
 from mfbench.data.structures import Structures
 from mfbench.elements import SYMBOLS, formula
 from mfbench.errors import UserError
-from mfbench.free_atoms import references
+from mfbench.free_atoms import energies_at
 from mfbench.learning.problem import Lesson, determined_by
 from mfbench.models.determined import Determined, Known
 
@@ -30,7 +30,7 @@ def known_by(structures: Structures, lessons: Sequence[Lesson], heads: Sequence[
         heads: the levels that are predicted, from low to high.
     """
     found = determined_by(structures, lessons)
-    none = {name: Determined((), (), references(name, structures.free_atoms), {}) for name in heads}
+    none = {name: Determined((), (), energies_at(name, structures.free_atoms), {}) for name in heads}
     indices = np.unique(np.concatenate([source.indices for one in lessons for source in one.train]))
     atoms, offsets = structures.atoms_of(indices), np.concatenate([[0], np.cumsum(structures.n_atoms[indices])])
     bonds = bonds_of(Slab(structures.numbers[atoms], structures.positions[atoms], offsets))
@@ -66,9 +66,9 @@ def undetermined_text(known: Known) -> list[str]:
     ]
 
 
-def reference_energies(known: Known | None, level: str, numbers: NDArray[np.integer]) -> NDArray[np.float64]:
+def of_free_atoms(known: Known | None, level: str, numbers: NDArray[np.integer]) -> NDArray[np.float64]:
     """Energies of free atoms, (S,) eV; raises UserError for one that nothing tells."""
-    held = references(level, {}) if known is None else known.levels[level].free_atoms
+    held = energies_at(level, {}) if known is None else known.levels[level].free_atoms
     for number in map(int, numbers):
         if number not in held:
             raise UserError(
