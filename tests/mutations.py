@@ -308,7 +308,11 @@ def shifted_in_molecules(s: Spoiled, rng: Generator) -> None:
 
 
 def one_energy(least: float, most: float) -> Callable[[Spoiled, Generator], None]:
-    """By so much, kcal/mol an atom; as often by 1 to 2 as by 2 to 4."""
+    """By so much, kcal/mol an atom; as often by 1 to 2 as by 2 to 4.
+
+    Of all 96 structures, either level and either sign, 10 of 384 shifts by 1.001 are not known, 5 by 1.5 and 1 by 3:
+    those of a water molecule 1.8 eV above the others first.
+    """
 
     def change(s: Spoiled, rng: Generator) -> None:
         _shift(s, rng, least * (most / least) ** rng.random())
