@@ -1,13 +1,16 @@
 """Levels against each other, over geometries that both label: slopes, gaps, and single energies that are off."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench.data import smooth
 from mfbench.data.candidates import Declared, energy_units, would_fit
-from mfbench.data.findings import FAR, FEW, SHOWN, Finding, bounded
+from mfbench.data.findings import FAR, FEW, FEW_ODD, SHOWN, Finding, bounded
+from mfbench.data.physics_singles import Off, Singles, finding, off, singles
+from mfbench.data.smooth import Judged
 from mfbench.data.structures import FloatArray, Structures
 from mfbench.data.survey import Survey, beyond_composition, level_pairs
 from mfbench.units import EV_PER_KCAL
@@ -32,8 +35,6 @@ ODD_MOLECULES = 0.05  # share of molecules that may be beyond what is asked of e
 # to 14 medians; 0.13 eV an atom (GFN2-xTB to CCSD, medians of 0.013).
 OFF, OFF_ENERGY, FAR_OFF = 16, 0.005, 0.3
 
-FEW_ODD = 0.05  # share of geometries that may be off, for the others to be looked at without them
-
 
 class Pair(NamedTuple):
     """Two levels, and structures with the low and the high label of one geometry: mostly they are one structure."""
@@ -50,6 +51,15 @@ class Pair(NamedTuple):
     def energies(self, outline: Structures) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of the low and the high level, (G,)."""
         return outline.energies[self.a, self.low], outline.energies[self.b, self.high]
+
+    def about_median(self, outline: Structures) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The same, each about its median."""
+        low, high = self.energies(outline)
+        return low - np.median(low), high - np.median(high)
+
+    def of(self, which: NDArray[np.int64]) -> "Pair":
+        """Some of its geometries."""
+        return self._replace(a=self.a[which], b=self.b[which])
 
 
 def pairs_of(outline: Structures) -> list[Pair]:
@@ -76,7 +86,7 @@ def _without_odd(outline: Structures, pair: Pair) -> Pair:
     rest, limit = _rest(outline, pair)
     odd = rest > limit
     few = np.count_nonzero(odd) <= FEW_ODD * len(odd)
-    return pair._replace(a=pair.a[~odd], b=pair.b[~odd]) if few else pair
+    return pair.of(np.flatnonzero(~odd)) if few else pair
 
 
 def following(outline: Structures, pairs: list[Pair], found: list[Finding], trusted: set[str]) -> set[str]:
@@ -145,8 +155,14 @@ def _ratio(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float
 # gaps
 
 
-def gaps(outline: Structures, counts: NDArray, seen: Survey, pairs: list[Pair]) -> list[Finding]:
-    """What each level adds to a lower one, on geometries that have both."""
+def gaps(
+    outline: Structures, counts: NDArray, seen: Survey, pairs: list[Pair], beside: Mapping[int, Off]
+) -> list[Finding]:
+    """What each level adds to a lower one, on geometries that have both.
+
+    Args:
+        beside: by the high level, single energies as a fit judges them (see ``by_another``).
+    """
     found = []
     for pair in pairs:
         name = pair.name(outline)
@@ -157,7 +173,7 @@ def gaps(outline: Structures, counts: NDArray, seen: Survey, pairs: list[Pair]) 
         found += [
             _gap(name, outline, counts, (pair.a, pair.low), (pair.b, pair.high)),
             _together(name, outline, (usual.a, pair.low), (usual.b, pair.high)),
-            _off(name, outline, pair),
+            _off(name, outline, pair, beside[pair.high]),
         ]
         if not np.isnan(apart := seen.apart.get((pair.low, pair.high), np.nan)):
             got = f"{apart:.3g} eV/Angstrom apart (root mean square)" if apart else f"the same forces{_ONE_KEY}"
@@ -213,8 +229,25 @@ def _together(pair: str, outline: Structures, one: Side, other: Side) -> Finding
     return Finding(name, ok, expected, got, where)
 
 
-def _off(name: str, outline: Structures, pair: Pair) -> Finding:
-    """Single energies that leave the line of their molecule's two levels."""
+def wanted(outline: Structures, pair: Pair) -> Singles:
+    """Structures of a pair that a fit is to judge, each with the low label."""
+    return singles(outline, np.sort(pair.a), FEW)
+
+
+def by_another(outline: Structures, seen: Survey, pair: Pair, of: Singles) -> Off:
+    """Judge what the high level adds to the line of a molecule's two levels."""
+    order = np.argsort(pair.a)
+
+    def judge(rows: NDArray[np.int64]) -> Judged:
+        x, y = pair.of(order[np.searchsorted(pair.a[order], rows)]).about_median(outline)
+        hot = np.minimum(np.abs(x), np.abs(y))  # either may be the one that is off
+        return smooth.beside(seen.some(rows), y - _robust_slope(x, y) * x, hot)
+
+    return off(outline, of, FEW, judge)
+
+
+def _off(name: str, outline: Structures, pair: Pair, beside: Off) -> Finding:
+    """Single energies that leave the line of their molecule's two levels, or a smooth fit about it."""
     expected = f"energies within {OFF} medians of the line of their molecule's two levels"
     rest, limit = _rest(outline, pair)
     known = np.isfinite(rest)
@@ -224,7 +257,9 @@ def _off(name: str, outline: Structures, pair: Pair) -> Finding:
     wrong[pair.a[rest > limit]], far[pair.a[rest > np.maximum(3 * limit, FAR_OFF)]] = True, True
     cause = ": energies of other rows, or other states?"
     got = f"up to {rest[known].max():.2g} eV an atom"
-    return bounded(outline, f"outliers, {name}", expected, got, wrong, far, int(known.sum()), cause)
+    line = bounded(outline, f"outliers, {name}", expected, got, wrong, far, int(known.sum()), cause)
+    fit = finding(outline, line.check, "a smooth fit of what one level adds to the other", [beside])
+    return line if line.failed or not fit.failed else fit
 
 
 def _rest(outline: Structures, pair: Pair) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -232,13 +267,12 @@ def _rest(outline: Structures, pair: Pair) -> tuple[NDArray[np.float64], NDArray
 
     NaN, twice, of molecules with few geometries.
     """
-    low, high = pair.energies(outline)
-    rest, limit = np.full((2, len(low)), np.nan)
+    rest, limit = np.full((2, len(pair.a)), np.nan)
     order = np.argsort(outline.molecule[pair.a], kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(outline.molecule[pair.a][order])) + 1):
         if len(rows) < FEW:
             continue
-        x, y = low[rows] - np.median(low[rows]), high[rows] - np.median(high[rows])
+        x, y = pair.of(rows).about_median(outline)
         off = y - _robust_slope(x, y) * x
         rest[rows] = np.abs(off - np.median(off)) / outline.n_atoms[pair.a[rows]]
         limit[rows] = max(OFF * float(np.median(rest[rows])), OFF_ENERGY)
