@@ -42,7 +42,7 @@ def bond_lengths(typical: NDArray[np.float32], declared: Declared) -> Finding:
     median = float(np.median(typical))
     ok = TYPICAL[0] <= median <= TYPICAL[1]
     far = ", too far for any bond" if median > TYPICAL[1] else ", nearer than any bond"
-    cause = far + would_fit(f"length_unit: {unit}" for unit in fitting(median, declared.length, LENGTHS))
+    cause = far + would_fit([f"length_unit: {unit}" for unit in fitting(median, declared.length, LENGTHS)])
     return Finding("bond lengths", ok, expected, f"{median:.3g}" + ("" if ok else cause))
 
 

@@ -19,7 +19,9 @@ from mfbench.units import EV_PER_KCAL
 # (GFN2-xTB to CCSD). The two units that lie closest, mHa and kcal/mol, give 1.59.
 SLOPES = (0.75, 1.33)
 
-LEAST = 8  # geometries more than molecules, for a slope within them
+LEAST = 8  # geometries more than molecules, for a slope within them, and for energies that go together
+
+SHARING = 4  # geometries of a molecule, from which on it shares a line with others
 
 JOINT = 0.5  # correlation, below which a slope says nothing
 
@@ -103,7 +105,7 @@ def _slope(outline: Structures, counts: NDArray, pair: Pair, declared: Declared,
     name = f"slope, {pair.name(outline)}"
     expected = f"a slope near 1 ({SLOPES[0]:g} to {SLOPES[1]:g}) of energies over geometries that both levels label"
     low, high = pair.energies(outline)
-    if not (high - low).any():
+    if len(low) and not (high - low).any():
         return Finding(name, None, expected, "the same energies")
     n = outline.n_atoms[pair.a]
     each_atom = counts[pair.a] / n[:, None]
@@ -166,8 +168,9 @@ def gaps(
     found = []
     for pair in pairs:
         name = pair.name(outline)
-        if len(pair.a) < FEW:
-            found.append(Finding(f"gap, {name}", None, f"{FEW} geometries with both labels", f"{len(pair.a)} of them"))
+        if len(pair.a) < LEAST:
+            expected = f"{LEAST} geometries with both labels"
+            found.append(Finding(f"gap, {name}", None, expected, f"{len(pair.a)} of them"))
             continue
         usual = _without_odd(outline, pair)
         found += [
@@ -177,13 +180,12 @@ def gaps(
         ]
         if not np.isnan(apart := seen.apart.get((pair.low, pair.high), np.nan)):
             got = f"{apart:.3g} eV/Angstrom apart (root mean square)" if apart else f"the same forces{_ONE_KEY}"
-            found.append(Finding(f"forces, {name}", True if apart else None, "forces that differ", got))
+            found.append(Finding(f"forces, {name}", apart > 0, "forces that differ", got))
     return found
 
 
 Side = tuple[NDArray[np.int64], int]  # structures, and their level
 
-# Odd, and not wrong by itself: files made for a test copy labels, too.
 _ONE_KEY = " at both: is one key declared for two levels?"
 
 
@@ -193,7 +195,7 @@ def _gap(pair: str, outline: Structures, counts: NDArray, one: Side, other: Side
     expected = f"at most {GAP:g} eV an atom"
     gap = outline.energies[b, high] - outline.energies[a, low]
     if not gap.any():
-        return Finding(f"gap, {pair}", None, expected, f"the same energies{_ONE_KEY}")
+        return Finding(f"gap, {pair}", False, expected, f"the same energies{_ONE_KEY}")
     rest = beyond_composition(counts[a], gap, np.ones(len(a), bool))
     per_atom, deviation = np.abs(rest) / outline.n_atoms[a], float(np.std(rest))
     wrong, far = np.zeros(len(outline), bool), np.zeros(len(outline), bool)
@@ -215,7 +217,7 @@ def _together(pair: str, outline: Structures, one: Side, other: Side) -> Finding
     molecule = outline.molecule[a]
     size = np.bincount(molecule)
     enough = size[molecule] > 2
-    if np.count_nonzero(enough) < FEW:
+    if np.count_nonzero(enough) < LEAST:
         return Finding(name, None, expected, f"{np.count_nonzero(enough)} geometries of molecules with a few: too few")
     x, y = (_about_mean(outline.energies[rows, k], molecule) for rows, k in ((a, low), (b, high)))
     xy, xx, yy = (np.bincount(molecule, u * v) for u, v in ((x, y), (x, x), (y, y)))
@@ -265,17 +267,26 @@ def _off(name: str, outline: Structures, pair: Pair, beside: Off) -> Finding:
 def _rest(outline: Structures, pair: Pair) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How far each geometry is off the line of its molecule's two levels, and the most that is usual, eV an atom.
 
-    NaN, twice, of molecules with few geometries.
+    Molecules with few geometries share one line and one median. NaN, twice, where there is hardly anything to share.
     """
     rest, limit = np.full((2, len(pair.a)), np.nan)
     order = np.argsort(outline.molecule[pair.a], kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(outline.molecule[pair.a][order])) + 1):
-        if len(rows) < FEW:
-            continue
-        x, y = pair.of(rows).about_median(outline)
-        off = y - _robust_slope(x, y) * x
-        rest[rows] = np.abs(off - np.median(off)) / outline.n_atoms[pair.a[rows]]
+    few = [np.zeros(0, np.int64)]
+
+    def judge(groups: list[NDArray[np.int64]]) -> None:
+        rows, both = np.concatenate(groups), [pair.of(one).about_median(outline) for one in groups]
+        slope = _robust_slope(*(np.concatenate(side) for side in zip(*both)))
+        off = [y - slope * x for x, y in both]
+        rest[rows] = np.abs(np.concatenate([one - np.median(one) for one in off])) / outline.n_atoms[pair.a[rows]]
         limit[rows] = max(OFF * float(np.median(rest[rows])), OFF_ENERGY)
+
+    for rows in np.split(order, np.flatnonzero(np.diff(outline.molecule[pair.a][order])) + 1):
+        if len(rows) >= FEW:
+            judge([rows])
+        elif len(rows) >= SHARING:
+            few.append(rows)
+    if sum(map(len, few)) >= FEW:
+        judge(few[1:])
     return rest, limit
 
 
