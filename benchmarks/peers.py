@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,9 @@ def _train_aimnet(asked: Asked) -> list[list[str]]:
         model["kwargs"] |= {"hidden": [[asked.width] * 2] * 3, "aim_size": asked.width}
         output = model["kwargs"]["outputs"]["energy_mlp"]["kwargs"]
         output["n_in"], output["mlp"]["hidden"] = asked.width, [asked.width] * 2
-        (asked.folder / "asked.yaml").write_text(yaml.safe_dump(model))
+        (asked.folder / "asked.yaml").write_text(
+            yaml.safe_dump(model, sort_keys=False)
+        )  # outputs are made in their order
         options += ["--model", "asked.yaml"]
     return [["sh", "train_aimnet.sh", *options]]
 
@@ -267,15 +269,14 @@ def errors(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found)[columns]
 
 
-def settings_of(args: Any) -> list[mfbench.Experiment]:
-    """What each code learns from."""
-    chosen: Mapping[str, Any] = {"threads": 1}
+def settings_of(args: Any, arms: list[str], **more: Any) -> list[mfbench.Experiment]:
+    """An experiment for each case, size, seed and arm."""
     return [
-        mfbench.experiment(case, arm, n_high=size, seed=seed, **chosen)
+        mfbench.experiment(case, arm, n_high=size, seed=seed, threads=1, **more)
         for case in args.cases
         for size in args.sizes
         for seed in args.seeds
-        for arm in args.arms
+        for arm in arms
     ]
 
 
@@ -299,7 +300,7 @@ def main() -> None:
         installed = {key: environment(PEERS[key], folder, args.python, args.pip_options) for key in args.codes}
         for key, (made, version) in installed.items():
             peer = PEERS[key]
-            for settings in settings_of(args):
+            for settings in settings_of(args, args.arms):
                 name = f"{settings.case}-{settings.arm}-{settings.n_high}-{settings.seed}"
                 small = (None, None) if args.whole else (args.epochs, args.width)
                 done = trip(peer, Asked(made, folder / "data" / f"{key}-{name}", *small), settings, runs)
@@ -310,18 +311,19 @@ def main() -> None:
         sys.exit(NOT_INSTALLED)
     except Failed as error:
         sys.exit(str(error))
-    ours = [
-        mfbench.experiment(case, arm, n_high=size, seed=seed, threads=1, optimisation=budget(args))
-        for case in args.cases
-        for size in args.sizes
-        for seed in args.seeds
-        for arm in args.ours
-    ]
+    ours = settings_of(args, args.ours, optimisation=budget(args))
     table = table_of(trips, run_all(ours, args) if ours else None, runs)
     rows = errors(table)
     print(rows.round(3).to_string(index=False))
     small = None if args.whole else {"epochs": args.epochs, "width": args.width}
-    write(args.out, units="kcal/mol, kcal/mol/Angstrom", small=small, trips=trips, rows=records(rows))
+    write(
+        args.out,
+        units="kcal/mol, kcal/mol/Angstrom",
+        small=small,
+        steps={one.arm: one.optimisation.steps for one in ours},
+        trips=trips,
+        rows=records(rows),
+    )
 
 
 if __name__ == "__main__":

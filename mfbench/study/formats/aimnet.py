@@ -15,8 +15,6 @@ from mfbench.study.formats import extxyz
 from mfbench.study.formats.base import KINDS, Data, Format, Kind, Level, Part, script
 from mfbench.study.formats.deepmd import Group, groups
 
-VALID_FRACTION = 0.1  # of the training structures, where there are none to validate on
-
 COMMENT = """\
 #!/bin/sh
 # Train:    sh train_aimnet.sh                        (in this folder; what is given there is given to every training)
@@ -82,7 +80,7 @@ class Stage:
     name: str  # of its configuration and its weights; a level's last stage has the level's name
     level: Level
     train: Path
-    valid: Path | None
+    valid: Path | None  # without any, AIMNet would split groups of one size, and nothing is left of small ones
     labels: tuple[Kind, ...]
 
 
@@ -116,8 +114,7 @@ def _configuration(stage: Stage) -> dict[str, Any]:
         "run_name": stage.name,
         "data": {
             "train": stage.train.name,
-            "val": stage.valid.name if stage.valid else None,
-            "val_fraction": VALID_FRACTION,
+            "val": (stage.valid or stage.train).name,
             "sae": {"energy": {"file": f"{stage.level.slug}.sae.yaml"}},
             "y": list(stage.labels),
             "samplers": {
@@ -152,8 +149,9 @@ AIMNET = Format(
         "stated), energy and forces. Structures that have only one of the level's labels are in PART.LEVEL.energy.h5 "
         "or PART.LEVEL.forces.h5.",
         "AIMNet has no heads and no missing labels: `sh train_aimnet.sh` trains on one level (LEVEL.yaml, merged over "
-        "AIMNet's own configuration) and goes on from its weights for the next. Energies are learned less the atomic "
-        "energies of their level (LEVEL.sae.yaml), and these are added again: what is left differs little.",
+        "AIMNet's own configuration) and goes on from its weights for the next. Validation selects nothing, it "
+        "lowers the learning rate: a level without validation structures is validated on those trained on.",
+        "Energies are learned less the atomic energies of their level (LEVEL.sae.yaml), which `predict.py` adds again.",
         "AIMNet's own network looks at charge alone; mult is for one of two charge channels (`num_charge_channels: 2`, "
         "and `data.x` with mult).",
     ),
