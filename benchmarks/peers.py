@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -141,9 +142,8 @@ def _train_aimnet(asked: Asked) -> list[list[str]]:
         model["kwargs"] |= {"hidden": [[asked.width] * 2] * 3, "aim_size": asked.width}
         output = model["kwargs"]["outputs"]["energy_mlp"]["kwargs"]
         output["n_in"], output["mlp"]["hidden"] = asked.width, [asked.width] * 2
-        (asked.folder / "asked.yaml").write_text(
-            yaml.safe_dump(model, sort_keys=False)
-        )  # outputs are made in their order
+        text = yaml.safe_dump(model, sort_keys=False)  # its outputs follow one another in the file's order
+        (asked.folder / "asked.yaml").write_text(text)
         options += ["--model", "asked.yaml"]
     return [["sh", "train_aimnet.sh", *options]]
 
@@ -237,6 +237,7 @@ def environment(peer: Peer, folder: Path, python: str, pip_options: str) -> tupl
 
 def trip(peer: Peer, asked: Asked, settings: mfbench.Experiment, runs: Path) -> dict[str, Any]:
     """Export, train, predict, evaluate; returns what it took and the run folder."""
+    shutil.rmtree(asked.folder, ignore_errors=True)  # MACE ends with the latest checkpoint there, whose ever
     mfbench.export(settings, "all", asked.folder, peer.format)
     started, text = time.monotonic(), ""
     for number, command in enumerate(peer.train(asked)):

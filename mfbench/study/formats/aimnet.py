@@ -80,7 +80,7 @@ class Stage:
     name: str  # of its configuration and its weights; a level's last stage has the level's name
     level: Level
     train: Path
-    valid: Path | None  # without any, AIMNet would split groups of one size, and nothing is left of small ones
+    valid: Path  # where there is none, what is trained on: AIMNet's own split leaves nothing of small groups
     labels: tuple[Kind, ...]
 
 
@@ -90,13 +90,14 @@ def stages(data: Data, files: Mapping[Part, list[Path]]) -> list[Stage]:
     for level in data.levels:
         sets = _sets(data, "train", level)
         for ending, found in sets.items():
-            valid = _file(files["valid"][0], level, ending) if "valid" in files else None
+            train = _file(files["train"][0], level, ending)
+            valid = _file(files["valid"][0], level, ending) if "valid" in files else train
             made.append(
                 Stage(
                     name=level.slug if ending == [*sets][-1] else f"{level.slug}{ending}",
                     level=level,
-                    train=_file(files["train"][0], level, ending),
-                    valid=valid if valid in files.get("valid", ()) else None,
+                    train=train,
+                    valid=valid if valid in files.get("valid", ()) else train,
                     labels=tuple(kind for kind in KINDS if kind in _labels(found[0])),
                 )
             )
@@ -114,7 +115,7 @@ def _configuration(stage: Stage) -> dict[str, Any]:
         "run_name": stage.name,
         "data": {
             "train": stage.train.name,
-            "val": (stage.valid or stage.train).name,
+            "val": stage.valid.name,
             "sae": {"energy": {"file": f"{stage.level.slug}.sae.yaml"}},
             "y": list(stage.labels),
             "samplers": {
