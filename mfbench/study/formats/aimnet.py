@@ -67,8 +67,8 @@ def _add(made: h5py.Group, members: list[Group]) -> None:
     counts = [len(one.positions) for one in members]
     made["numbers"] = np.concatenate([np.tile(one.numbers, (n, 1)) for one, n in zip(members, counts)])
     made["coord"] = np.concatenate([one.positions for one in members])
-    made["charge"] = np.repeat([float(one.state.charge or 0) for one in members], counts)
-    made["mult"] = np.repeat([float(one.state.multiplicity(one.numbers)) for one in members], counts)
+    states = np.repeat([one.state.whole(one.numbers) for one in members], counts, axis=0).astype(np.float64)
+    made["charge"], made["mult"] = states.T
     for name in _labels(members[0]):
         made[name] = np.concatenate([_labels(one)[name] for one in members])
 
