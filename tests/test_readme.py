@@ -190,6 +190,23 @@ def test_what_changed_is_what_was_measured() -> None:
     assert "energies of SF-EF by {:.0f} %, embedding {:.0f} % and delta {:.0f} %".format(*others) in text
 
 
+def test_figures_of_other_codes_are_those_measured() -> None:
+    (file,) = (ROOT / "benchmarks" / "results").glob("peers-cpu-*.json")
+    report = json.loads(file.read_text())
+    rows = {row["arm"]: row for row in report["rows"]}
+    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines()]
+    shown = [row for row in shown if len(row) == 3 and row[0] in rows]
+    assert len(shown) == len(rows) == len(report["steps"]) + len(report["trips"])
+    for arm, *figures in shown:
+        assert figures == [f"{rows[arm][key]:.2f}" for key in ("energy mae", "force mae")]
+    said = " ".join(README.split())
+    assert (
+        f"cut to a width of {report['small']['width']} and their training to {report['small']['epochs']} epochs" in said
+    )
+    assert f"our arms had all their {report['steps']['MF']:,} steps" in said
+    assert len(set(report["steps"].values())) == 1
+
+
 def test_figures_of_the_scale_are_those_measured() -> None:
     (file,) = (ROOT / "benchmarks" / "results").glob("ani1x-scale-cpu-*.json")
     report = json.loads(file.read_text())
