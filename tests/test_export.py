@@ -385,6 +385,17 @@ def test_parts_that_an_earlier_export_had_are_gone(tmp_path: Path, monkeypatch: 
     assert yaml.safe_load((tmp_path / "options.yaml").read_text())["validation_set"] == 0.1
 
 
+@pytest.mark.parametrize("format_name", list(FORMATS))
+def test_labels_of_an_earlier_export_are_gone(format_name: str, tmp_path: Path) -> None:
+    """What another arm may see must not be left for this one."""
+    for arm in ("SF-EF", "MF", "SF-E"):
+        written = export(settings(arm=arm), "all", tmp_path / "same", format_name)
+        export(settings(arm=arm), "all", tmp_path / arm, format_name)
+        found = {str(one.relative_to(tmp_path / "same")) for one in (tmp_path / "same").rglob("*") if one.is_file()}
+        assert found == {str(one.relative_to(tmp_path / arm)) for one in (tmp_path / arm).rglob("*") if one.is_file()}
+        assert found == {str(Path(one).relative_to(tmp_path / "same")) for one in written}
+
+
 @pytest.mark.parametrize(("case", "arm"), TRIPS)
 def test_mace_is_configured_from_low_to_high(case: str, arm: str, tmp_path: Path) -> None:
     chosen = settings(case, arm)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -112,7 +113,13 @@ def _data(settings: Experiment, prepared: Prepared, chosen: Format) -> Data:
 
 
 def _part(data: Data, chosen: Format, part: Part, path: Path) -> list[Path]:
-    """Write one part and its JSON file."""
+    """Write one part and its JSON file, in place of what an earlier export had beside it for each level."""
+    for slug in slugs(data.prepared.levels).values():
+        for left in (path.with_name(f"{path.stem}.{slug}"), *path.parent.glob(f"{path.stem}.{slug}.*")):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
     files = chosen.write(data, chosen, part, path)
     described = path.with_name(f"{path.name}.json")
     write_json(described, {**_about(data, chosen, part, path), **chosen.about(data, part, files)})
