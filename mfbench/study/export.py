@@ -71,7 +71,7 @@ def export(
         one: _part(data, chosen, one, path / f"{one}{chosen.suffixes[0]}") for one in PARTS if data.structures(one)
     }
     recipe = chosen.recipe(data, {one: files[:-1] for one, files in parts.items()})
-    _remove_left(path, chosen, parts)
+    _remove_left(path, chosen, parts, data)
     for name, text in recipe.items():
         write_bytes(path / name, text.encode())
     return [*(file for files in parts.values() for file in files), *(path / name for name in recipe)]
@@ -126,8 +126,11 @@ def _part(data: Data, chosen: Format, part: Part, path: Path) -> list[Path]:
     return [*files, described]
 
 
-def _remove_left(folder: Path, chosen: Format, parts: Mapping[Part, list[Path]]) -> None:
-    """Remove the files of parts that an earlier export into this folder had, and this one has not."""
+def _remove_left(folder: Path, chosen: Format, parts: Mapping[Part, list[Path]], data: Data) -> None:
+    """Remove the files of parts, and the settings of levels, that an earlier export into this folder had."""
+    for slug in slugs(data.prepared.levels).values():
+        for file in folder.glob(f"{slug}.*yaml"):
+            file.unlink()
     for part in (one for one in PARTS if one not in parts):
         path = folder / f"{part}{chosen.suffixes[0]}"
         for file in (path, path.with_name(f"{path.name}.json")):

@@ -83,7 +83,6 @@ def prepare(settings: Experiment, data_folder: str | Path | None = None) -> Prep
     rules, levels = settings.rules, settings.levels
     low, high = levels[0], levels[-1]
     structures = fetch(settings, data_folder)
-    _of_one_state(settings.case, structures)
     split = make_split(structures, low, high, rules, settings.split_seed)
     selection = select(
         structures,
@@ -109,7 +108,7 @@ def prepare(settings: Experiment, data_folder: str | Path | None = None) -> Prep
     return Prepared(structures, low, high, levels, split, selection, training)
 
 
-def _of_one_state(case: str, structures: Structures) -> None:
+def require_one_state(case: str, structures: Structures) -> None:
     """Raise UserError where molecules differ in charge or multiplicity alone: no network here is told of these."""
     states = [stated_in(name) for name in structures.molecules]
     if not any(one != State() for one in states):
