@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import ase.db
-import ase.io
 import h5py
 import numpy as np
 from numpy.random import Generator
-from writers import structures_as_atoms
+from writers import Frame, frames_to_ase, frames_to_extxyz, structures_as_atoms
 
 from mfbench.data import datasets
 from mfbench.data.structures import Structures
@@ -27,8 +25,6 @@ MOLECULES = ("H2O", "CH3OH", "HCN", "CH3CHO")
 FRAMES = 24  # of each molecule
 SUFFIX = {"extxyz": ".extxyz", "ase": ".db", "hdf5": ".h5"}
 KINDS_OF_FILE = tuple(SUFFIX)
-
-Frame = tuple[ase.Atoms, dict[str, Any], dict[str, Any]]  # atoms, scalars and arrays by key
 
 
 @dataclass
@@ -100,7 +96,10 @@ def sound(fmt: str, frames: list[Frame]) -> Spoiled:
 def write(spoiled: Spoiled, folder: Path) -> Path:
     """Write the file as it is spoiled."""
     path = folder / f"spoiled{SUFFIX[spoiled.fmt]}"
-    {"extxyz": _write_extxyz, "ase": _write_ase, "hdf5": _write_hdf5}[spoiled.fmt](path, spoiled)
+    if spoiled.fmt == "hdf5":
+        _write_hdf5(path, spoiled)
+    else:
+        {"extxyz": frames_to_extxyz, "ase": frames_to_ase}[spoiled.fmt](path, spoiled.frames)
     if spoiled.line:
         lines = path.read_text().split("\n")
         at = 2 + len(lines) // 3
@@ -110,25 +109,6 @@ def write(spoiled: Spoiled, folder: Path) -> Path:
         raw = path.read_bytes()
         path.write_bytes(raw[: int(len(raw) * spoiled.cut)])
     return path
-
-
-def _write_extxyz(path: Path, spoiled: Spoiled) -> None:
-    made = []
-    for atoms, scalars, arrays in spoiled.frames:
-        one = atoms.copy()
-        one.info.update(scalars)
-        for key, value in arrays.items():
-            one.new_array(key, value)
-        made.append(one)
-    ase.io.write(path, made, format="extxyz")
-
-
-def _write_ase(path: Path, spoiled: Spoiled) -> None:
-    with ase.db.connect(path) as database:
-        for atoms, scalars, arrays in spoiled.frames:
-            text = {key: value for key, value in scalars.items() if isinstance(value, str)}
-            rest = {key: value for key, value in scalars.items() if not isinstance(value, str)}
-            database.write(atoms, key_value_pairs=text, data=rest | arrays)
 
 
 def _write_hdf5(path: Path, spoiled: Spoiled) -> None:

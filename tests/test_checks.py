@@ -13,7 +13,7 @@ from mfbench.data import checks, datasets, store
 from mfbench.data.checks import check
 from mfbench.data.findings import Finding, require
 from mfbench.data.manifest import Manifest, manifest
-from mfbench.data.plausible import atomisation_energy
+from mfbench.data.physics_energies import atomisation_energy
 from mfbench.data.reading import read
 from mfbench.data.structures import Structures, join
 from mfbench.data.subset import pick

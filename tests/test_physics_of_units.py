@@ -17,7 +17,7 @@ from mfbench.data.catalogue import Checked
 from mfbench.data.findings import ACCEPTABLE, Finding, accepting, require
 from mfbench.data.importing import import_files
 from mfbench.data.manifest import Manifest, identity, manifest
-from mfbench.data.plausible import own_energies
+from mfbench.data.physics_energies import own_energies
 from mfbench.data.structures import Frames, assemble
 from mfbench.data.survey import element_counts
 from mfbench.errors import DataCorrupt, UserError

@@ -11,11 +11,11 @@ from mfbench.data.candidates import Declared
 from mfbench.data.findings import SHOWN, Finding, accepting, named, require, sound
 from mfbench.data.manifest import Manifest, Probe
 from mfbench.data.molecules import State, stated_in
+from mfbench.data.physics_energies import energies, free_atoms, own_energies
 from mfbench.data.physics_forces import consistency, force_size, force_sizes
 from mfbench.data.physics_geometry import bond_lengths, distorted, geometries
 from mfbench.data.physics_levels import by_another, following, gaps, pairs_of, slopes, wanted
 from mfbench.data.physics_singles import by_themselves, few_odd, of_level, outliers
-from mfbench.data.plausible import energies, free_atoms, own_energies
 from mfbench.data.shapes import shape_of
 from mfbench.data.structures import Structures
 from mfbench.data.survey import (
