@@ -99,19 +99,20 @@ def _columns(path: Path, group: h5py.Group, words: Words) -> tuple[dict[str, Col
 def _agree(path: Path, group: h5py.Group, positions: str, content: Content, manifest: Manifest) -> None:
     """Units are stated by attributes of an array, or of a group or file that it is in: by its key, or by its kind."""
 
+    about = [_unit_texts(holder) for holder in _about(group)]
+
     def stated(key: str, kind: str) -> tuple[str, object] | None:
-        if found(path, group, key) is None:
-            return None
-        data = stored_array(path, group, key)
+        data = found(path, group, key)
+        own = _unit_texts(data) if isinstance(data, h5py.Dataset) else {}
         for name in _UNIT_ATTRIBUTES:
-            if (text := _text(data, name)) is not None:
-                return f"key {key!r}", text
-        for holder in _about(group):
+            if name in own:
+                return f"key {key!r}", own[name]
+        for texts in about if data is not None else ():
             for name in (f"{one}_{unit}" for one in (key, *_KINDS[kind]) for unit in _UNIT_ATTRIBUTES):
-                if (text := _text(holder, name)) is not None:
-                    return f"attribute {name!r}", text
+                if name in texts:
+                    return f"attribute {name!r}", texts[name]
             for name in _UNIT_ATTRIBUTES:  # of one kind of what it holds, as the unit tells
-                unit = units.spelled(_text(holder, name) or "")
+                unit = units.spelled(texts.get(name, ""))
                 if unit is not None and units.dimension(unit).removesuffix("/atom") == kind:
                     return f"attribute {name!r}", unit
         return None
@@ -119,11 +120,14 @@ def _agree(path: Path, group: h5py.Group, positions: str, content: Content, mani
     agree_units(path, manifest, content, stated, positions)
 
 
-def _text(holder: h5py.Group | h5py.Dataset, name: str) -> str | None:
-    """What an attribute says, if it is text."""
-    value = np.ravel(holder.attrs[name]) if name in holder.attrs else np.zeros(0)
-    one = value[0] if value.size == 1 else None
-    return one.decode("utf-8", "replace") if isinstance(one, bytes) else one if isinstance(one, str) else None
+def _unit_texts(holder: h5py.Group | h5py.Dataset) -> dict[str, str]:
+    """What attributes say of units, by their names."""
+    texts = {}
+    for name in holder.attrs:
+        if name.endswith(_UNIT_ATTRIBUTES) and np.size(value := holder.attrs[name]) == 1:
+            one = np.ravel(value)[0]
+            texts[name] = one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one)
+    return texts
 
 
 def _whole(path: Path, group: h5py.Group, key: str) -> NDArray:
@@ -231,7 +235,8 @@ def _read_group(path: Path, group: h5py.Group, name: str, words: Words) -> Itera
         numbers=numbers,
         positions=positions_key,
         count=count,
-        keys=frozenset(key for key in words.labels if found(path, group, key) is not None),
+        # Where no label depends on another key, each is read, and missed where there is none.
+        keys=frozenset(key for key in words.labels if not words.where or found(path, group, key) is not None),
         piece=piece,
         columns=columns,
         boxes=boxes,
