@@ -484,15 +484,6 @@ def test_the_whole_state_has_what_is_usual_too() -> None:
     assert State(-1).whole(radical) == (-1, 1)
 
 
-def test_charges_that_mix_within_a_group(tmp_path: Path) -> None:
-    torchani(tmp_path / "ani.h5", water())
-    with h5py.File(tmp_path / "ani.h5", "a") as file:
-        file["set/water/charge"] = np.arange(24) % 2
-    labels = {"level": DFT, "energy": {"key": "energies", "unit": "Ha"}}
-    with pytest.raises(UserError, match="key 'charge': expected a whole number"):
-        imported(tmp_path / "ani.h5", manifest_of("spice_like") | {"labels": [labels]}, tmp_path)
-
-
 def test_a_molecule_has_one_formula(tmp_path: Path) -> None:
     frames = water() + [frame for frame in ase.io.read(file_of("names_like_numbers"), ":") if len(frame) != 3][:3]
     assert len({frame.get_chemical_formula() for frame in frames}) == 2

@@ -1,6 +1,7 @@
 """What every reader needs: keys that must exist, units that agree, and labels in internal units, once."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,25 @@ Values = Callable[[str], NDArray]
 
 Reader = Callable[[Path, Content, Manifest], Iterator[Frames]]
 
+# Of a key's unit: where it is stated and what it is. Given a key and its kind: an energy, a force or a length.
+type Stated = Callable[[str, str], tuple[str, object] | None]
+
+type Column = NDArray | h5py.Dataset  # one value for all structures of a file or group, or a row for each
+
 _SLAB_ATOMS = 1 << 18  # atoms a reader holds at a time
+
+MOST_AT_ONCE = 1 << 28  # bytes of an array that are read at once: a piece, or what is small in any real file
+
+
+def at_once(where: str, key: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """Bytes of an array, or of a piece of one; raises DataCorrupt where they are more than any real file has there."""
+    size = math.prod(shape) * dtype.itemsize
+    if size > MOST_AT_ONCE:
+        raise DataCorrupt(
+            f"{where}: key {key!r}: expected at most {MOST_AT_ONCE:,} bytes to be read at once, got {size:,} of "
+            f"{shape=}"
+        )
+    return size
 
 
 def slabs(n_frames: int, n_atoms: int) -> Iterator[slice]:
@@ -46,51 +65,117 @@ def agree(path: Path, what: str, stated: object, unit: str) -> None:
 
 def agree_all(path: Path, manifest: Manifest, content: Content, stated: Callable[[str], object | None]) -> None:
     """Compare the units of all labels with those that a file states by key; see ``agree``."""
-    for labels in manifest.labels_in(content):
-        for part in (labels.energy, labels.forces):
-            for key in part.key if part is not None else ():
-                if part is not None and (text := stated(key)) is not None:
-                    agree(path, f"key {key!r}", text, part.unit)
 
+    def of_kind(key: str, _: str) -> tuple[str, object] | None:
+        return None if (text := stated(key)) is None else (f"key {key!r}", text)
+
+    agree_units(path, manifest, content, of_kind)
+
+
+def agree_units(path: Path, manifest: Manifest, content: Content, stated: Stated, positions: str | None = None) -> None:
+    """Compare the units of all labels, and of positions, with those that a file states; see ``agree``.
+
+    Args:
+        stated: where a key's unit is stated, for people, and what it is. Its kind is an energy, a force or a length.
+        positions: their key; None: nothing is stated of them.
+    """
+    wanted = [("length", positions, manifest.length_unit)] if positions is not None else []
+    for labels in manifest.labels_in(content):
+        for kind, part in (("energy", labels.energy), ("force", labels.forces)):
+            wanted += [(kind, key, part.unit) for key in part.key] if part is not None else []
+    for kind, key, unit in wanted:
+        if (found := stated(key, kind)) is not None:
+            agree(path, *found, unit)
+
+
+# Boxes
 
 VACUUM = 4.0  # Angstrom between a molecule and its periodic images, in what counts as a box with vacuum
 
+# Keys of arrays, in lower case, in any reader: cells, as three lengths or three vectors, and in which directions.
+CELLS = ("cell", "lattice", "box", "unit_cell", "cell_vectors", "lattice_vectors", "box_vectors")
+PERIODIC = ("pbc",)
 
-def check_box(where: str, manifest: Manifest, positions: NDArray, cell: ArrayLike, periodic: ArrayLike = True) -> None:
+_SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
+    **dict.fromkeys(CELLS, ((3, 3), (3,), (9,))),
+    **dict.fromkeys(PERIODIC, ((3,), (1,), ())),
+}
+
+
+def is_box(key: str) -> bool:
+    """Whether an array of this name tells a cell, or in which directions it is periodic."""
+    return key.lower() in _SHAPES
+
+
+def check_boxes(
+    where: str,
+    manifest: Manifest,
+    positions: Iterable[NDArray],
+    boxes: Mapping[str, Column],
+    rows: slice,
+    count: int,
+) -> None:
+    """``check_box`` for some structures of a file.
+
+    Args:
+        where: the file (and group), for errors.
+        positions: of these structures.
+        boxes: the arrays that ``is_box``, each for all structures or with a row for each.
+        rows: which of the ``count`` structures they are.
+    """
+    arrays = {key: rows_of(where, key, boxes[key], rows, count, _SHAPES[key.lower()]) for key in boxes}
+    for key, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise DataCorrupt(f"{where}: key {key!r}: expected real numbers, got {array.dtype=}")
+    cells = [array for key, array in arrays.items() if key.lower() in CELLS]
+    periodic = [array for key, array in arrays.items() if key.lower() in PERIODIC]
+    for k, frame in enumerate(positions) if arrays else ():
+        directions = np.any([array[k] for array in periodic], axis=0) if periodic else True
+        for cell in [array[k] for array in cells] or [None]:
+            check_box(f"{where}: structure {rows.start + k}", manifest, frame, cell, directions)
+
+
+def check_box(
+    where: str, manifest: Manifest, positions: NDArray, cell: ArrayLike | None, periodic: ArrayLike = True
+) -> None:
     """Raise DataCorrupt for a periodic structure, unless its box is said to hold one molecule with vacuum about it.
 
     Args:
         positions: (N, 3), in the unit of the cell.
-        cell: three lengths or three vectors; zeros are no cell.
+        cell: three lengths or three vectors; zeros are no cell; None: it is not stated.
         periodic: in which directions.
     """
-    box = np.asarray(cell, np.float64)
-    box = np.diag(box.ravel()) if box.size == 3 else box.reshape(-1, 3)[:3]
-    if not np.any(periodic) or not box.any():
+    if not np.any(periodic):
+        return
+    box = np.eye(3) if cell is None else np.asarray(cell, np.float64)
+    box = np.diag(box.ravel()) if box.size == 3 else box.reshape(3, 3)
+    if not np.isfinite(box).all():
+        raise DataCorrupt(
+            f"{where}: expected a cell of finite numbers, or of zeros where there is none, got {box.tolist()}"
+        )
+    if not box.any():
         return
     if not manifest.vacuum_boxes:
         raise DataCorrupt(
             f"{where}: expected isolated molecules, got a periodic structure; if each box holds one molecule with "
             "vacuum about it, say `vacuum_boxes: true` in the manifest"
         )
+    if cell is None:
+        raise DataCorrupt(f"{where}: vacuum_boxes: expected the cell of a periodic structure, got none")
     steps = np.array([(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) != (0, 0, 0)])
     moves = (steps * np.broadcast_to(periodic, 3)) @ box
     moves = moves[np.any(moves != 0, axis=1)]
     x = np.asarray(positions, np.float64)
-    least = min(float(np.linalg.norm(x[:, None] - (x[None] + move), axis=-1).min()) for move in moves)
-    if least * units.internal(manifest.length_unit) < VACUUM:
+    distances = (float(np.linalg.norm(x[:, None] - (x[None] + move), axis=-1).min()) for move in moves)
+    least = min(distances, default=np.inf) * units.internal(manifest.length_unit)
+    if least < VACUUM:
         raise DataCorrupt(
             f"{where}: vacuum_boxes: expected at least {VACUUM:g} Angstrom between a molecule and its images, got "
-            f"{least * units.internal(manifest.length_unit):.2g}: a crystal or liquid, or a molecule that is cut by "
-            "its box (put it together first)"
+            f"{least:.2g}: a crystal or liquid, or a molecule that is cut by its box (put it together first)"
         )
 
 
-def require(path: Path, container: Container[str], *keys: str) -> None:
-    """Raise DataCorrupt for a key that the file does not hold."""
-    for key in keys:
-        if key not in container:
-            raise missing(path, key)
+# Keys and arrays
 
 
 def missing(path: Path, key: str) -> DataCorrupt:
@@ -111,32 +196,73 @@ def open_hdf5(path: Path) -> h5py.File:
         ) from error
 
 
-def stored(path: Path, parent: h5py.Group, key: str) -> h5py.Group | h5py.Dataset:
-    """What lies in this HDF5 file itself, groups on the way included: a link could lead to any file of the machine."""
-    found: h5py.Group | h5py.Dataset = parent
+def found(path: Path, parent: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
+    """What lies in this HDF5 file itself, groups on the way included: a link could lead to any file of the machine.
+
+    Returns:
+        None where there is nothing of that key.
+    """
+    here: h5py.Group | h5py.Dataset = parent
     for part in key.split("/"):
         try:
-            link = found.id.links.get_info(part.encode()).type
+            link = here.id.links.get_info(part.encode()).type
         except (KeyError, RuntimeError, AttributeError):
-            raise missing(path, key) from None
+            return None
         if link != h5py.h5l.TYPE_HARD:
             raise DataCorrupt(f"{path}: {key!r}: expected it in this file, got a link to another place")
-        found = found[part]
-    return found
+        here = here[part]
+    return here
 
 
-def stored_array(path: Path, parent: h5py.Group, key: str) -> h5py.Dataset:
-    """A data set that is stored in this HDF5 file, with at least one dimension."""
-    found = stored(path, parent, key)
-    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual or not found.shape:
-        raise DataCorrupt(f"{path}, {parent.name}: key {key!r}: expected an array stored in this file, got {found}")
-    return found
+def stored_array(path: Path, parent: h5py.Group, key: str, scalar: bool = False) -> h5py.Dataset:
+    """A data set that is stored in this HDF5 file, with at least one dimension unless it may be a scalar."""
+    data = found(path, parent, key)
+    if data is None:
+        raise missing(path, key)
+    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual or not (data.shape or scalar):
+        raise DataCorrupt(f"{path}, {parent.name}: key {key!r}: expected an array stored in this file, got {data}")
+    return data
 
 
-def numeric(path: Path, key: str, array: NDArray) -> NDArray:
+def rows_of(
+    where: str,
+    key: str,
+    column: Column,
+    rows: slice,
+    count: int,
+    shapes: tuple[tuple[int, ...], ...],
+    hint: str = "",
+) -> NDArray:
+    """What is said of some of ``count`` structures, (C, ...).
+
+    Args:
+        shapes: of what is said of one; an array of such a shape is for all.
+        hint: what to do where it is something else.
+
+    Raises:
+        DataCorrupt: the array has neither such a shape nor a row for each.
+    """
+    shape = column.shape or ()  # HDF5 has arrays of nothing at all
+    one = shape in shapes or (shape[:1] == (1,) and shape[1:] in shapes)
+    if not one and (shape[:1] != (count,) or shape[1:] not in shapes):
+        wanted = " or ".join(map(str, shapes))
+        raise DataCorrupt(
+            f"{where}: key {key!r}: expected a value of shape {wanted} for all, or {count} rows of them, got {shape}"
+            + (f"; if it is something else, {hint}" if hint else "")
+        )
+    if one:
+        at_once(where, key, shape, column.dtype)
+        whole = np.asarray(column[()])
+        whole = whole if shape in shapes else whole[0]
+        return np.broadcast_to(whole, (rows.stop - rows.start, *whole.shape))
+    at_once(where, key, (rows.stop - rows.start, *shape[1:]), column.dtype)
+    return np.asarray(column[rows])
+
+
+def numeric(where: Path | str, key: str, array: NDArray) -> NDArray:
     """The array, where it holds real numbers; raises DataCorrupt for text, objects or complex numbers."""
     if array.dtype.kind not in "fiu":
-        raise DataCorrupt(f"{path}: key {key!r}: expected real numbers, got {array.dtype=}")
+        raise DataCorrupt(f"{where}: key {key!r}: expected real numbers, got {array.dtype=}")
     return array
 
 

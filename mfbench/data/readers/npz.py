@@ -5,7 +5,7 @@ The arrays are read side by side in pieces, so that memory does not grow with th
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
@@ -16,12 +16,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mfbench.data.manifest import Content, Manifest
-from mfbench.data.readers.base import agree, check_box, labels_of, numeric, positions_of, require, slabs
+from mfbench.data.readers.arrays import Arrays, frames_of_arrays
+from mfbench.data.readers.base import agree_units, at_once, is_box, missing, numeric, slabs
+from mfbench.data.readers.words import Words, texts
 from mfbench.data.structures import Frames
-from mfbench.elements import formula
 from mfbench.errors import DataCorrupt
-
-_BOXES = ("cell", "lattice", "pbc")
 
 _MOST_BYTES = 1 << 34  # of one array: more than any real one, less than what would fill a disk
 
@@ -38,57 +37,41 @@ def read_sgdml(path: Path, content: Content, manifest: Manifest) -> Iterator[Fra
 
 
 def _read(path: Path, content: Content, manifest: Manifest, numbers: str, positions: str) -> Iterator[Frames]:
+    words = Words.of(path, content, manifest)
     with NpzArrays(path) as arrays:
-        z = numeric(path, numbers, arrays.whole(numbers))
-        n_frames = arrays.shape(positions)[0] if arrays.shape(positions) else 0
-        _agree(path, arrays, content, manifest)
-        boxes: dict[str, NDArray] = {key: arrays.whole(key) for key in _BOXES if key in arrays.names}
+        _agree(path, arrays, content, manifest, positions)
+        count = arrays.shape(positions)[0] if arrays.shape(positions) else 0
 
-        def values(key: str) -> NDArray:
+        def piece(key: str, rows: slice) -> NDArray:
             shape = arrays.shape(key)
-            if not shape or shape[0] != n_frames:
-                raise DataCorrupt(f"{path}: key {key!r}: expected {n_frames} rows, got shape {shape}")
-            return numeric(path, key, arrays.next(key, rows.stop - rows.start))
+            if not shape or shape[0] != count:
+                raise DataCorrupt(f"{path}: key {key!r}: expected {count} rows, got shape {shape}")
+            return arrays.next(key, rows.stop - rows.start)
 
-        for rows in slabs(n_frames, z.size):
-            xyz = positions_of(manifest, values(positions))
-            energies, forces = labels_of(manifest, content, values, len(xyz), len(z), str(path))
-            if boxes:
-                _check_boxes(path, manifest, xyz, boxes, rows)
-            yield Frames(
-                molecule=content.molecule or formula(z),
-                numbers=z,
-                positions=xyz,
-                energies=energies,
-                forces=forces,
-                file=path.name,
-                rows=np.arange(rows.start, rows.stop),
-            )
-
-
-def _agree(path: Path, arrays: "NpzArrays", content: Content, manifest: Manifest) -> None:
-    """sGDML's files state the units of energies and lengths; those of forces follow."""
-    stated = {key: str(arrays.whole(key).ravel()[0]) for key in ("e_unit", "r_unit") if key in arrays.names}
-    for labels in manifest.labels_in(content):
-        if "e_unit" in stated and labels.energy is not None:
-            agree(path, "e_unit", stated["e_unit"], labels.energy.unit)
-        if len(stated) == 2 and labels.forces is not None:
-            agree(path, "e_unit, r_unit", f"{stated['e_unit']}/{stated['r_unit']}", labels.forces.unit)
-    if "r_unit" in stated:
-        agree(path, "r_unit", stated["r_unit"], manifest.length_unit)
-
-
-def _check_boxes(path: Path, manifest: Manifest, positions: NDArray, boxes: Mapping[str, NDArray], rows: slice) -> None:
-    cell = next((boxes[key] for key in ("cell", "lattice") if key in boxes), np.eye(3))
-    periodic = boxes.get("pbc", np.ones(3, bool))
-    for k, frame in enumerate(positions, rows.start):
-        check_box(
-            f"{path}: structure {k}",
-            manifest,
-            frame,
-            cell[k] if cell.ndim == 3 else cell,
-            periodic[k] if periodic.ndim == 2 else periodic,
+        frames = Arrays(
+            where=str(path),
+            name=None,
+            numbers=numeric(path, numbers, arrays.whole(numbers)),
+            positions=positions,
+            count=count,
+            keys=frozenset(arrays.names),
+            piece=piece,
+            columns={key: arrays.whole(key) for key in arrays.names if words.wants(key)},
+            boxes={key: arrays.whole(key) for key in arrays.names if is_box(key) and not words.wants(key)},
         )
+        yield from words.told(frames_of_arrays(frames, words))
+
+
+def _agree(path: Path, arrays: "NpzArrays", content: Content, manifest: Manifest, positions: str) -> None:
+    """sGDML's files state the units of energies and lengths; those of forces follow."""
+    names = arrays.names & {"e_unit", "r_unit"}
+    unit = {key: texts(str(path), key, arrays.whole(key))[0] for key in names}
+
+    def stated(_: str, kind: str) -> tuple[str, object] | None:
+        keys = {"energy": ("e_unit",), "force": ("e_unit", "r_unit"), "length": ("r_unit",)}[kind]
+        return (", ".join(keys), "/".join(unit[key] for key in keys)) if unit.keys() >= set(keys) else None
+
+    agree_units(path, manifest, content, stated, positions)
 
 
 class NpzArrays:
@@ -113,7 +96,8 @@ class NpzArrays:
         return set(self._keys)
 
     def _open(self, key: str) -> tuple[IO[bytes], tuple[int, ...], np.dtype]:
-        require(self._path, self._keys, key)
+        if key not in self._keys:
+            raise missing(self._path, key)
         stream = self._stack.enter_context(self._archive.open(self._keys[key]))
         version = npy.read_magic(stream)
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -147,7 +131,7 @@ class NpzArrays:
         return self._take(key, stream, shape, dtype)
 
     def _take(self, key: str, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
-        need = int(np.prod(shape)) * dtype.itemsize
+        need = at_once(str(self._path), key, shape, dtype)
         raw = stream.read(need)
         if len(raw) != need:
             raise DataCorrupt(f"{self._path}: key {key!r}: expected {need:,} bytes, got {len(raw):,}: cut short")
