@@ -212,7 +212,7 @@ def own_case(path: Path, **changes: object) -> Path:
         ({"low": "b3lyp"}, ["low", "unknown level of theory 'b3lyp'", "gfn2-xtb"]),
         ({"name": "../other"}, ["name", "expected letters, digits and any of"]),
         ({"name": "other.yaml"}, ["name", "expected a name without the ending of a case's file, got 'other.yaml'"]),
-        ({"arms": ["MF"]}, ["arms: Extra inputs are not permitted"]),
+        ({"arms": ["MF"]}, ["arms: unknown key: expected one of name, title"]),
         ({"data": {}}, ["data: "]),
     ],
 )

@@ -221,6 +221,13 @@ def test_the_label_declarations_decide_the_name(monkeypatch: pytest.MonkeyPatch)
     assert short().name != before
 
 
+def test_levels_between_may_be_written_in_any_case() -> None:
+    written = {"wB97X/6-31G*": 20}
+    assert experiment("ladder", "MF", further=written).name == (
+        experiment("ladder", "MF", further={"wb97x/6-31g*": 20}).name
+    )
+
+
 def test_a_case_of_ones_own_has_its_own_hash(tmp_path: Path) -> None:
     from mfbench import resources
 
@@ -339,7 +346,9 @@ def test_the_pool_of_the_papers_preset_needs_structures_labelled_at_both_levels(
     ("change", "message"),
     [
         ({"optimisation": {"steps": 0}}, "steps.*greater than 0.*got 0"),
-        ({"optimisation": {"stepps": 3}}, "stepps.*not permitted"),
+        ({"optimisation": {"stepps": 3}}, "stepps: unknown key; did you mean 'steps'"),
+        ({"threadz": 3}, "threadz: unknown key; did you mean 'threads'"),
+        ({"further": {"b3lyp": 3}}, "unknown level of theory 'b3lyp'"),
         ({"network": {"l_max": 3}}, "l_max"),
         ({"seed": -1}, "seed.*got -1"),
         ({"dtype": "float16"}, "dtype.*float32"),

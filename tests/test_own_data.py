@@ -221,7 +221,7 @@ def test_an_empty_line_between_structures(tmp_path: Path, source: Structures) ->
     assert len(read(declare("extxyz", path), [path])) == len(source)
     lines = text.splitlines(keepends=True)
     path.write_text("".join([*lines[: source.n_atoms[0] + 2], "\n", *lines[source.n_atoms[0] + 2 :]]))
-    with pytest.raises(DataCorrupt, match="after structure 0, got an empty line"):
+    with pytest.raises(DataCorrupt, match="after structure 0, got an empty line: take out"):
         read(declare("extxyz", path), [path])
 
 

@@ -154,7 +154,7 @@ def outside_lines(outside: Mapping[str, int]) -> list[str]:
     head = f"Outside what it was trained on (mfbench_outside): {sum(outside.values()):,} structures"
     lines = [f"  {count:,}: {reason}" for reason, count in list(outside.items())[:MOST_REASONS]]
     more = list(outside.values())[MOST_REASONS:]
-    lines += [f"  {sum(more):,}: {len(more):,} more reasons"] if more else []
+    lines += [f"  {sum(more):,}: {len(more):,} more reasons; in the file each structure has its own"] if more else []
     return [head, *lines] if lines else []
 
 

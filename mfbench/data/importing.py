@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mfbench import resources
+from mfbench import resources, theory
 from mfbench.data import cache, checks, datasets, store
 from mfbench.data.catalogue import SILENT, Checked, Watch
 from mfbench.data.findings import Finding, require
 from mfbench.data.manifest import Manifest, own_dataset
 from mfbench.data.reading import Notes
 from mfbench.data.structures import Structures
-from mfbench.errors import UserError
+from mfbench.errors import DataCorrupt, UserError
 from mfbench.files import replacing, sha256
 from mfbench.records import as_record, read_mapping, write_yaml
 
@@ -34,6 +34,8 @@ def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) ->
     for path in paths:
         if not path.is_file():
             raise UserError(f"no file {path} to import")
+        if not path.stat().st_size:
+            raise DataCorrupt(f"{path}: expected structures, got an empty file: was it written to its end?")
     content["files"] = _files(description, content.get("files") or [], paths)
     if not content.get("labels"):
         content["labels"] = _labels_of_all(content["files"])
@@ -93,11 +95,19 @@ def _labels_of_all(files: list[dict[str, Any]]) -> list[Any]:
     """What the dataset's labels are where only its files say so: of each level, the first of a kind."""
     levels: dict[Any, dict[str, Any]] = {}
     for one in (one for file in files for one in file.get("labels") or [] if isinstance(one, dict)):
-        level = levels.setdefault(str(one.get("level")), {})
+        level = levels.setdefault(_spelled(str(one.get("level"))), {})
         for key, value in one.items():
             if key != "where":
                 level.setdefault(key, value)
     return [*levels.values()]
+
+
+def _spelled(level: str) -> str:
+    """A level's name as the catalogue has it; another one as it is."""
+    try:
+        return theory.level(level).name
+    except UserError:  # told when the whole is checked
+        return level
 
 
 def _counted(declared: Manifest, outline: Structures, findings: Iterable[Finding]) -> Manifest:

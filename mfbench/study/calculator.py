@@ -74,9 +74,11 @@ class Predictor(ABC):
             if len(self.levels) > 1:
                 raise UserError(f"level: expected one of {', '.join(self.levels)}, as the model has several; got none")
             return self.levels[0]
-        if level not in self.levels:
+        if level in self.levels:
+            return level
+        if (found := next((one for one in self.levels if one.casefold() == level.casefold()), None)) is None:
             raise unknown("level of this model", level, self.levels)
-        return level
+        return found
 
     @final
     def calculator(self, level: str | None = None) -> "MFBenchCalculator":

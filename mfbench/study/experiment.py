@@ -18,7 +18,7 @@ from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.presets import Preset, preset
 from mfbench.learning.problem import Arm
 from mfbench.models.backbones.kinds import BackboneKind, backbone
-from mfbench.records import Record
+from mfbench.records import Record, in_words
 from mfbench.results import metrics
 from mfbench.results.folder import FORMAT_VERSION
 from mfbench.theory import level as level_of
@@ -247,6 +247,7 @@ def experiment(
         raise UserError("steps: expected a number greater than 0, got 0")
     settings.setdefault("further", rules.further)
     bottom, top = level_of(declared.low), level_of(declared.high_of(data))
+    settings["further"] = {level_of(name).name: count for name, count in settings["further"].items()}
     if outside := [name for name in settings["further"] if not bottom < level_of(name) < top]:
         raise UserError(f"further: expected levels between {bottom} and {top}, got {', '.join(outside)}")
     if not chosen.uses_low and chosen.uses_high:
@@ -313,9 +314,8 @@ def _labels(given: Any, arm: Arm) -> Labels:
 
 
 def _refused(error: ValidationError, at: str = "") -> UserError:
-    first = error.errors()[0]
-    where = at + ".".join(str(part) for part in first["loc"])
-    return UserError(f"{where}: {first['msg']}; got {first['input']!r:.80}")
+    kind = next((one for one in (Experiment, Optimisation, Labels) if one.__name__ == error.title), None)
+    return UserError(in_words(error, kind, at=at))
 
 
 def register(*things: Arm | BackboneKind | Case | Dataset | Manifest | metrics.Metric) -> None:
