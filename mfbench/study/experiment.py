@@ -224,7 +224,7 @@ def experiment(
     Args:
         case_name, arm_name, backbone_name: names, a case also by its YAML file; or objects of one's own, which are
             known by their names from then on (see ``extensions``).
-        data, preset_name: by default those of ``Experiment``, as the backbone.
+        data, preset_name: by default those of ``Experiment``, as the backbone; of a case with one set of data, that.
         n_high: high-level structures, validation included; by default the smallest of the case's sizes. Arms
             that do not use the high level have 0, arms that do not use the low level have no ``n_low``.
         network, optimisation, arm_options: settings that differ from the preset's.
@@ -233,11 +233,10 @@ def experiment(
     Raises:
         UserError: an unknown name, or a value out of range.
     """
-    data = data or Experiment.model_fields["data"].default
     backbone_name = backbone_name or Experiment.model_fields["backbone"].default
     preset_name = preset_name or Experiment.model_fields["preset"].default
     chosen, declared, kind = arms.arm(arm_name), case(case_name), backbone(backbone_name)
-    data = declared.choice_name(data)
+    data = declared.choice_name(data or declared.usual(Experiment.model_fields["data"].default))
     rules = declared.choice(data)
     if chosen.uses_high and n_high == 0:
         raise UserError(f"n_high: expected at least 10 structures for arm {chosen.name}, got 0")
