@@ -430,6 +430,24 @@ def test_a_cases_file_has_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "first-try.yaml" in (tmp_path / "test.xyz.json").read_text()
 
 
+def test_an_import_tells_first_what_is_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+    inputs = ROOT / "tests" / "inputs"
+    command = ["data", "import", str(inputs / "dissociation.extxyz"), "--manifest", "accepted.yaml"]
+    manifest = yaml.safe_load((inputs / "dissociation.yaml").read_text())
+    (tmp_path / "accepted.yaml").write_text(yaml.safe_dump({**manifest, "accept": ["energies"], "reason": "a scan"}))
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    marks = [line[2:15].strip() for line in lines if line.startswith("  ") and line[2:15].strip()]
+    order = ["accepted", "not checked", "ok"]
+    assert set(marks) == set(order)
+    assert marks == sorted(marks, key=order.index)
+    assert main(command) == 0
+    assert "import under this name: replaces an earlier one of" in capsys.readouterr().out
+
+
 def test_runs_is_a_file(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "tmp").write_text("not a folder")
     assert "tmp" in refused(RUN, capsys)

@@ -123,6 +123,14 @@ def test_labels_that_another_key_tells_apart(tmp_path: Path) -> None:
     assert 0.5 < gap < 2  # eV: what coupled cluster adds, and not another molecule
 
 
+def test_a_value_of_where_that_no_structure_has_is_named(tmp_path: Path) -> None:
+    manifest = manifest_of("heads_nested")
+    (dft,) = manifest["labels"]
+    cc = {"level": CC, "energy": dft["energy"], "where": {"head": "CC"}}
+    with pytest.raises(UserError, match=r"expected some, got 0: .*`where: \{head: CC\}` .*upper and lower case differ"):
+        imported(file_of("heads_nested"), manifest | {"labels": [dft | {"where": {"head": "dft"}}, cc]}, tmp_path)
+
+
 def test_a_parting_key_may_be_left_aside(tmp_path: Path) -> None:
     frames = ase.io.read(file_of("heads_nested"), ":")
     kept = [frame for frame in frames if frame.info["head"] == "dft"]
@@ -357,6 +365,29 @@ def test_a_locked_file_says_so(tmp_path: Path) -> None:
         told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "it is locked: close the program that writes it" in told
     assert "HDF5_USE_FILE_LOCKING=FALSE" in told
+
+
+# Numbers that are none
+
+
+def test_an_energy_that_is_no_number_beside_forces(tmp_path: Path) -> None:
+    frames = water()
+    frames[3].info["dft_energy"] = np.nan
+    ase.io.write(tmp_path / "file.extxyz", frames)
+    with pytest.raises(UserError, match=r"1 structures with forces alone, .*not a number \(NaN\): give it, or leave"):
+        imported(tmp_path / "file.extxyz", manifest_of("boxed_zero_lattice"), tmp_path)
+
+
+def test_forces_left_out_for_one_component_are_told(tmp_path: Path) -> None:
+    frames = water()
+    for frame in frames[3:5]:
+        frame.arrays["dft_forces"][1, 2] = np.nan
+    frames[7].arrays["dft_forces"][:] = np.nan  # no label
+    ase.io.write(tmp_path / "file.extxyz", frames)
+    found, checked = imported(tmp_path / "file.extxyz", manifest_of("boxed_zero_lattice"), tmp_path)
+    assert np.flatnonzero(~found.force_mask[:, 0]).tolist() == [3, 4, 7]
+    told = f"forces at {DFT} left out: a component is not a number (NaN), in 2 structures"
+    assert told in [one.found for one in checked.findings]
 
 
 # Several files
@@ -743,6 +774,15 @@ def test_free_atoms_may_share_a_name(tmp_path: Path) -> None:
 def test_keys_that_a_format_does_not_read(more: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         imported(file_of("boxed_zero_lattice"), manifest_of("boxed_zero_lattice") | more, tmp_path)
+
+
+def test_what_an_import_replaces_is_told(tmp_path: Path) -> None:
+    manifest, frames = manifest_of("boxed_zero_lattice"), water()
+    _, first = imported(file_of("boxed_zero_lattice"), manifest, tmp_path)
+    ase.io.write(tmp_path / "fewer.extxyz", frames[:20])
+    _, second = imported(tmp_path / "fewer.extxyz", manifest, tmp_path)
+    told = [[one.found for one in each.findings if "under this name" in one.check] for each in (first, second)]
+    assert told == [[], ["replaces an earlier one of 24 structures"]]
 
 
 def test_labels_of_files_that_would_be_left_aside(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mfbench.data.reading import Notes
 from mfbench.data.structures import Structures
 from mfbench.errors import DataCorrupt, UserError
 from mfbench.files import replacing, sha256
-from mfbench.records import as_record, read_mapping, write_yaml
+from mfbench.records import as_record, read_mapping, read_yaml, write_yaml
 
 
 def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) -> Checked:
@@ -44,6 +44,7 @@ def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) ->
     if (resources.manifests() / f"{declared.name}.yaml").is_file() or own_dataset(declared.name) or declared.shipped:
         raise UserError(f"{description}: the name {declared.name!r} is taken by another dataset: choose another")
     folder = cache.folder_of(declared.name)
+    earlier = _earlier(folder / f"{declared.name}.yaml")
     trial = folder / f".{declared.name}.trial.h5"  # an earlier import stays until this one is known to be sound
     try:
         notes: Notes = Counter()
@@ -61,10 +62,22 @@ def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) ->
             folder.rmdir()
     with replacing(folder / f"{declared.name}.yaml") as temporary:  # only now is it there for other commands
         write_yaml(temporary, counted)
-    told = [Finding(f"as read, {file}", True, "", f"{note}, in {n:,} structures") for (file, note), n in notes.items()]
+    told = [*earlier]
+    told += [Finding(f"as read, {file}", True, "", f"{note}, in {n:,} structures") for (file, note), n in notes.items()]
     idle = [one for one in declared.accept if one not in (counted.failed or ())]
     told += [Finding(f"accept: {one}", True, "", "no check of that name failed") for one in idle]
     return Checked(declared.name, (*told, *found))
+
+
+def _earlier(manifest: Path) -> list[Finding]:
+    """What an import that goes before it held, which this one replaces."""
+    if not manifest.is_file():
+        return []
+    try:
+        count = f"{read_yaml(manifest, Manifest).n_structures:,}"
+    except UserError:  # made by another version
+        count = "some"
+    return [Finding("import under this name", True, "", f"replaces an earlier one of {count} structures")]
 
 
 def _files(description: Path, said: Any, paths: list[Path]) -> list[dict[str, Any]]:

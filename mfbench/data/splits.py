@@ -242,11 +242,7 @@ def _require_full(division: _Division, split: Split, masks: Mapping[str, BoolArr
         ids = division.ids_in(mask)
         if not len(ids):
             raise UserError(f"expected structures with {labels} to train on, the data have none (`mfbench data info`)")
-        counts = {
-            name: int(np.count_nonzero(division.part[ids] == where))
-            for where, name in _PARTS.items()
-            if where != _IN_HIGH or pool is split.low_pool
-        }
+        counts = {name: int(np.count_nonzero(division.part[ids] == where)) for where, name in _PARTS.items()}
         told = ", ".join(f"{n:,} {name}" for name, n in counts.items() if n)
         raise UserError(
             f"the split leaves no structure with {labels} to train on: of {len(ids):,} such geometries {told}; the "
