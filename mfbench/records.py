@@ -1,10 +1,12 @@
 """Records that are read from YAML: frozen, schema-checked, unknown keys refused, no code."""
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from mfbench.errors import UserError
 
@@ -74,10 +76,64 @@ def as_record[R: Record](content: Any, kind: type[R], origin: Path) -> R:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "top level"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UserError(f"{origin}: {where}: {first['msg']}; got {first['input']!r:.80}{more}") from error
+        raise UserError(f"{origin}: {in_words(error, kind, content)}{more}") from error
+
+
+def in_words(error: ValidationError, kind: type[BaseModel] | None = None, content: Any = None, at: str = "") -> str:
+    """The first thing that is wrong with what was read: where, what was expected, what it is.
+
+    Args:
+        kind: of record; of an unknown key, it tells which one may be meant.
+        content: what was checked.
+        at: what stands before each place.
+    """
+    first = error.errors()[0]
+    loc, given = first["loc"], first["input"]
+    where = at + ".".join(map(str, loc))
+    if first["type"] == "missing":
+        return f"{where}: expected it, got none"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_hint(kind, loc, content)}"
+    if first["type"] != "value_error":
+        return f"{where or 'top level'}: {first['msg']}; got {given!r:.80}"
+    said = str(first["ctx"]["error"])  # our own: mostly it says what it got, and of a whole record always
+    got = "" if isinstance(given, dict) or "got " in said or repr(given) in said else f"; got {given!r:.80}"
+    return f"{where}: {said}{got}" if where else f"{said}{got}"
+
+
+def _hint(kind: type[BaseModel] | None, loc: tuple[int | str, ...], content: Any) -> str:
+    """What may be meant by an unknown key: one that is spelled alike, or the same further out; else what is known."""
+    key, fields = str(loc[-1]), _fields_at(kind, loc[:-1])
+    if close := get_close_matches(key, fields, n=1):
+        return f"; did you mean {close[0]!r}?"
+    for depth in range(len(loc) - 1):
+        if key in (outer := _fields_at(kind, loc[:depth])):
+            inside = content
+            for part in loc[:depth]:
+                inside = inside[part]
+            beside = next((one for one in inside if one in outer and outer[one].is_required()), loc[depth])
+            return f": it belongs beside {beside!r}, not inside {loc[depth]!r}"
+    return f": expected one of {', '.join(fields)}" if fields else ""
+
+
+def _fields_at(kind: Any, loc: tuple[int | str, ...]) -> dict[str, FieldInfo]:
+    """The fields of the record at a place in one of some kind, by name; none where it is no record."""
+    for part in loc:
+        kind = _plain(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind = kind.model_fields[str(part)].annotation if part in kind.model_fields else None
+        else:  # of a mapping the values, of a sequence the items
+            kind = next(iter(get_args(kind)[1 if isinstance(part, str) else 0 :]), None)
+    kind = _plain(kind)
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+
+
+def _plain(kind: Any) -> Any:
+    """A type without what is annotated to it, and without None."""
+    while get_origin(kind) is Annotated or type(None) in get_args(kind):
+        kind = next(one for one in get_args(kind) if one is not type(None))
+    return kind
 
 
 def _content(path: Path) -> Any:

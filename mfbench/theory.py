@@ -50,11 +50,14 @@ _CATALOGUE = (
 
 LEVELS = {level.name: level for level in _CATALOGUE}
 
+_ANY_CASE = {text.casefold(): level for level in _CATALOGUE for text in (level.name, level.label)}
+
 _OWN = re.compile(r"([^@\s][^@]*)@(\d+)")
 
 
 def level(name: str) -> LevelOfTheory:
-    """The level called ``name``; one of one's own is written with its rank: ``b3lyp/6-31g*@45``.
+    """The level called ``name``, in any case; one of one's own is written with its rank: ``b3lyp/6-31g*@45``, and kept
+    as it is written.
 
     Raises:
         UserError: it is neither in the catalogue, nor written with a rank.
@@ -63,6 +66,8 @@ def level(name: str) -> LevelOfTheory:
         return LEVELS[name]
     if own := _OWN.fullmatch(name):
         return LevelOfTheory(int(own[2]), name, own[1], "")
+    if name.casefold() in _ANY_CASE:
+        return _ANY_CASE[name.casefold()]
     raise unknown("level of theory", name, LEVELS, ", or one of your own as NAME@RANK")
 
 

@@ -158,6 +158,7 @@ def test_what_it_refuses(model: Predictor, atoms: Atoms) -> None:
         model.calculator()
     with pytest.raises(UserError, match="unknown level of this model 'pbe'"):
         MFBenchCalculator(model, "pbe")
+    assert model.resolve(HIGH.upper()) == HIGH
     calculator = model.calculator(HIGH)
     with pytest.raises(UserError, match="expected no other parameter than level, got trained_on"):
         calculator.set(trained_on="all there is")

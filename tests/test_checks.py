@@ -469,7 +469,10 @@ def test_require_names_the_first_and_counts_the_rest() -> None:
         Finding("c", None, "x", "no"),
         Finding("d", False, "3", "4"),
     ]
-    with pytest.raises(DataCorrupt, match=r"^b: expected 1, got 2 \(H2O, row 3 of f\); 1 more checks failed$"):
+    with pytest.raises(DataCorrupt, match=r"^b: expected 1, got 2 \(H2O, row 3 of f\); 1 more check failed \(d\)$"):
+        require(findings)
+    findings += [Finding(name, False, "3", "4") for name in "efgh"]
+    with pytest.raises(DataCorrupt, match=r"; 5 more checks failed \(d; e; f; g; \.\.\.\)$"):
         require(findings)
     require([findings[0], findings[2]])
 

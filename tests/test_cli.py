@@ -212,7 +212,7 @@ def own_case(path: Path, **changes: object) -> Path:
         ({"low": "b3lyp"}, ["low", "unknown level of theory 'b3lyp'", "gfn2-xtb"]),
         ({"name": "../other"}, ["name", "expected letters, digits and any of"]),
         ({"name": "other.yaml"}, ["name", "expected a name without the ending of a case's file, got 'other.yaml'"]),
-        ({"arms": ["MF"]}, ["arms: Extra inputs are not permitted"]),
+        ({"arms": ["MF"]}, ["arms: unknown key: expected one of name, title"]),
         ({"data": {}}, ["data: "]),
     ],
 )
@@ -428,6 +428,24 @@ def test_a_cases_file_has_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     export = ["export", "first-try.yaml", "--arm", "MF", "--part", "test", "--out", "test.xyz"]
     assert main(export) == 0
     assert "first-try.yaml" in (tmp_path / "test.xyz.json").read_text()
+
+
+def test_an_import_tells_first_what_is_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+    inputs = ROOT / "tests" / "inputs"
+    command = ["data", "import", str(inputs / "dissociation.extxyz"), "--manifest", "accepted.yaml"]
+    manifest = yaml.safe_load((inputs / "dissociation.yaml").read_text())
+    (tmp_path / "accepted.yaml").write_text(yaml.safe_dump({**manifest, "accept": ["energies"], "reason": "a scan"}))
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    marks = [line[2:15].strip() for line in lines if line.startswith("  ") and line[2:15].strip()]
+    order = ["accepted", "not checked", "ok"]
+    assert set(marks) == set(order)
+    assert marks == sorted(marks, key=order.index)
+    assert main(command) == 0
+    assert "import under this name: replaces an earlier one of" in capsys.readouterr().out
 
 
 def test_runs_is_a_file(tmp_path: Path, capsys: Capture) -> None:

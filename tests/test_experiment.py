@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT, RUN_FILES
 from safetensors.torch import load_file
 
-from mfbench.data.cases import case_names
+from mfbench.data.cases import Case, case, case_names
 from mfbench.errors import LabelsMissing, UserError
 from mfbench.files import read_json
 from mfbench.learning import arms
@@ -28,6 +28,7 @@ from mfbench.results.rows import gap_closed
 from mfbench.study.build import build
 from mfbench.study.evaluation import predict
 from mfbench.study.experiment import Experiment, experiment
+from mfbench.study.grid import plan
 from mfbench.study.prepare import prepare
 from mfbench.study.run import record_absent, run, structures_used
 
@@ -221,6 +222,25 @@ def test_the_label_declarations_decide_the_name(monkeypatch: pytest.MonkeyPatch)
     assert short().name != before
 
 
+def test_the_only_set_of_data_of_a_case_need_not_be_named() -> None:
+    content = case("rmd17-cc").model_dump() | {"aliases": {}}
+    mini = content["data"]["mini"]
+    one = Case.model_validate(content | {"name": "one", "data": {"own": mini}})
+    assert experiment(one, "MF") == experiment(one, "MF", data="own")
+    assert experiment(one, "MF").data == "own"
+    two = Case.model_validate(content | {"name": "two", "data": {"a": mini, "b": mini}})
+    with pytest.raises(UserError, match="unknown data of case two 'mini': expected one of a, b"):
+        experiment(two, "MF")
+    assert [settings.data for settings in plan(("one",))][:1] == ["own"]
+
+
+def test_levels_between_may_be_written_in_any_case() -> None:
+    written = {"wB97X/6-31G*": 20}
+    assert experiment("ladder", "MF", further=written).name == (
+        experiment("ladder", "MF", further={"wb97x/6-31g*": 20}).name
+    )
+
+
 def test_a_case_of_ones_own_has_its_own_hash(tmp_path: Path) -> None:
     from mfbench import resources
 
@@ -339,7 +359,9 @@ def test_the_pool_of_the_papers_preset_needs_structures_labelled_at_both_levels(
     ("change", "message"),
     [
         ({"optimisation": {"steps": 0}}, "steps.*greater than 0.*got 0"),
-        ({"optimisation": {"stepps": 3}}, "stepps.*not permitted"),
+        ({"optimisation": {"stepps": 3}}, "stepps: unknown key; did you mean 'steps'"),
+        ({"threadz": 3}, "threadz: unknown key; did you mean 'threads'"),
+        ({"further": {"b3lyp": 3}}, "unknown level of theory 'b3lyp'"),
         ({"network": {"l_max": 3}}, "l_max"),
         ({"seed": -1}, "seed.*got -1"),
         ({"dtype": "float16"}, "dtype.*float32"),

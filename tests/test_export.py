@@ -574,6 +574,19 @@ def test_charge_and_multiplicity_are_written(tmp_path: Path, monkeypatch: pytest
     assert found == {0, -1}
 
 
+def test_the_command_line_names_folders_and_not_each_file_in_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = ["ani1ccx", "--arm", "MF", "--part", "all", "--format", "deepmd"]
+    assert main(["export", *choice, "--out", str(tmp_path / "all")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = dict(re.fullmatch(r"Written: (\S+)(?: \((\d+) files\))?", line).groups() for line in lines)
+    assert set(told) == {str(path) for path in (tmp_path / "all").iterdir()}
+    for path, count in told.items():
+        assert Path(path).is_file() if count is None else int(count) == sum(f.is_file() for f in Path(path).rglob("*"))
+    assert sum(int(count or 1) for count in told.values()) > 100
+
+
 def test_the_command_line_names_all_formats(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["export", "--help"])

@@ -123,6 +123,14 @@ def test_labels_that_another_key_tells_apart(tmp_path: Path) -> None:
     assert 0.5 < gap < 2  # eV: what coupled cluster adds, and not another molecule
 
 
+def test_a_value_of_where_that_no_structure_has_is_named(tmp_path: Path) -> None:
+    manifest = manifest_of("heads_nested")
+    (dft,) = manifest["labels"]
+    cc = {"level": CC, "energy": dft["energy"], "where": {"head": "CC"}}
+    with pytest.raises(UserError, match=r"expected some, got 0: .*`where: \{head: CC\}` .*upper and lower case differ"):
+        imported(file_of("heads_nested"), manifest | {"labels": [dft | {"where": {"head": "dft"}}, cc]}, tmp_path)
+
+
 def test_a_parting_key_may_be_left_aside(tmp_path: Path) -> None:
     frames = ase.io.read(file_of("heads_nested"), ":")
     kept = [frame for frame in frames if frame.info["head"] == "dft"]
@@ -238,6 +246,47 @@ def test_spellings_give_the_same_numbers(kind: str, tmp_path: Path) -> None:
     assert bool(told) == (kind == "deuterium")
 
 
+def bare(folder: Path, change: Callable[[str], str]) -> Path:
+    text = re.sub(r"^  (-\d.*)$", lambda line: change(line[1]), file_of("bare_comment").read_text(), flags=re.M)
+    (folder / "bare.xyz").write_text(text)
+    return folder / "bare.xyz"
+
+
+def test_every_word_of_a_bare_comment_line_is_named(tmp_path: Path) -> None:
+    manifest = manifest_of("bare_comment") | BARE
+    path = bare(tmp_path, lambda energy: f"{energy} 17")
+    with pytest.raises(
+        UserError, match=r"structure 0: comment: expected 1 word \(energy\), got 2, '-76.* 17'; .* that is not read `_`"
+    ):
+        imported(path, manifest, tmp_path)
+    plain, _ = imported(file_of("bare_comment"), manifest, tmp_path)
+    found, _ = imported(path, manifest | {"comment": ["energy", "_"]}, tmp_path)
+    assert np.array_equal(found.energies, plain.energies)
+    manifest["comment"] = ["energy", "_", "_"]
+    with pytest.raises(UserError, match=r"comment: expected 3 words \(energy, _, _\), got 2"):
+        imported(path, manifest, tmp_path)
+
+
+def test_comment_lines_without_anything_are_bare(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"comment lines are bare: .*`comment: \[energy\]`"):
+        imported(bare(tmp_path, lambda energy: ""), manifest_of("bare_comment"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"forces": 4}, "columns: forces: expected 5, got 4"),
+        (
+            {"forces": 5, "dipoles": 8},
+            r"columns: dipoles: expected three columns from number 8 on, of 7 that the atoms",
+        ),
+    ],
+)
+def test_columns_that_are_not_there(columns: dict[str, int], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        imported(file_of("bare_comment"), manifest_of("bare_comment") | BARE | {"columns": columns}, tmp_path)
+
+
 def test_latin_1(tmp_path: Path) -> None:
     path = rewritten(tmp_path, lambda text: text.replace("dft_energy", "by=Müller dft_energy"), encoding="latin-1")
     assert len(imported(path, manifest_of("boxed_zero_lattice"), tmp_path)[0]) == 24
@@ -318,6 +367,29 @@ def test_a_locked_file_says_so(tmp_path: Path) -> None:
     assert "HDF5_USE_FILE_LOCKING=FALSE" in told
 
 
+# Numbers that are none
+
+
+def test_an_energy_that_is_no_number_beside_forces(tmp_path: Path) -> None:
+    frames = water()
+    frames[3].info["dft_energy"] = np.nan
+    ase.io.write(tmp_path / "file.extxyz", frames)
+    with pytest.raises(UserError, match=r"1 structures with forces alone, .*not a number \(NaN\): give it, or leave"):
+        imported(tmp_path / "file.extxyz", manifest_of("boxed_zero_lattice"), tmp_path)
+
+
+def test_forces_left_out_for_one_component_are_told(tmp_path: Path) -> None:
+    frames = water()
+    for frame in frames[3:5]:
+        frame.arrays["dft_forces"][1, 2] = np.nan
+    frames[7].arrays["dft_forces"][:] = np.nan  # no label
+    ase.io.write(tmp_path / "file.extxyz", frames)
+    found, checked = imported(tmp_path / "file.extxyz", manifest_of("boxed_zero_lattice"), tmp_path)
+    assert np.flatnonzero(~found.force_mask[:, 0]).tolist() == [3, 4, 7]
+    told = f"forces at {DFT} left out: a component is not a number (NaN), in 2 structures"
+    assert told in [one.found for one in checked.findings]
+
+
 # Several files
 
 
@@ -384,6 +456,14 @@ def test_states(values: dict[str, Any], numbers: np.ndarray, state: State) -> No
 def test_what_is_no_charge(values: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="expected"):
         state_of(values, WATER)
+
+
+def test_no_charge_is_shown_as_a_plain_number() -> None:
+    for value in (0.5, np.float64(0.5), np.array(0.5)):
+        with pytest.raises(UserError, match=r"key 'charge': expected a whole number, got 0\.5$"):
+            state_of({"charge": value}, WATER)
+    with pytest.raises(UserError, match=r"of 10 electrons, got 2; "):
+        state_of({"multiplicity": np.int64(2)}, WATER)
 
 
 def test_states_of_atoms() -> None:
@@ -565,8 +645,36 @@ def test_manifests_that_are_bombs(text: str, reason: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["*", "-rf", "a b", "a;b", "x" * 300, ".hidden"])
 def test_names_from_a_safe_alphabet(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="name: Value error, expected letters, digits"):
+    with pytest.raises(UserError, match="name: expected letters, digits"):
         imported(file_of("boxed_zero_lattice"), manifest_of("boxed_zero_lattice") | {"name": name}, tmp_path)
+
+
+def test_what_is_wrong_with_a_whole_manifest_is_said_without_it(tmp_path: Path) -> None:
+    manifest = manifest_of("boxed_zero_lattice")
+    with pytest.raises(
+        UserError, match=r"tried\.yaml: labels: expected each level once, got \['wb97x/6-31g\*'"
+    ) as caught:
+        imported(file_of("boxed_zero_lattice"), manifest | {"labels": [manifest["labels"][0]] * 2}, tmp_path)
+    assert manifest["title"] not in str(caught.value)
+
+
+def test_levels_of_files_in_another_case_are_one(tmp_path: Path) -> None:
+    frames = water()
+    names = []
+    for k, level in enumerate(("wB97X/6-31G*", "wb97x/6-31g*")):
+        ase.io.write(tmp_path / f"{k}.extxyz", frames[k::2])
+        told = manifest_of("boxed_zero_lattice")["labels"][0] | {"level": level}
+        names.append({"name": f"{k}.extxyz", "labels": [told]})
+    manifest = {key: value for key, value in manifest_of("boxed_zero_lattice").items() if key != "labels"}
+    found, _ = imported([tmp_path / one["name"] for one in names], manifest | {"files": names}, tmp_path)
+    assert found.levels == (DFT,)
+    assert found.energy_mask.all()
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "none.extxyz").touch()
+    with pytest.raises(UserError, match=r"none\.extxyz: expected structures, got an empty file"):
+        imported(tmp_path / "none.extxyz", manifest_of("boxed_zero_lattice"), tmp_path)
 
 
 # Files of real users, where they are
@@ -657,6 +765,15 @@ def test_free_atoms_may_share_a_name(tmp_path: Path) -> None:
 def test_keys_that_a_format_does_not_read(more: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         imported(file_of("boxed_zero_lattice"), manifest_of("boxed_zero_lattice") | more, tmp_path)
+
+
+def test_what_an_import_replaces_is_told(tmp_path: Path) -> None:
+    manifest, frames = manifest_of("boxed_zero_lattice"), water()
+    _, first = imported(file_of("boxed_zero_lattice"), manifest, tmp_path)
+    ase.io.write(tmp_path / "fewer.extxyz", frames[:20])
+    _, second = imported(tmp_path / "fewer.extxyz", manifest, tmp_path)
+    told = [[one.found for one in each.findings if "under this name" in one.check] for each in (first, second)]
+    assert told == [[], ["replaces an earlier one of 24 structures"]]
 
 
 def test_labels_of_files_that_would_be_left_aside(tmp_path: Path) -> None:

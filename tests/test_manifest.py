@@ -73,14 +73,21 @@ def test_levels_are_ordered_low_to_high() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("nmae",), "x", "nmae: Extra inputs are not permitted; got 'x'"),
-        (("labels", 0, "dipole"), "x", "labels.0.dipole: Extra inputs"),
+        (("nmae",), "x", "nmae: unknown key; did you mean 'name'?"),
+        (("labels", 0, "dipole"), "x", "labels.0.dipole: unknown key: expected one of level, where, energy, forces,"),
+        (
+            ("labels", 0, "energy", "where"),
+            {"head": "dft"},
+            "labels.0.energy.where: unknown key: it belongs beside 'level', not inside 'energy'",
+        ),
+        (("citation", "length_unit"), "nm", "citation.length_unit: unknown key: it belongs beside"),
+        (("free_atoms",), {"b3lyp@4": {"unit": "Ha"}}, ": free_atoms: ['b3lyp@4'] are not among the levels"),
         (
             ("format",),
             "pickle",
             "format: Input should be 'ani1x', 'rmd17', 'sgdml', 'extxyz', 'ase', 'hdf5' or 'own'; got 'pickle'",
         ),
-        (("labels", 0, "level"), "b3lyp", "labels.0.level: Value error, unknown level of theory 'b3lyp'"),
+        (("labels", 0, "level"), "b3lyp", "labels.0.level: unknown level of theory 'b3lyp'"),
         (("labels", 0, "energy", "unit"), "Ha/Angstrom", "expected a unit of energy, got 'Ha/Angstrom'"),
         (("labels", 0, "forces", "unit"), "Ha", "expected a unit of force, got 'Ha', a unit of energy"),
         (("labels", 0, "forces", "unit"), "Bohr", "expected a unit of force, got 'Bohr', a unit of length"),
@@ -117,7 +124,7 @@ def test_schema_errors(tmp_path: Path, path: tuple[str | int, ...], value: objec
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     made = content()
     del made["license"]
-    with pytest.raises(UserError, match="license: Field required"):
+    with pytest.raises(UserError, match=r"own\.yaml: license: expected it, got none"):
         read_yaml(write(tmp_path, made), Manifest)
 
 
@@ -323,7 +330,9 @@ def test_a_case_of_ones_own(tmp_path: Path) -> None:
             "data.mini.validation: Input should be greater than or equal to 5",
         ),
         (("data", "mini", "sizes"), [], "data.mini.sizes: "),
-        (("data", "mini", "tset"), 0.1, "data.mini.tset: Extra inputs"),
+        (("data", "mini", "tset"), 0.1, "data.mini.tset: unknown key; did you mean 'test'?"),
+        (("data", "mini", "size"), [50], "data.mini.size: unknown key; did you mean 'sizes'?"),
+        (("data", "mini", "subsets"), {"own": {"molecule": "x"}}, "subsets.own.molecule: unknown key; did you mean"),
         (("data",), {}, "data: "),
     ],
 )

@@ -463,7 +463,7 @@ def test_a_file_keeps_all_that_it_holds(
     monkeypatch.setattr("mfbench.study.predict_file._AT_A_TIME", 3)
     model, out, told = load([trained(), trained(seed=1)]), tmp_path / "new" / "out.extxyz", []
     before = labelled.read_bytes()
-    assert predict_file(model, labelled, out, HIGH, lambda done, total: told.append((done, total))) == (7, {})
+    assert predict_file(model, labelled, out, HIGH, lambda done, total: told.append((done, total))) == (7, {}, 0)
     assert told == [(3, 7), (6, 7), (7, 7)]
     assert labelled.read_bytes() == before
     assert [path.name for path in out.parent.iterdir()] == ["out.extxyz"]
@@ -502,8 +502,8 @@ BAD = {
     "two\n\nH 0 0 0\n": "expected a number of atoms, got 'two'",
     "1\n\nH 0 0\n": "not extended xyz that ASE can read|expected an element",
     "1\n\nQq 0 0 0\n": "not extended xyz that ASE can read|expected an element",
-    "2\n\nFe 0 0 0\nH 0 0 2\n": "structure 0: expected elements .* got Fe",
-    '1\nLattice="9 0 0 0 9 0 0 0 9" pbc="T T T" Properties=species:S:1:pos:R:3\nH 0 0 0\n': "got a periodic",
+    "1\n\nH 0 0 0\n2\n\nFe 0 0 0\nH 0 0 2\n": r"structure 1: expected elements .* got Fe: leave this structure out",
+    '1\nLattice="9 0 0 0 9 0 0 0 9" pbc="T T T" Properties=species:S:1:pos:R:3\nH 0 0 0\n': "periodic .*--vacuum-boxes",
     "\xff": "expected a number of atoms",
 }
 
@@ -515,6 +515,33 @@ def test_files_that_cannot_be_predicted(content: str, trained: Trained, tmp_path
     with pytest.raises(UserError, match=BAD[content]):
         predict_file(load(trained("SF-E")), source, out)
     assert [path.name for path in tmp_path.iterdir()] == ["in.xyz"]
+
+
+def test_boxes_with_vacuum_are_predicted_and_crystals_refused(
+    some: list[Atoms], trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out, model = tmp_path / "in.extxyz", tmp_path / "out.extxyz", load(trained())
+    command = ["predict", str(source), "--run", str(trained()), "--level", HIGH, "--out", str(out)]
+    boxed = [atoms.copy() for atoms in some]
+    for atoms in boxed:
+        atoms.center(vacuum=6.0)
+        atoms.pbc = [True, True, False]
+    ase.io.write(source, boxed)
+    assert main(command) == 2
+    assert "structure 0: expected an isolated molecule, got a periodic structure; " in capsys.readouterr().err
+    assert main([*command, "--vacuum-boxes"]) == 0
+    written = ase.io.read(out, ":")
+    expected = model.predict(some, HIGH)
+    np.testing.assert_allclose([atoms.info["mfbench_energy"] for atoms in written], expected.energies, atol=1e-3)
+    assert written[0].pbc.tolist() == [True, True, False]
+    assert written[0].cell.array == pytest.approx(boxed[0].cell.array)
+    boxed[2].cell = boxed[2].cell.array - 9 * np.eye(3)
+    ase.io.write(source, boxed)
+    with pytest.raises(UserError, match=r"structure 2: vacuum_boxes: expected at least 4 Angstrom between a molecule"):
+        predict_file(model, source, out, HIGH, vacuum_boxes=True)
+    boxed[2].cell = None  # periods of nothing
+    ase.io.write(source, boxed)
+    assert predict_file(model, source, out, HIGH, vacuum_boxes=True).structures == len(boxed)
 
 
 def test_command(labelled: Path, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

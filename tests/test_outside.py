@@ -19,6 +19,7 @@ from sealing import reseal
 import mfbench
 from mfbench import extensions
 from mfbench.cli.main import main
+from mfbench.cli.models import outside_lines
 from mfbench.data import datasets
 from mfbench.data.bonds import APART, bonds_of
 from mfbench.data.cases import Case
@@ -332,6 +333,13 @@ def test_a_model_of_ions_says_that_a_neutral_molecule_is_none(tmp_path: Path, mo
     assert told in model.predict(water, LOW).outside[0]
     water.info["charge"] = 1
     assert "a state" not in model.predict(water, LOW).outside[0]
+
+
+def test_reasons_that_are_too_many_to_tell_are_counted() -> None:
+    lines = outside_lines({f"reason {k}": 2 for k in range(13)})
+    assert lines[0] == "Outside what it was trained on (mfbench_outside): 26 structures"
+    assert len(lines) == 12
+    assert lines[-1] == "  6: 3 more reasons; in the file each structure has its own"
 
 
 # What a run records

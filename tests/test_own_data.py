@@ -17,11 +17,16 @@ from problems import same_structures
 from writers import structures_as_atoms, write_ase, write_extxyz, write_hdf5, write_own
 
 from mfbench.data import datasets, store
+from mfbench.data.cases import Case, CaseData
 from mfbench.data.importing import import_files
 from mfbench.data.manifest import Manifest
 from mfbench.data.reading import read
 from mfbench.data.structures import Structures
-from mfbench.errors import DataCorrupt
+from mfbench.data.subset import Subset
+from mfbench.errors import DataCorrupt, LabelsMissing
+from mfbench.study.experiment import experiment
+from mfbench.study.prepare import prepare
+from mfbench.units import HARTREE
 
 LOW, HIGH = "wb97x/6-31g*", "ccsd(t)*/cbs"
 MOLECULES = ("H2O", "CH3OH", "HCN")
@@ -221,7 +226,7 @@ def test_an_empty_line_between_structures(tmp_path: Path, source: Structures) ->
     assert len(read(declare("extxyz", path), [path])) == len(source)
     lines = text.splitlines(keepends=True)
     path.write_text("".join([*lines[: source.n_atoms[0] + 2], "\n", *lines[source.n_atoms[0] + 2 :]]))
-    with pytest.raises(DataCorrupt, match="after structure 0, got an empty line"):
+    with pytest.raises(DataCorrupt, match="after structure 0, got an empty line: take out"):
         read(declare("extxyz", path), [path])
 
 
@@ -256,18 +261,27 @@ def test_links_out_of_a_plain_hdf5_file(tmp_path: Path, source: Structures) -> N
 DOCS = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("number", [0, 1])
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_manifests_of_the_docs_import(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
-    text = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)[number]
+    text = BLOCKS[number]
     write_own(tmp_path / "both.extxyz", 40)
-    frames = ase.io.read(tmp_path / "both.extxyz", ":")
-    names = ("low.extxyz", "high.extxyz") if "low.extxyz" in text else ("both.extxyz",)
-    for name, key in zip(names, ("pbe", "ccsd")) if len(names) == 2 else ():
+    names, heads = ["both.extxyz"], list[Atoms]()
+    for key, head in (("pbe", "dft"), ("ccsd", "cc")) if number else ():
+        frames = ase.io.read(tmp_path / "both.extxyz", ":")
         for atoms in frames:
-            atoms.info["energy"] = atoms.info[f"{key}_energy"]
+            in_ev = HARTREE if key == "ccsd" and "where" in text else 1
+            atoms.info = {"energy": atoms.info[f"{key}_energy"] * in_ev, "head": head}
             atoms.arrays["forces"] = atoms.arrays["pbe_forces"]
-        ase.io.write(tmp_path / name, frames, format="extxyz")
+        heads += frames
+        if "low.extxyz" in text:
+            names = ["low.extxyz", "high.extxyz"]
+            ase.io.write(tmp_path / names[key == "ccsd"], frames, format="extxyz")
+    if "where" in text:
+        ase.io.write(tmp_path / "both.extxyz", heads, format="extxyz")
     (tmp_path / "mydata.yaml").write_text(text)
     import_files([tmp_path / name for name in names], tmp_path / "mydata.yaml")
     found = datasets.load("mydata")
@@ -276,10 +290,33 @@ def test_manifests_of_the_docs_import(number: int, tmp_path: Path, monkeypatch: 
     assert len(np.unique(found.geometry)) == 40
 
 
+def test_the_case_of_the_docs_leaves_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+    write_own(tmp_path / "both.extxyz", 200)
+    (tmp_path / "mydata.yaml").write_text(BLOCKS[0])
+    import_files([tmp_path / "both.extxyz"], tmp_path / "mydata.yaml")
+    (tmp_path / "mycase.yaml").write_text(BLOCKS[3])
+    told = re.search(r"Of (\d+) structures .* judges on (\d+) and keeps (\d+):\s(\d+) .*goes to (\d+)\.", DOCS)
+    assert told is not None
+    every, test, validation, train, most = map(int, told.groups())
+    assert every == 200
+    prepared = prepare(experiment(tmp_path / "mycase.yaml", "MF", n_high=most))
+    split = prepared.split
+    assert [len(one) for one in (split.test, split.validation, split.high_pool)] == [test, validation, train]
+    with pytest.raises(LabelsMissing, match=f"n_high: expected 10 to {most} structures"):
+        prepare(experiment(tmp_path / "mycase.yaml", "MF", n_high=most + 1))
+
+
 def test_the_docs_tell_every_key_for_data_of_ones_own() -> None:
     of_published = {"doi", "version", "shipped", "n_structures", "n_molecules", "max_train", "probes", "notes", "name"}
     found_at_import = {"failed"}
-    blocks = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^```.*?^```", "", DOCS, flags=re.MULTILINE | re.DOTALL)
-    told = set(re.findall(r"\w+", " ".join([*blocks, *re.findall(r"`([^`]+)`", text)])))
+    told, of_cases = told_in_code(DOCS), told_in_code(DOCS.split("## A case")[1])
     assert set(Manifest.model_fields) - of_published - found_at_import <= told
+    assert {*Case.model_fields, *CaseData.model_fields, *Subset.model_fields} <= of_cases
+
+
+def told_in_code(text: str) -> set[str]:
+    """The words of its blocks of YAML and of what is set as code."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"\w+", " ".join([*blocks, *re.findall(r"`([^`]+)`", rest)])))

@@ -324,7 +324,7 @@ def test_import_and_run(site: Site, tmp_path: Path, capsys: Capture) -> None:
         ({"format": "pickle"}, "format: Input should be"),
         ({"title": None}, "title: Input should be a valid string"),
         ({"n_structures": 299}, "expected 299 structures, got 300"),
-        ({"lables": []}, "lables: Extra inputs"),
+        ({"lables": []}, "lables: unknown key; did you mean 'labels'"),
         (
             {"labels": [{"level": "pbe/def2-svp", "energy": {"key": "pbe_energy", "unit": "kcal/mol"}}]},
             "expected atomisation energies",

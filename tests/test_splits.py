@@ -473,11 +473,15 @@ def test_relabelled_geometries_stay_together() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"test": 0.99}, "the split leaves a part empty"),
+        (
+            {"test": 0.99},
+            rf"no structure with an energy at {re.escape(HIGH)} to train on: .* the test part.* test: 0.99",
+        ),
         (
             {"validation": 500},
-            r"the split leaves a part empty: len\(split\.test\)=\d+, len\(split\.high_pool\)=0",
+            r"to train on: of (\d+) such geometries \d+ are in the test part, \d+ validate; .* validation: 500: lower",
         ),
+        ({"test": 1e-9}, r"the split leaves the test part empty: .* test: 1e-09, .*: raise `test`"),
         ({"unseen_molecules": 4}, "unseen_molecules: expected fewer than the 4 molecules of the data, got 4"),
         ({"test_files": ("no.npz",)}, r"test_files: no such file in the data: \['no\.npz'\]"),
         ({"overlap": "disjoint", "high_pool": 5000}, None),
@@ -492,6 +496,24 @@ def test_rules_that_cannot_be_kept(changes: dict[str, object], message: str | No
     else:
         with pytest.raises(UserError, match=message):
             make_split(s, LOW, HIGH, rules_of(**changes), 0)
+
+
+def test_a_pool_of_the_high_level_that_leaves_the_low_one_nothing() -> None:
+    s = synthetic(0)
+    every = np.ones_like(s.energy_mask)
+    with pytest.raises(
+        UserError,
+        match=rf"an energy and forces at {re.escape(LOW)} to train on: .* are kept for the high level; the case says .*"
+        r"overlap: disjoint, high_pool: all that are left: lower",
+    ):
+        make_split(replace(s, energy_mask=every, force_mask=every), LOW, HIGH, rules_of(overlap="disjoint"), 0)
+
+
+def test_a_level_without_forces_to_train_on() -> None:
+    s = synthetic(0)
+    bare = replace(s, force_mask=np.zeros_like(s.force_mask))
+    with pytest.raises(UserError, match=rf"an energy and forces at {re.escape(LOW)} to train on, the data have none"):
+        make_split(bare, LOW, HIGH, rules_of(), 0)
 
 
 def test_a_level_that_the_data_do_not_hold() -> None:

@@ -36,6 +36,19 @@ def test_unknown_level_names_what_exists() -> None:
         label_cost("b3lyp", forces=False)
 
 
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("CCSD/cc-pVDZ", "ccsd/cc-pvdz"),
+        ("wB97X/6-31G*", "wb97x/6-31g*"),
+        ("ωB97X/6-31G*", "wb97x/6-31g*"),
+        ("B3LYP/6-31G*@45", "B3LYP/6-31G*@45"),
+    ],
+)
+def test_a_level_is_known_in_any_case_and_ones_own_kept_as_it_is(written: str, name: str) -> None:
+    assert level(written).name == name
+
+
 def test_label_cost_is_the_mean_over_the_molecules_of_the_table() -> None:
     with open(resources.mini_data() / "label_cost.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["level"] == "wb97x/def2-tzvpp"]

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mfbench.cli.options import Commands
     from mfbench.data.catalogue import Watch
     from mfbench.data.datasets import DataRequest
+    from mfbench.data.findings import Finding
     from mfbench.data.manifest import DataFile
 
 Say = Callable[[str], None]
@@ -87,7 +88,7 @@ def _check(options: argparse.Namespace) -> None:
 
     found = check(options.name, options.data_folder, _watch())
     print(looked_text(found))
-    print(findings_text(found.findings))
+    print(findings_text(first_things_first(found.findings)))
     require(found.findings)
 
 
@@ -119,8 +120,13 @@ def _import(options: argparse.Namespace) -> None:
     from mfbench.show.datasets import findings_text
 
     found = import_files(options.files, options.manifest, _watch())
-    print(findings_text(found.findings))
+    print(findings_text(first_things_first(found.findings)))
     print(f"{found.name} is ready: name it in a case of your own (see the README)")
+
+
+def first_things_first(findings: "Iterable[Finding]") -> "list[Finding]":
+    """What failed, then what was accepted, then what could not be checked, then the rest."""
+    return sorted(findings, key=lambda one: (not one.failed, not one.accepted, one.ok is not None))
 
 
 def confirm(question: str, yes: bool) -> None:

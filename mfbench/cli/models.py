@@ -1,7 +1,9 @@
 """Commands around finished models, and other codes' ones: ``predict``, ``export``, ``evaluate`` and ``check``."""
 
 import argparse
-from collections.abc import Mapping
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +46,11 @@ def add_predict(commands: "Commands") -> None:
         required=True,
         metavar="FILE",
         help="the structures with mfbench_energy (eV) and mfbench_forces (eV/Angstrom), as extended XYZ",
+    )
+    predict.add_argument(
+        "--vacuum-boxes",
+        action="store_true",
+        help="periodic boxes hold one whole molecule each, with 4 Angstrom of vacuum about it",
     )
     add_device(predict)
     predict.add_argument("--dtype", help="float32 or float64 (what the run was trained in)")
@@ -136,7 +143,7 @@ def _predict(options: argparse.Namespace) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        written = predict_file(model, options.file, options.out, options.level, told)
+        written = predict_file(model, options.file, options.out, options.level, told, options.vacuum_boxes)
     level = model.resolve(options.level)
     print(f"{written.structures:,} structures at {level}, by {model.arm} trained on {model.trained_on}")
     for line in outside_lines(written.outside):
@@ -154,7 +161,7 @@ def outside_lines(outside: Mapping[str, int]) -> list[str]:
     head = f"Outside what it was trained on (mfbench_outside): {sum(outside.values()):,} structures"
     lines = [f"  {count:,}: {reason}" for reason, count in list(outside.items())[:MOST_REASONS]]
     more = list(outside.values())[MOST_REASONS:]
-    lines += [f"  {sum(more):,}: {len(more):,} more reasons"] if more else []
+    lines += [f"  {sum(more):,}: {len(more):,} more reasons; in the file each structure has its own"] if more else []
     return [head, *lines] if lines else []
 
 
@@ -163,8 +170,16 @@ def _export(options: argparse.Namespace) -> None:
     from mfbench.study.export import export
 
     settings = experiment(options.case, options.arm, data=options.data, n_high=options.n_high, **choice(options))
-    for file in export(settings, options.part, options.out, options.format, options.data_folder):
-        print(f"Written: {file}")
+    for line in written_lines(export(settings, options.part, options.out, options.format, options.data_folder)):
+        print(line)
+
+
+def written_lines(files: Sequence[Path]) -> list[str]:
+    """A line for each file that was written, and one for each folder beside them."""
+    top, beside = Path(os.path.commonpath([file.parent for file in files])), Counter[Path]()
+    for file in files:
+        beside[top / file.relative_to(top).parts[0]] += 1
+    return [f"Written: {path}" + ("" if path in files else f" ({count} files)") for path, count in beside.items()]
 
 
 def _evaluate(options: argparse.Namespace) -> None:

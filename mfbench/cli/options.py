@@ -57,7 +57,7 @@ def add_choice(command: argparse.ArgumentParser, required: bool = True) -> None:
         "case", metavar="CASE", nargs=count, help="a test case (see `mfbench cases`) or a YAML file of one's own"
     )
     command.add_argument("--arm", required=required, metavar="ARM", help=f"what is trained on which labels: {ARMS}")
-    command.add_argument("--data", help="which of the case's sets of data (mini)")
+    command.add_argument("--data", help="which of the case's sets of data (mini, or the only one)")
     command.add_argument(
         "--data-folder", type=Path, metavar="FOLDER", help="where raw data files are, in place of the cache"
     )

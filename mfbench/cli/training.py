@@ -67,7 +67,7 @@ def add_compare(commands: "Commands") -> None:
     compare.add_argument(
         "--seeds", type=int, nargs="+", default=[0], metavar="N", help="paired: the same for all arms (0)"
     )
-    compare.add_argument("--data", help="which of the case's sets of data (mini)")
+    compare.add_argument("--data", help="which of the case's sets of data (mini, or the only one)")
     compare.add_argument("--data-folder", type=Path, metavar="FOLDER", help="where raw data files are")
     compare.add_argument("--backbone", help="as for run")
     compare.add_argument("--preset", help="as for run")

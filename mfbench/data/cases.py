@@ -114,6 +114,10 @@ class Case(Record):
             raise unknown(f"data of case {self.name}", name, (*self.data, *self.aliases))
         return proper
 
+    def usual(self, name: str) -> str:
+        """The data choice that is taken where none is named: the usual one, or the only one there is."""
+        return next(iter(self.data)) if len(self.data) == 1 and name not in self.aliases else name
+
     def choice(self, name: str) -> CaseData:
         """The data choice called ``name``."""
         return self.data[self.choice_name(name)]

@@ -135,8 +135,19 @@ def _counts(declared: Manifest, outline: Structures) -> list[Finding]:
             elif got or expected == 0:
                 found.append(_count(declared.name, f"{kind} at {labels.level}", expected, got))
             else:
-                found.append(Finding(f"{kind} at {labels.level}", False, "some", "0: every value is missing"))
+                found.append(
+                    Finding(f"{kind} at {labels.level}", False, "some", f"0: {_missing(declared, labels.level)}")
+                )
     return [one for one in found if not (one.ok and one.found == "0")]
+
+
+def _missing(declared: Manifest, level: str) -> str:
+    """Why a level may have no label, where the manifest says that it has some."""
+    every = [*declared.labels, *(one for file in declared.files for held in file.contents for one in held.labels)]
+    asked = [one.where for one in every if one.level == level and one.where]
+    words = " or ".join(", ".join(f"{key}: {value}" for key, value in one.items()) for one in asked)
+    hint = f", or no structure has `where: {{{words}}}` as it is written here (upper and lower case differ)"
+    return f"every value is missing{hint if words else ''}"
 
 
 def _count(name: str, what: str, expected: int | None, got: int) -> Finding:
@@ -151,6 +162,7 @@ def _patterns(declared: Manifest, outline: Structures) -> list[Finding]:
         alone = outline.force_mask[:, k] & ~outline.energy_mask[:, k]
         if _declares_both(declared, name):
             got = f"{np.count_nonzero(alone):,} structures with forces alone"
+            got += ", their energy being absent or not a number (NaN): give it, or leave out their forces"
             found.append(
                 Finding(
                     f"labels, {name}",

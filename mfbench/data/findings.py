@@ -16,6 +16,8 @@ FAR = 10  # times a bound: far beyond it
 
 FEW_ODD = 0.05  # share of structures that may be off, for the others to be looked at without them
 
+_NAMED = 4  # further checks that an error names
+
 RARE = 1e-3  # share of structures that may be beyond a bound, but none far beyond
 
 
@@ -85,12 +87,15 @@ def sound(findings: Iterable[Finding]) -> set[str]:
 
 
 def require(findings: Iterable[Finding]) -> None:
-    """Raise DataCorrupt for the first check that failed, saying how many more did."""
+    """Raise DataCorrupt for the first check that failed, naming the first ones of those that did, too."""
     failed = [one for one in findings if one.failed]
     if failed:
         first = failed[0]
         where = f" ({'; '.join(first.where)})" if first.where else ""
-        more = f"; {len(failed) - 1} more checks failed" if len(failed) > 1 else ""
+        others = [one.check for one in failed[1:]]
+        listed = "; ".join([*others[:_NAMED], *(["..."] if len(others) > _NAMED else [])])
+        also = f"{len(others)} more {'check' if len(others) == 1 else 'checks'} failed"
+        more = f"; {also} ({listed})" if others else ""
         remedy = f"; {first.remedy}" if first.remedy else ""
         raise DataCorrupt(f"{first.check}: expected {first.expected}, got {first.found}{where}{more}{remedy}")
 

@@ -5,16 +5,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mfbench import resources
+from mfbench import resources, theory
 from mfbench.data import cache, checks, datasets, store
 from mfbench.data.catalogue import SILENT, Checked, Watch
 from mfbench.data.findings import Finding, require
 from mfbench.data.manifest import Manifest, own_dataset
 from mfbench.data.reading import Notes
 from mfbench.data.structures import Structures
-from mfbench.errors import UserError
+from mfbench.errors import DataCorrupt, UserError
 from mfbench.files import replacing, sha256
-from mfbench.records import as_record, read_mapping, write_yaml
+from mfbench.records import as_record, read_mapping, read_yaml, write_yaml
 
 
 def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) -> Checked:
@@ -34,6 +34,8 @@ def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) ->
     for path in paths:
         if not path.is_file():
             raise UserError(f"no file {path} to import")
+        if not path.stat().st_size:
+            raise DataCorrupt(f"{path}: expected structures, got an empty file: was it written to its end?")
     content["files"] = _files(description, content.get("files") or [], paths)
     if not content.get("labels"):
         content["labels"] = _labels_of_all(content["files"])
@@ -42,6 +44,7 @@ def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) ->
     if (resources.manifests() / f"{declared.name}.yaml").is_file() or own_dataset(declared.name) or declared.shipped:
         raise UserError(f"{description}: the name {declared.name!r} is taken by another dataset: choose another")
     folder = cache.folder_of(declared.name)
+    earlier = _earlier(folder / f"{declared.name}.yaml")
     trial = folder / f".{declared.name}.trial.h5"  # an earlier import stays until this one is known to be sound
     try:
         notes: Notes = Counter()
@@ -59,10 +62,22 @@ def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) ->
             folder.rmdir()
     with replacing(folder / f"{declared.name}.yaml") as temporary:  # only now is it there for other commands
         write_yaml(temporary, counted)
-    told = [Finding(f"as read, {file}", True, "", f"{note}, in {n:,} structures") for (file, note), n in notes.items()]
+    told = [*earlier]
+    told += [Finding(f"as read, {file}", True, "", f"{note}, in {n:,} structures") for (file, note), n in notes.items()]
     idle = [one for one in declared.accept if one not in (counted.failed or ())]
     told += [Finding(f"accept: {one}", True, "", "no check of that name failed") for one in idle]
     return Checked(declared.name, (*told, *found))
+
+
+def _earlier(manifest: Path) -> list[Finding]:
+    """What an import that goes before it held, which this one replaces."""
+    if not manifest.is_file():
+        return []
+    try:
+        count = f"{read_yaml(manifest, Manifest).n_structures:,}"
+    except UserError:  # made by another version
+        count = "some"
+    return [Finding("import under this name", True, "", f"replaces an earlier one of {count} structures")]
 
 
 def _files(description: Path, said: Any, paths: list[Path]) -> list[dict[str, Any]]:
@@ -93,11 +108,19 @@ def _labels_of_all(files: list[dict[str, Any]]) -> list[Any]:
     """What the dataset's labels are where only its files say so: of each level, the first of a kind."""
     levels: dict[Any, dict[str, Any]] = {}
     for one in (one for file in files for one in file.get("labels") or [] if isinstance(one, dict)):
-        level = levels.setdefault(str(one.get("level")), {})
+        level = levels.setdefault(_spelled(str(one.get("level"))), {})
         for key, value in one.items():
             if key != "where":
                 level.setdefault(key, value)
     return [*levels.values()]
+
+
+def _spelled(level: str) -> str:
+    """A level's name as the catalogue has it; another one as it is."""
+    try:
+        return theory.level(level).name
+    except UserError:  # told when the whole is checked
+        return level
 
 
 def _counted(declared: Manifest, outline: Structures, findings: Iterable[Finding]) -> Manifest:

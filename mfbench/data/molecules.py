@@ -79,7 +79,7 @@ def state_of(
         possible = f"an {'even' if odd else 'odd'} multiplicity"
     if multiplicity is not None and (multiplicity % 2 == odd or not 0 < multiplicity <= electrons + 1):
         raise DataCorrupt(
-            f"{where}: key {key!r}: expected {possible} of {electrons} electrons, got {lower[key.lower()][1]!r:.40}; "
+            f"{where}: key {key!r}: expected {possible} of {electrons} electrons, got {_plain(lower[key.lower()][1])}; "
             f"if the key is of something else, say `ignored_keys: [{key}]`"
         )
     return State(charge or None, None if multiplicity == odd + 1 else multiplicity)
@@ -117,11 +117,16 @@ def _stated(values: Mapping[str, tuple[str, Any]], keys: Iterable[str], where: s
         except (TypeError, ValueError, OverflowError):
             number, whole = 0.5, 0
         if whole != number:
-            raise DataCorrupt(f"{where}: key {name!r}: expected a whole number, got {raw!r:.40}")
+            raise DataCorrupt(f"{where}: key {name!r}: expected a whole number, got {_plain(raw)}")
         found[name] = whole
     if len(set(found.values())) > 1:
         raise DataCorrupt(f"{where}: expected one charge and one spin, got {found}")
     return next(((whole, name) for name, whole in found.items()), (None, ""))
+
+
+def _plain(value: Any) -> str:
+    """A value as it stands in an error, numbers and arrays of NumPy as plain ones."""
+    return f"{value.tolist() if isinstance(value, np.generic | np.ndarray) else value!r:.40}"
 
 
 def named(name: str, state: State) -> str:

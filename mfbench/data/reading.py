@@ -93,7 +93,8 @@ def frames_of(
                 count += len(frames.rows)
                 _one_formula(path, frames, formulas)
                 if notes is not None:
-                    notes.update({(path.name, note): n for note, n in frames.notes.items()})
+                    told = {**frames.notes, **_left_out(frames, declared)}
+                    notes.update({(path.name, note): n for note, n in told.items()})
                 yield replace(frames, sets={**frames.sets, **sets})
         except UserError:
             raise
@@ -113,6 +114,16 @@ def _one_formula(path: Path, frames: Frames, formulas: dict[str, str]) -> None:
             f"{path.name}: molecule {frames.molecule!r}: expected one formula, got {known} and, in row "
             f"{frames.rows[0]}, {found}: give different molecules different names"
         )
+
+
+def _left_out(frames: Frames, declared: Manifest) -> dict[str, int]:
+    """For people: how many structures lose their forces to a component that is not a number, by level."""
+    found = {}
+    for level, forces in zip(declared.levels, frames.forces):
+        if forces is not None:
+            odd = np.isnan(forces).any((1, 2)) & ~np.isnan(forces).all((1, 2))
+            found[f"forces at {level} left out: a component is not a number (NaN)"] = int(np.count_nonzero(odd))
+    return {note: count for note, count in found.items() if count}
 
 
 def reader_of(declared: Manifest) -> Reader:

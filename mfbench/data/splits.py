@@ -24,6 +24,15 @@ _UNSEEN, _TEST, _VALIDATION, _HIGH_POOL, _HIGH_ORDER, _LOW_ORDER, _JUDGED, _SHAR
 # Parts of geometries.
 _FREE, _IN_UNSEEN, _IN_TEST, _IN_VALIDATION, _IN_HIGH, _UNUSED = range(6)
 
+# What is told of those that are not trained on.
+_PARTS = {
+    _IN_UNSEEN: "are of unseen molecules",
+    _IN_TEST: "are in the test part",
+    _IN_VALIDATION: "validate",
+    _IN_HIGH: "are kept for the high level",
+    _UNUSED: "are in no set that is trained on",
+}
+
 
 def _rng(seed: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([seed, stream])
@@ -141,7 +150,12 @@ def make_split(structures: Structures, low: str, high: str, rules: CaseData, see
         low_pool=np.flatnonzero(has_low & low_mask & usable),
         oracle_pool=np.flatnonzero(has_high & (high_mask | low_mask) & usable),
     )
-    _require_sound(structures, split)
+    _require_full(division, split, {f"an energy at {high}": has_high, f"an energy and forces at {low}": has_low}, rules)
+    training = np.concatenate([split.high_pool, split.low_pool, split.oracle_pool])
+    refuse_leaks(
+        structures,
+        {"test": split.test, "unseen": split.unseen, "validation": split.validation, "training": training},
+    )
     return split
 
 
@@ -207,18 +221,33 @@ def _judged_on(division: _Division, where: int, has_high: BoolArray, most: int |
     return np.sort(order[np.argsort(~has_high[order], kind="stable")][:most])
 
 
-def _require_sound(structures: Structures, split: Split) -> None:
-    """Raise UserError where a part is empty, DataCorrupt where a geometry is in two."""
-    if not len(split.test) or not len(split.high_pool) or not len(split.low_pool):
+def _require_full(division: _Division, split: Split, masks: Mapping[str, BoolArray], rules: CaseData) -> None:
+    """Raise UserError where there is nothing to judge on or nothing to train on.
+
+    Args:
+        masks: (S,) which structures have the labels of the high level, and of the low one, by what these are called.
+    """
+    keys = f"test: {rules.test:g}, validation: {rules.validation}"
+    keys += f", unseen_molecules: {rules.unseen_molecules}" if rules.unseen_molecules else ""
+    if rules.overlap != "nested":
+        keys += f", overlap: {rules.overlap}, high_pool: {rules.high_pool or 'all that are left'}"
+    if not len(split.test):
         raise UserError(
-            f"the split leaves a part empty: {len(split.test)=}, {len(split.high_pool)=}, "
-            f"{len(split.low_pool)=}; check the case's test, validation and high_pool"
+            f"the split leaves the test part empty: expected structures to judge on, got none; the case says {keys}: "
+            "raise `test`"
         )
-    training = np.concatenate([split.high_pool, split.low_pool, split.oracle_pool])
-    refuse_leaks(
-        structures,
-        {"test": split.test, "unseen": split.unseen, "validation": split.validation, "training": training},
-    )
+    for (labels, mask), pool in zip(masks.items(), (split.high_pool, split.low_pool)):
+        if len(pool):
+            continue
+        ids = division.ids_in(mask)
+        if not len(ids):
+            raise UserError(f"expected structures with {labels} to train on, the data have none (`mfbench data info`)")
+        counts = {name: int(np.count_nonzero(division.part[ids] == where)) for where, name in _PARTS.items()}
+        told = ", ".join(f"{n:,} {name}" for name, n in counts.items() if n)
+        raise UserError(
+            f"the split leaves no structure with {labels} to train on: of {len(ids):,} such geometries {told}; the "
+            f"case says {keys}: lower one of these, or give more data"
+        )
 
 
 def _in_any(structures: Structures, sets: tuple[str, ...]) -> BoolArray:

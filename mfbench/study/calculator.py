@@ -12,6 +12,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mfbench.data.molecules import state_of_atoms
@@ -74,9 +75,11 @@ class Predictor(ABC):
             if len(self.levels) > 1:
                 raise UserError(f"level: expected one of {', '.join(self.levels)}, as the model has several; got none")
             return self.levels[0]
-        if level not in self.levels:
+        if level in self.levels:
+            return level
+        if (found := next((one for one in self.levels if one.casefold() == level.casefold()), None)) is None:
             raise unknown("level of this model", level, self.levels)
-        return level
+        return found
 
     @final
     def calculator(self, level: str | None = None) -> "MFBenchCalculator":
@@ -86,6 +89,15 @@ class Predictor(ABC):
     def __repr__(self) -> str:
         heads = ", ".join(self.levels)
         return f"<{type(self).__name__} {', '.join(self.runs)}: {self.arm} for {heads}; trained on {self.trained_on}>"
+
+
+def unknown_elements(where: str, numbers: NDArray[np.integer], elements: Iterable[int]) -> UserError:
+    """The error for a structure with elements that a model does not know: ``numbers``."""
+    known, got = (", ".join(chemical_symbols[z] for z in some) for some in (elements, np.unique(numbers)))
+    return UserError(
+        f"{where}: expected elements that this model was trained on, {known}; got {got}: leave this structure out, or "
+        "take a model that knows them"
+    )
 
 
 @final

@@ -18,7 +18,7 @@ from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.presets import Preset, preset
 from mfbench.learning.problem import Arm
 from mfbench.models.backbones.kinds import BackboneKind, backbone
-from mfbench.records import Record
+from mfbench.records import Record, in_words
 from mfbench.results import metrics
 from mfbench.results.folder import FORMAT_VERSION
 from mfbench.theory import level as level_of
@@ -224,7 +224,7 @@ def experiment(
     Args:
         case_name, arm_name, backbone_name: names, a case also by its YAML file; or objects of one's own, which are
             known by their names from then on (see ``extensions``).
-        data, preset_name: by default those of ``Experiment``, as the backbone.
+        data, preset_name: by default those of ``Experiment``, as the backbone; of a case with one set of data, that.
         n_high: high-level structures, validation included; by default the smallest of the case's sizes. Arms
             that do not use the high level have 0, arms that do not use the low level have no ``n_low``.
         network, optimisation, arm_options: settings that differ from the preset's.
@@ -233,11 +233,10 @@ def experiment(
     Raises:
         UserError: an unknown name, or a value out of range.
     """
-    data = data or Experiment.model_fields["data"].default
     backbone_name = backbone_name or Experiment.model_fields["backbone"].default
     preset_name = preset_name or Experiment.model_fields["preset"].default
     chosen, declared, kind = arms.arm(arm_name), case(case_name), backbone(backbone_name)
-    data = declared.choice_name(data)
+    data = declared.choice_name(data or declared.usual(Experiment.model_fields["data"].default))
     rules = declared.choice(data)
     if chosen.uses_high and n_high == 0:
         raise UserError(f"n_high: expected at least 10 structures for arm {chosen.name}, got 0")
@@ -247,6 +246,7 @@ def experiment(
         raise UserError("steps: expected a number greater than 0, got 0")
     settings.setdefault("further", rules.further)
     bottom, top = level_of(declared.low), level_of(declared.high_of(data))
+    settings["further"] = {level_of(name).name: count for name, count in settings["further"].items()}
     if outside := [name for name in settings["further"] if not bottom < level_of(name) < top]:
         raise UserError(f"further: expected levels between {bottom} and {top}, got {', '.join(outside)}")
     if not chosen.uses_low and chosen.uses_high:
@@ -313,9 +313,8 @@ def _labels(given: Any, arm: Arm) -> Labels:
 
 
 def _refused(error: ValidationError, at: str = "") -> UserError:
-    first = error.errors()[0]
-    where = at + ".".join(str(part) for part in first["loc"])
-    return UserError(f"{where}: {first['msg']}; got {first['input']!r:.80}")
+    kind = next((one for one in (Experiment, Optimisation, Labels) if one.__name__ == error.title), None)
+    return UserError(in_words(error, kind, at=at))
 
 
 def register(*things: Arm | BackboneKind | Case | Dataset | Manifest | metrics.Metric) -> None:

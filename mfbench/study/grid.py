@@ -39,7 +39,7 @@ def plan(cases: tuple[str, ...] | None = None, seed: int = 0, steps: int | None 
     optimisation = {} if steps is None else {"steps": steps}
 
     def each(name: str) -> Iterator[Experiment]:
-        for n_high in case(name).choice("mini").sizes:
+        for n_high in case(name).choice(case(name).usual("mini")).sizes:
             for arm in ARMS:
                 yield experiment(name, arm, n_high=n_high, seed=seed, optimisation=optimisation)
         yield experiment(name, "SF-low", seed=seed, optimisation=optimisation)

@@ -19,6 +19,7 @@ from mfbench.learning.problem import Levels
 from mfbench.learning.threads import device_of
 from mfbench.models.backbones import kinds
 from mfbench.models.determined import Known
+from mfbench.records import in_words
 from mfbench.results.folder import (
     METRICS_FILE,
     PROVENANCE_FILE,
@@ -169,11 +170,9 @@ def _settings(folder: RunFolder) -> Experiment:
     try:
         settings = Experiment.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise UserError(
-            f"{path}: {where}: {first['msg']}, got {first['input']!r:.80}; expected what `mfbench run` wrote: was it "
-            "edited, or made by another version of mfbench?"
+            f"{path}: {in_words(error, Experiment, content)}; expected what `mfbench run` wrote: was it edited, or "
+            "made by another version of mfbench?"
         ) from error
     except (KeyError, TypeError, OverflowError, RecursionError) as error:  # one setting's check needs another's value
         raise UserError(

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ase.io
+import numpy as np
 from ase import Atoms
 
+from mfbench.data.manifest import Manifest
 from mfbench.data.readers import xyz
+from mfbench.data.readers.base import check_box
 from mfbench.errors import UserError
 from mfbench.files import replacing
-from mfbench.study.calculator import Prediction, Predictor
+from mfbench.study.calculator import Prediction, Predictor, unknown_elements
 
 _AT_A_TIME = 512  # structures of a file
+
+_BOXES = Manifest.model_construct(vacuum_boxes=True, length_unit="Angstrom")  # what is asked of a box, as of an import
 
 
 class Written(NamedTuple):
@@ -31,6 +36,7 @@ def predict_file(
     out: str | Path,
     level: str | None = None,
     told: Callable[[int, int], Any] = lambda done, total: None,
+    vacuum_boxes: bool = False,
 ) -> Written:
     """Predict the structures of an extended XYZ file, and write them with the predictions to another.
 
@@ -41,9 +47,12 @@ def predict_file(
 
     Args:
         told: called with the numbers of structures done and in all.
+        vacuum_boxes: take the molecules out of periodic boxes, which hold one whole molecule each, with vacuum about
+            it; what is written has its box still.
 
     Raises:
-        UserError: the file cannot be read or is cut short, ``out`` is the file itself; or see ``Predictor.predict``.
+        UserError: the file cannot be read or is cut short, ``out`` is the file itself; a structure is periodic and not
+            such a box; or see ``Predictor.predict``.
     """
     level = model.resolve(level)
     source, out = Path(source), Path(out)
@@ -57,8 +66,9 @@ def predict_file(
         while read := list(islice(frames, _AT_A_TIME)):
             some = [frame.atoms for frame in read]
             isotopes += sum(frame.isotopes for frame in read)
+            alone = [_isolated(model, frame, f"{source}: structure {frame.row}", vacuum_boxes) for frame in read]
             try:
-                found = model.predict(some, level)
+                found = model.predict(alone, level)
             except UserError as error:
                 which = f", counted from {done}" if done else ""
                 raise UserError(f"{source}{which}: {error}") from error
@@ -70,6 +80,24 @@ def predict_file(
         if done != total:
             raise UserError(f"{source}: expected {total} structures, could read {done}")
     return Written(done, dict(told_outside.most_common()), isotopes)
+
+
+def _isolated(model: Predictor, frame: xyz.Frame, where: str, vacuum_boxes: bool) -> Atoms:
+    """The molecule of a frame, without a box; raises UserError where it is none, or has elements that nobody knows."""
+    atoms = frame.atoms
+    if len(strange := atoms.numbers[~np.isin(atoms.numbers, model.elements)]):
+        raise unknown_elements(where, strange, model.elements)
+    if not atoms.pbc.any():
+        return atoms
+    if not vacuum_boxes and atoms.cell.array.any():
+        raise UserError(
+            f"{where}: expected an isolated molecule, got a periodic structure; if each box holds one molecule with "
+            "vacuum about it, say --vacuum-boxes (in Python vacuum_boxes=True)"
+        )
+    check_box(where, _BOXES, atoms.positions, atoms.cell.array, atoms.pbc)
+    alone = atoms.copy()
+    alone.pbc = False
+    return alone
 
 
 def _add(frames: Sequence[Atoms], found: Prediction) -> None:

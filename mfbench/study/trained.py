@@ -6,7 +6,6 @@ from typing import Literal, final
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mfbench.data.geometries import Slab
@@ -17,7 +16,7 @@ from mfbench.learning.device import DeviceAtoms
 from mfbench.learning.predict import predict
 from mfbench.models.contract import Potential
 from mfbench.models.determined import Known
-from mfbench.study.calculator import Prediction, Predictor
+from mfbench.study.calculator import Prediction, Predictor, unknown_elements
 from mfbench.study.experiment import Experiment
 from mfbench.study.outside import of_free_atoms, outside
 
@@ -158,11 +157,8 @@ def _flat(structures: Structures | Iterable[Atoms], elements: tuple[int, ...]) -
     if (odd := ~np.isfinite(positions).all(1)).any():
         raise UserError(f"structure {owner[odd][0]}: expected finite positions, got {positions[odd][0].tolist()}")
     if (odd := ~np.isin(numbers, elements)).any():
-        strange = ", ".join(chemical_symbols[z] for z in np.unique(numbers[odd]))
-        raise UserError(
-            f"structure {owner[odd][0]}: expected elements that this model was trained on, "
-            f"{', '.join(chemical_symbols[z] for z in elements)}; got {strange}"
-        )
+        first = owner[odd][0]
+        raise unknown_elements(f"structure {first}", numbers[odd & (owner == first)], elements)
     if not len(counts):
         return _Flat(numbers, np.zeros((0, 3)), offsets, states)
     centres = np.add.reduceat(positions.astype(np.float64), offsets[:-1]) / counts[:, None]

@@ -51,7 +51,7 @@ class Frame:
     atoms: Atoms
     words: Mapping[str, str]
     isotopes: int = 0  # atoms that are written as deuterium or tritium, and read as hydrogen
-    bare: bool = False  # its comment line has words and no keys
+    bare: bool = False  # its comment line has no keys
 
 
 def count(path: Path) -> int:
@@ -122,7 +122,10 @@ def _pieces(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     while piece := file.read(_CHUNK):
         if piece.strip():
             where = f"after structure {row - 1}" if row else "at its beginning"
-            raise DataCorrupt(f"{path}: expected a number of atoms {where}, got an empty line")
+            raise DataCorrupt(
+                f"{path}: expected a number of atoms {where}, got an empty line: take out the empty lines between "
+                "structures"
+            )
 
 
 @dataclass(frozen=True)
@@ -140,14 +143,14 @@ def _respelled(path: Path, row: int, lines: list[str], comment: tuple[str, ...],
     where = f"{path}: structure {row}"
     head, rest = lines[0].strip(), lines[1:]
     words = _words(where, head)
-    bare = bool(head) and not words
+    bare = not _PAIR.search(head)
     width = len(rest[0].split()) if rest else 0
-    if bare and (comment or columns):
+    if bare and head and (comment or columns):
         values = head.split()
-        if len(values) < len(comment):
-            raise DataCorrupt(
-                f"{where}: comment: expected {len(comment)} words ({', '.join(comment)}), got {head!r:.60}"
-            )
+        if comment and len(values) != len(comment):
+            expected = f"{len(comment)} {'word' if len(comment) == 1 else 'words'} ({', '.join(comment)})"
+            more = "; name each word of the line, and one that is not read `_`" if len(values) > len(comment) else ""
+            raise DataCorrupt(f"{where}: comment: expected {expected}, got {len(values)}, {head!r:.60}{more}")
         words = {name: value for name, value in zip(comment, values) if name != "_"}
         head = " ".join(f"{name}={value}" for name, value in words.items())
     if columns and "Properties" not in words:
@@ -205,7 +208,10 @@ def _properties(where: str, columns: Mapping[str, int], width: int) -> str:
     found, at = ["species:S:1:pos:R:3"], 5
     for name, first in sorted(columns.items(), key=lambda item: item[1]):
         if first < at or first + 2 > width:
-            raise DataCorrupt(f"{where}: columns: {name}: expected a number from {at} to {width - 2}, got {first}")
+            expected = f"a number from {at} to {width - 2}" if width - 2 > at else f"{at}"
+            if width - 2 < at:
+                expected = f"three columns from number {at} on, of {width} that the atoms have"
+            raise DataCorrupt(f"{where}: columns: {name}: expected {expected}, got {first}")
         found += [f"_{at}:S:{first - at}"] if first > at else []
         found, at = [*found, f"{name}:R:3"], first + 3
     return ":".join(found)
