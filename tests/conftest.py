@@ -1,11 +1,13 @@
 """Fixtures shared by the tests."""
 
+import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,20 @@ if TYPE_CHECKING:
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def script(name: str) -> ModuleType:
+    """A script of benchmarks/ as a module. Its folder is no place for others to import from: names there are short."""
+    folder = ROOT / "benchmarks"
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", folder / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))  # of what the scripts share
+        spec.loader.exec_module(module)
+    return module
+
 
 # Energies of free atoms in mfbench/data/mini/isolated_atoms.json, by level: computed by other code than mfbench's own.
 FREE_ATOM_KEYS = {

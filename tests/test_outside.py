@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from narrow_high import CBS, CCSD, LOW, narrow_case
+from conftest import script
 from sealing import reseal
 
 import mfbench
@@ -34,6 +34,8 @@ from mfbench.study.outside import NOT_RECORDED
 from mfbench.study.predict_file import predict_file
 
 INPUTS = Path(__file__).parent / "inputs"
+narrow_high = script("narrow_high")
+LOW, CCSD, CBS = narrow_high.LOW, narrow_high.CCSD, narrow_high.CBS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +58,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     @cache
     def folder(arm: str, high: str = CCSD, steps: int = 40) -> Path:
-        settings = mfbench.experiment(narrow_case(high), arm, n_high=16, optimisation={"steps": steps}, threads=1)
+        settings = mfbench.experiment(
+            narrow_high.narrow_case(high), arm, n_high=16, optimisation={"steps": steps}, threads=1
+        )
         return mfbench.run(settings, runs, device="cpu", progress=False)
 
     return folder
