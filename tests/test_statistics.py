@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import script
 from scipy import stats
 
 from mfbench.results.statistics import Estimate, LogErrors, compare, estimate, gap_closed, holm, resolvable, variance
@@ -137,9 +138,8 @@ def test_arms_that_differ_are_told_from_those_that_do_not() -> None:
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """A small copy of benchmarks/coverage.py; its limits are some three standard errors wide."""
-    from coverage import SHAPES, covered
-
-    found = covered(np.random.default_rng(0), 300, False, **SHAPES[0])
+    coverage = script("coverage")
+    found = coverage.covered(np.random.default_rng(0), 300, False, **coverage.SHAPES[0])
     for name in ("error", "ratio", "gap closed"):
         assert 0.90 <= found[name] <= 0.99, name
     assert found["equal arms called different"] <= 0.08

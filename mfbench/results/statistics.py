@@ -2,11 +2,12 @@
 
 An arm's errors are a table of S seeds by G groups of test structures (molecules, or blocks of a trajectory), which all
 seeds are judged on. Both are samples: other seeds, and other test structures, would give other numbers. On the
-logarithm of the error (errors of trainings scatter by factors), seeds and groups are crossed random effects; the
+logarithm of the error (errors of trainings scatter by factors), seeds and groups are crossed random effects: the
 variance of the mean is that of a two-way analysis of variance, and an interval takes Student's t at the degrees of
-freedom of Satterthwaite (Biometrics Bulletin 2 (1946) 110). Arms are compared by the differences of such tables, paired
-by seed and group, and several comparisons are corrected for by Holm's rule (Scand. J. Stat. 6 (1979) 65). Percentiles of
-a bootstrap are narrower than they should be with five seeds: ``benchmarks/coverage.py`` measures both.
+freedom of Satterthwaite (Biometrics Bulletin 2 (1946) 110). Arms are compared by the differences of their tables,
+paired by seed and group, and several comparisons are corrected for by Holm's rule (Scand. J. Stat. 6 (1979) 65). With
+five seeds, percentiles of a bootstrap are narrower than they should be: ``benchmarks/coverage.py`` counts for both how
+often they hold the truth.
 
 Below ``FEWEST`` seeds there are points and no interval.
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 Array = NDArray[np.float64]
 
@@ -126,7 +127,7 @@ def estimate(errors: LogErrors, level: float = LEVEL) -> Estimate:
 
 
 def resolvable(difference: Estimate, level: float = LEVEL, power: float = POWER) -> float:
-    """The smallest ratio between two arms that such data would tell from 1, with this power; NaN without an interval."""
+    """The smallest ratio of two arms that such data would tell from 1, with this power; NaN without an interval."""
     if not difference.error > 0:
         return np.nan
     reach = stats.t.ppf((1 + level) / 2, difference.freedom) + stats.t.ppf(power, difference.freedom)

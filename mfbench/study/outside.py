@@ -13,7 +13,7 @@ from mfbench.data.structures import Structures
 from mfbench.elements import SYMBOLS, formula
 from mfbench.errors import UserError
 from mfbench.free_atoms import references
-from mfbench.learning.problem import Lesson, determined_by
+from mfbench.learning.problem import Lesson, determined_by, trained_on
 from mfbench.models.determined import Determined, Known
 
 NOT_RECORDED = "not recorded what this run was trained on: made by an earlier version of mfbench"
@@ -27,7 +27,7 @@ def known_by(structures: Structures, lessons: Sequence[Lesson], heads: Sequence[
     """
     found = determined_by(structures, lessons)
     none = {name: Determined((), (), references(name, structures.free_atoms), {}) for name in heads}
-    indices = np.unique(np.concatenate([source.indices for one in lessons for source in one.train]))
+    indices = trained_on(lessons)
     atoms, offsets = structures.atoms_of(indices), np.concatenate([[0], np.cumsum(structures.n_atoms[indices])])
     bonds = bonds_of(Slab(structures.numbers[atoms], structures.positions[atoms], offsets))
     return Known(
