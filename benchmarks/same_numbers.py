@@ -9,7 +9,6 @@ tensor's own. Of runs that differ, test errors at the high level stand beside it
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+from common import write
 from safetensors.numpy import load_file
 
 from mfbench.results.folder import read_run
@@ -119,6 +119,12 @@ def errors(run: Path) -> dict[str, float]:
     return {str(row["quantity"]): round(float(row["value"]), 4) for _, row in rows.iterrows()}
 
 
+def commit(checkout: Path) -> str:
+    """The commit of a checkout."""
+    words = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("before", type=Path, help="a checkout")
@@ -137,8 +143,8 @@ def main() -> None:
                 rows.append(compared(*folders, name))
                 said = "same" if rows[-1]["same"] else f"DIFFERS in {', '.join(rows[-1]['differing'][:4]) or 'name'}"
                 print(f"{name}: {said} (largest {rows[-1]['largest']:.1e})", flush=True)
-    if args.out:
-        args.out.write_text(json.dumps(rows, indent=1) + "\n")
+    commits = {side: commit(checkout) for side, checkout in (("before", args.before), ("after", args.after))}
+    write(args.out, steps=args.steps, commits=commits, rows=rows)
     if not all(row["same"] for row in rows):
         raise SystemExit("the numbers differ")
 

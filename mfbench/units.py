@@ -1,6 +1,6 @@
 """Every conversion constant, with its source. Inside mfbench: eV, Angstrom, eV/Angstrom.
 
-A unit is a string: an energy (``eV``, ``meV``, ``Ha``, ``mHa``, ``kcal/mol``, ``kJ/mol``), optionally per atom
+A unit is a string: an energy (``eV``, ``meV``, ``Ha``, ``mHa``, ``Ry``, ``kcal/mol``, ``kJ/mol``), optionally per atom
 (``meV/atom``) or per length (``Ha/Angstrom``, ``kcal/mol/Angstrom``, ``Ha/Bohr``).
 """
 
@@ -31,6 +31,7 @@ ENERGY_UNITS = {
     "meV": 1e-3,
     "Ha": HARTREE,
     "mHa": 1e-3 * HARTREE,
+    "Ry": HARTREE / 2,
     "kcal/mol": CALORIE * _KJ_PER_MOL,
     "kJ/mol": _KJ_PER_MOL,
 }
@@ -46,6 +47,7 @@ _SPELLINGS = {
     **{unit.lower(): unit for unit in (*ENERGY_UNITS, *LENGTH_UNITS)},
     **dict.fromkeys(("hartree", "hartrees", "eh", "e_h"), "Ha"),
     **dict.fromkeys(("millihartree", "meh"), "mHa"),
+    **dict.fromkeys(("rydberg", "rydbergs"), "Ry"),
     **dict.fromkeys(("kcal", "kcal mol-1", "kcal*mol-1", "kcal/mole"), "kcal/mol"),
     **dict.fromkeys(("kj", "kj mol-1", "kj*mol-1", "kj/mole"), "kJ/mol"),
     **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -509,3 +511,22 @@ def test_low_level_forces_alone_are_not_judged(tmp_path: Path, capsys: pytest.Ca
     arguments = ["evaluate", "rmd17-cc", "--arm", "MF", "--predictions", "x", "--name", "A", "--low-forces-key", "f"]
     assert main([*arguments, "--runs", str(tmp_path)]) == 2
     assert "--low-energy-key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_predictions_as_metatrains_evaluation_writes_them(name: str, tmp_path: Path, runs: Path) -> None:
+    """Nothing of the input is kept but elements, positions and order; targets have metatrain's names."""
+    chosen = settings()
+    export(chosen, "test", tmp_path / "test.xyz", "metatrain")
+    about = json.loads((tmp_path / "test.xyz.json").read_text())
+    low = about["levels"][about["low"]]["name"]
+    script = str(Path(__file__).parent / "inputs" / "metatrain_like.py")
+    subprocess.run([sys.executable, script, "test.xyz", low], cwd=tmp_path, check=True)
+    exported = tmp_path / "test.xyz.json"  # it says how this code calls its targets
+    table = read_metrics(evaluate(exported, "Mine", tmp_path / f"{name}.xyz", runs) / METRICS_FILE)
+    rows = table[(table["quantity"] == "force") & (table["metric"] == "mae") & (table["part"] == "test")]
+    counted = rows.set_index("role")["n"]
+    assert counted["high"] > 0
+    assert (counted["low"] > 0) == (name == "two")
+    made = ase.io.read(tmp_path / "one.xyz", ":")  # ASE cannot read the names of the other
+    assert counted["high"] <= 3 * sum(map(len, made))

@@ -415,6 +415,52 @@ def test_charges_of_atoms_are_read(tmp_path: Path) -> None:
     assert sorted(found.molecules) == ["CH4", "CH4, charge 1", "H2O", "H2O, charge 1"]
 
 
+@pytest.mark.parametrize(
+    ("values", "numbers", "words"),
+    [
+        ({"multiplicity": 2}, WATER, "'multiplicity': expected an odd multiplicity of 10 electrons, got 2"),
+        ({"multiplicity": -1}, WATER, "expected an odd multiplicity of 10 electrons, got -1"),
+        ({"charge": 1, "multiplicity": 0}, WATER, "expected an even multiplicity of 9 electrons, got 0"),
+        (
+            {"spin": 0},
+            RADICAL,
+            "'spin': expected an even multiplicity or an odd number of unpaired ones of 9 electrons",
+        ),
+        ({"Spin": 12}, WATER, r"say `ignored_keys: \[Spin\]`"),
+    ],
+)
+def test_what_so_many_electrons_cannot_have(values: dict[str, Any], numbers: np.ndarray, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        state_of(values, numbers)
+
+
+def test_a_key_that_is_no_spin_may_be_left_aside(tmp_path: Path) -> None:
+    for k, frame in enumerate(frames := water()):
+        frame.info["spin"] = 2 * (k % 2) + 3.0
+    ase.io.write(tmp_path / "spins.extxyz", frames)
+    manifest = manifest_of("boxed_zero_lattice")
+    found, _ = imported(tmp_path / "spins.extxyz", manifest, tmp_path)
+    assert sorted(found.molecules) == ["H2O, multiplicity 3", "H2O, multiplicity 5"]
+    found, _ = imported(tmp_path / "spins.extxyz", manifest | {"ignored_keys": ["spin"]}, tmp_path)
+    assert found.molecules == ("H2O",)
+
+
+@pytest.mark.parametrize("form", [int, lambda k: np.array([k]), lambda k: [k]], ids=["number", "array", "list"])
+def test_charges_of_a_database(form: Any, tmp_path: Path) -> None:
+    with ase.db.connect(tmp_path / "charges.db") as database:
+        for k, atoms in enumerate(water()):
+            labels = {"energy": atoms.info["dft_energy"], "forces": atoms.arrays["dft_forces"]}
+            database.write(atoms, data={**labels, "total_charge": form(k % 2)})
+    labels = [{"level": DFT, "energy": {"key": "energy", "unit": "eV"}, "forces": {"key": "forces", "unit": "eV/A"}}]
+    manifest = manifest_of("boxed_zero_lattice") | {"format": "ase", "labels": labels}
+    found, _ = imported(tmp_path / "charges.db", manifest, tmp_path)
+    assert sorted(found.molecules) == ["H2O", "H2O, charge 1"]
+    with ase.db.connect(tmp_path / "charges.db") as database:
+        database.update(1, data={"total_charge": np.array([1.0, 0.0])})
+    with pytest.raises(UserError, match="structure 0: key 'total_charge': expected one whole number, got array"):
+        imported(tmp_path / "charges.db", manifest, tmp_path)
+
+
 @pytest.mark.parametrize("state", [State(), State(1), State(-2, 3), State(None, 3)])
 def test_a_name_tells_the_state(state: State) -> None:
     assert stated_in(named("007, or so", state)) == state
@@ -576,3 +622,69 @@ def test_files_of_real_users(name: str, shared_real: Path, tmp_path: Path) -> No
             imported(paths, manifest, tmp_path)
     else:
         assert len(imported(paths, manifest, tmp_path)[0]) == right
+
+
+# What would be left aside, or would never end
+
+
+def test_free_atoms_may_share_a_name(tmp_path: Path) -> None:
+    """MACE's standard files call all of them IsolatedAtom."""
+    frames = ase.io.read(file_of("isolated_atoms"), ":")
+    for atoms in frames:
+        atoms.info["name"] = str(atoms.symbols) if len(atoms) > 1 else "IsolatedAtom"
+    ase.io.write(tmp_path / "named.extxyz", frames)
+    found, _ = imported(tmp_path / "named.extxyz", manifest_of("isolated_atoms") | {"molecule_key": "name"}, tmp_path)
+    assert DFT in found.free_atoms
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"columns": {"forces": 5}, "format": "hdf5"}, "columns: expected none in the format hdf5"),
+        ({"numbers_key": "z"}, "numbers_key: expected none in the format extxyz"),
+        ({"molecule_key": "m", "format": "rmd17"}, "molecule_key: expected none in the format rmd17"),
+    ],
+)
+def test_keys_that_a_format_does_not_read(more: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        imported(file_of("boxed_zero_lattice"), manifest_of("boxed_zero_lattice") | more, tmp_path)
+
+
+def test_labels_of_files_that_would_be_left_aside(tmp_path: Path) -> None:
+    manifest, path = manifest_of("boxed_zero_lattice"), file_of("boxed_zero_lattice")
+    whole = manifest["labels"][0]
+    bare = {key: value for key, value in whole.items() if key != "forces"}
+    one = {"name": path.name, "labels": [whole]}
+    with pytest.raises(UserError, match=f"forces at {re.escape(DFT)}: expected forces among the dataset's labels"):
+        imported(path, manifest | {"labels": [bare], "files": [one]}, tmp_path)
+    with pytest.raises(UserError, match="expected each level once, or each with its `where`"):
+        imported(path, manifest | {"labels": [whole], "files": [{**one, "labels": [whole, whole]}]}, tmp_path)
+    with pytest.raises(UserError, match="expected each name once"):
+        imported(path, manifest | {"labels": [whole], "files": [one, one]}, tmp_path)
+
+
+@pytest.mark.parametrize("unit", ["eV/atom", "Angstrom", "Rydberg", "eV/Angstrom", "Ha"])
+def test_units_of_another_kind_that_a_file_states(unit: str, tmp_path: Path) -> None:
+    text = file_of("boxed_zero_lattice").read_text()
+    path = tmp_path / "stated.extxyz"
+    path.write_text(text.replace("dft_energy=", f"dft_energy_unit={unit} dft_energy="))
+    with pytest.raises(UserError, match=f"'dft_energy': the file states the unit '{unit}', the manifest 'eV'"):
+        imported(path, manifest_of("boxed_zero_lattice"), tmp_path)
+
+
+@pytest.mark.parametrize("line", ["x" * 10**6, "a={" * 10**5, 'a="' * 10**5, "a" + " " * 10**6, "a=[1 " * 10**5])
+def test_long_comment_lines_end(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "long.extxyz"
+    path.write_text(f"1\n{line}\nH 0 0 0\n")
+    with pytest.raises(UserError):
+        imported(path, manifest_of("boxed_zero_lattice"), tmp_path)
+
+
+def test_counts_that_no_file_could_hold(tmp_path: Path) -> None:
+    path = tmp_path / "odd.xyz.gz"
+    path.write_bytes(gzip.compress(b"999999999\n\n" + b"\n" * 10**6))
+    with pytest.raises(UserError, match="expected 999999999 atoms, the file is far too small"):
+        imported(path, manifest_of("boxed_zero_lattice"), tmp_path)
+    path.write_bytes(gzip.compress(b"\n1\n\nH 0 0 0\n"))
+    with pytest.raises(UserError, match="expected a number of atoms at its beginning, got an empty line"):
+        imported(path, manifest_of("boxed_zero_lattice"), tmp_path)

@@ -232,7 +232,7 @@ def test_another_state_than_the_one_trained_on(model: Predictor) -> None:
 
 def test_the_calculator_sees_that_the_state_changed(model: Predictor) -> None:
     methanol = molecule("CH3OH")
-    methanol.info["note"] = np.zeros(3)
+    methanol.info |= {"note": np.zeros(3), "charge": None}
     methanol.calc = calculator = model.calculator(LOW)
     energy = methanol.get_potential_energy()
     methanol.info["charge"] = 1

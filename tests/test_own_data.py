@@ -278,7 +278,8 @@ def test_manifests_of_the_docs_import(number: int, tmp_path: Path, monkeypatch: 
 
 def test_the_docs_tell_every_key_for_data_of_ones_own() -> None:
     of_published = {"doi", "version", "shipped", "n_structures", "n_molecules", "max_train", "probes", "notes", "name"}
+    found_at_import = {"failed"}
     blocks = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
     text = re.sub(r"^```.*?^```", "", DOCS, flags=re.MULTILINE | re.DOTALL)
     told = set(re.findall(r"\w+", " ".join([*blocks, *re.findall(r"`([^`]+)`", text)])))
-    assert set(Manifest.model_fields) - of_published <= told
+    assert set(Manifest.model_fields) - of_published - found_at_import <= told

@@ -12,6 +12,7 @@ from mutations import DECLARED_OWN, Frame, sound, write
 
 from mfbench.cli.main import main
 from mfbench.data import cache, candidates, datasets
+from mfbench.data.catalogue import Checked
 from mfbench.data.findings import ACCEPTABLE, Finding, accepting, require
 from mfbench.data.importing import import_files
 from mfbench.data.manifest import Manifest, identity, manifest
@@ -56,11 +57,11 @@ def test_inputs(name: str, words: str) -> None:
 # other members of the same classes
 
 
-def spoil(frames: list[Frame], folder: Path, change: Callable[[Any], None], fmt: str = "hdf5") -> None:
+def spoil(frames: list[Frame], folder: Path, change: Callable[[Any], None], fmt: str = "hdf5") -> Checked:
     spoiled = sound(fmt, frames)
     change(spoiled)
     (folder / "spoiled.yaml").write_text(json.dumps(spoiled.manifest))
-    import_files([write(spoiled, folder)], folder / "spoiled.yaml")
+    return import_files([write(spoiled, folder)], folder / "spoiled.yaml")
 
 
 def own(s: Any, *levels: int) -> None:
@@ -259,12 +260,16 @@ def test_tables_of_accepted_data_say_so(frames: list[Frame], tmp_path: Path) -> 
         accept = ["net torque of a molecule", "energies of distorted bonds", "overlapping atoms"]
         s.manifest |= {"accept": accept, "reason": "a test"}
 
-    spoil(frames, tmp_path, change)
+    checked = spoil(frames, tmp_path, change)
+    assert ("accept: overlapping atoms", "no check of that name failed") in [
+        (f.check, f.found) for f in checked.findings
+    ]
     rules = {"datasets": ["spoiled"], "overlap": "nested", "test": 0.25, "validation": 10, "sizes": [20]}
     content = {"name": "odd", "title": "x", "basis": "x", "low": mutations.LOW, "high": mutations.HIGH}
     (tmp_path / "odd.yaml").write_text(yaml.safe_dump(content | {"data": {"mini": rules}}))
     settings = experiment(tmp_path / "odd.yaml", "MF", n_high=20)
-    said = "data accepted with failed checks: net torque of a molecule; energies of distorted bonds; overlapping atoms"
+    # Of overlapping atoms there are none: what need not have been accepted is not told of.
+    said = "data accepted with failed checks: net torque of a molecule; energies of distorted bonds"
     assert settings.recipe == f"demo ({said})"
     assert Experiment.model_validate_json(settings.model_dump_json()).recipe == settings.recipe  # no data needed
     plain = experiment("ani1ccx", "MF", n_high=20)

@@ -141,6 +141,8 @@ def _predict(options: argparse.Namespace) -> None:
     print(f"{written.structures:,} structures at {level}, by {model.arm} trained on {model.trained_on}")
     for line in outside_lines(written.outside):
         print(line)
+    if written.isotopes:
+        print(f"Deuterium or tritium, read and written as hydrogen: {written.isotopes:,} atoms")
     print(f"Written: {options.out}, with mfbench_energy in eV and mfbench_forces in eV/Angstrom")
 
 

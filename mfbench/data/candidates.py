@@ -11,17 +11,7 @@ from mfbench.data.manifest import Manifest
 CLOSE = 0.2
 
 
-def _distinct(*tables: Mapping[str, float]) -> dict[str, float]:
-    """Units of different size, the first name of each."""
-    found: dict[str, float] = {}
-    for table in tables:
-        found |= {name: value for name, value in table.items() if value not in found.values()}
-    return found
-
-
-ENERGIES = _distinct(units.ENERGY_UNITS, {"mHa": units.HARTREE * 1e-3, "Ry": units.HARTREE / 2})
-
-LENGTHS = _distinct(units.LENGTH_UNITS, {"nm": 10.0, "pm": 0.01})
+ENERGIES, LENGTHS = units.ENERGY_UNITS, units.LENGTH_UNITS
 
 FORCES = {f"{energy}/{length}": e / x for energy, e in ENERGIES.items() for length, x in LENGTHS.items()}
 

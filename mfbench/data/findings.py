@@ -65,7 +65,8 @@ class Finding:
         """The lines of a manifest that accept a failure; empty where none can."""
         if self.name not in ACCEPTABLE:
             return ""
-        return f"if that is meant, the manifest can say: accept: [{self.name}] and reason: WHY"
+        said = f"accept: [{self.name}] and reason: WHY"
+        return f"if the numbers are meant so, in the units that are declared, the manifest can say: {said}"
 
 
 def accepting(findings: Iterable[Finding], names: Iterable[str], reason: str) -> list[Finding]:
@@ -106,6 +107,8 @@ def bounded(
     none far beyond.
 
     Args:
+        outline: what the structures are called.
+        check, expected, got: see ``Finding``; how many are beyond is added.
         wrong, far: (S,) which structures are beyond the bound, and far beyond it.
         among: how many were looked at.
         cause: what may be the reason.
@@ -117,4 +120,5 @@ def bounded(
 
 
 def named(outline: Structures, wrong: BoolArray) -> tuple[str, ...]:
+    """Where the first of some structures are, for people; ``wrong``: (S,)."""
     return tuple(outline.where(int(s)) for s in np.flatnonzero(wrong)[:SHOWN])

@@ -1,6 +1,7 @@
 """Taking people's own files into the cache: described, read, checked, and only then kept."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) ->
         with store.Reader(trial) as reader:
             found = checks.check(declared, reader)
             require(found)
-            counted = _counted(declared, reader.outline)
+            counted = _counted(declared, reader.outline, found)
         trial.replace(folder / cache.converted_name(declared.name))
     finally:
         trial.unlink(missing_ok=True)
@@ -59,6 +60,8 @@ def import_files(paths: list[Path], description: Path, watch: Watch = SILENT) ->
     with replacing(folder / f"{declared.name}.yaml") as temporary:  # only now is it there for other commands
         write_yaml(temporary, counted)
     told = [Finding(f"as read, {file}", True, "", f"{note}, in {n:,} structures") for (file, note), n in notes.items()]
+    idle = [one for one in declared.accept if one not in (counted.failed or ())]
+    told += [Finding(f"accept: {one}", True, "", "no check of that name failed") for one in idle]
     return Checked(declared.name, (*told, *found))
 
 
@@ -71,6 +74,8 @@ def _files(description: Path, said: Any, paths: list[Path]) -> list[dict[str, An
                 f"{description}: files: expected a name and labels for each file (sizes and hashes are found now), got "
                 f"{one!r:.80}"
             )
+        if one["name"] in by_name:
+            raise UserError(f"{description}: files: expected each name once, got {one['name']} twice")
         by_name[one["name"]] = one
     names = [path.name for path in paths]
     if by_name and (strange := sorted(set(by_name) ^ set(names))):
@@ -95,12 +100,14 @@ def _labels_of_all(files: list[dict[str, Any]]) -> list[Any]:
     return [*levels.values()]
 
 
-def _counted(declared: Manifest, outline: Structures) -> Manifest:
-    """The manifest with the counts that were found."""
+def _counted(declared: Manifest, outline: Structures, findings: Iterable[Finding]) -> Manifest:
+    """The manifest with the counts that were found, and the accepted checks that did fail."""
     labels = []
     for one in declared.labels:
         column = outline.level_index(one.level)
         n_energy, n_forces = (int(mask[:, column].sum()) for mask in (outline.energy_mask, outline.force_mask))
         labels.append(one.model_copy(update={"n_energy": n_energy, "n_forces": n_forces}))
+    beyond = {name for one in findings if one.accepted for name in (one.name, one.check)}
+    failed = tuple(name for name in declared.accept if name in beyond)
     found = {"n_structures": len(outline), "n_molecules": len(outline.molecules), "labels": tuple(labels)}
-    return declared.model_copy(update=found)
+    return declared.model_copy(update={**found, "failed": failed})

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -207,6 +207,17 @@ class Citation(Record):
 
 TAGGED = ("extxyz", "ase", "hdf5")  # formats in which a structure has keys of its own
 
+# Formats whose readers look at a key: in another one it would be left aside without a word.
+_READ_BY = {
+    "molecule_key": TAGGED,
+    "set_key": TAGGED,
+    "ignored_keys": TAGGED,
+    "numbers_key": ("hdf5", "ani1x"),
+    "positions_key": ("hdf5", "ani1x"),
+    "comment": ("extxyz",),
+    "columns": ("extxyz",),
+}
+
 
 class Manifest(Record):
     """A dataset, declared."""
@@ -240,6 +251,7 @@ class Manifest(Record):
         (), description="names of checks that these data may fail, e.g. overlapping atoms; with a reason"
     )
     reason: str = Field("", max_length=300, description="why those checks may fail")
+    failed: tuple[str, ...] | None = Field(None, description="those of `accept` that did fail; found at import")
     free_atoms: dict[LevelName, Annotated[dict[str, float | str], AfterValidator(_atoms)]] = Field(
         default_factory=dict, description="by level: the unit, and energies of free atoms by symbol, e.g. H: -13.6"
     )
@@ -253,7 +265,13 @@ class Manifest(Record):
         files = [file.name for file in self.files]
         if len(set(files)) < len(files):
             raise ValueError(f"files: expected different names, got {files}")
+        for key, formats in _READ_BY.items():
+            if getattr(self, key) and self.format not in (*formats, "own"):
+                raise ValueError(
+                    f"{key}: expected none in the format {self.format}: it is read in {', '.join(formats)}"
+                )
         contents = [content for file in self.files for content in file.contents]
+        self._labels_of_files(contents)
         held = [level for one in contents for level in (*one.levels, *(labels.level for labels in one.labels))]
         if strange := set(held) - set(names):
             raise ValueError(f"files: {sorted(strange)} are not among the levels {names}")
@@ -268,6 +286,21 @@ class Manifest(Record):
                 raise ValueError(f"probes: {probe.level!r} is not among the levels {names}")
         self._acceptable()
         return self
+
+    def _labels_of_files(self, contents: Sequence[Content]) -> None:
+        """Raise ValueError where a file's labels would be left aside, or one of two would."""
+        declared = {one.level: one for one in self.labels}
+        for one in (one for content in contents for one in content.labels if one.level in declared):
+            for kind in ("energy", "forces"):
+                if getattr(one, kind) is not None and getattr(declared[one.level], kind) is None:
+                    raise ValueError(
+                        f"files: {kind} at {one.level}: expected {kind} among the dataset's labels of that level, too, "
+                        "or no labels but the files'"
+                    )
+        for content in contents:
+            told = [(one.level, tuple(sorted(one.where.items()))) for one in content.labels]
+            if twice := {level for level, where in told if told.count((level, where)) > 1}:
+                raise ValueError(f"files: labels: expected each level once, or each with its `where`, got {twice}")
 
     def labels_in(self, content: Content) -> tuple[Labels, ...]:
         """Where the labels are in one of its files."""

@@ -44,21 +44,34 @@ def state_of(
     """The state of a structure; what is not stated is taken to be as usual.
 
     Args:
-        values: what is stated of it, by key.
+        values: what is stated of it, by key; None: nothing.
         numbers: atomic numbers, (N,).
         keys: further keys of the charge, and of the multiplicity; None: none.
         where: for errors.
 
     Raises:
-        DataCorrupt: a charge or spin that is no whole number, or two that differ.
+        DataCorrupt: a charge or spin that is no whole number, two that differ, or a multiplicity that so many electrons
+            cannot have.
     """
-    lower = {key.lower(): (key, value) for key, value in values.items()}
+    lower = {key.lower(): (key, value) for key, value in values.items() if value is not None}
     charge_key, spin_key = ((key or "").lower() for key in (*keys, None, None)[:2])
-    charge = _stated(lower, (charge_key, *CHARGE_KEYS), where)
-    multiplicity = _stated(lower, (spin_key, *SPIN_KEYS[:2]), where)
-    odd = (int(np.sum(numbers, dtype=np.int64)) - (charge or 0)) % 2
-    if multiplicity is None and (spin := _stated(lower, SPIN_KEYS[2:], where)) is not None:
-        multiplicity = spin if spin % 2 != odd else spin + 1
+    charge, _ = _stated(lower, (charge_key, *CHARGE_KEYS), where)
+    multiplicity, key = _stated(lower, (spin_key, *SPIN_KEYS[:2]), where)
+    electrons = int(np.sum(numbers, dtype=np.int64)) - (charge or 0)
+    odd = electrons % 2
+    if multiplicity is None:
+        spin, key = _stated(lower, SPIN_KEYS[2:], where)
+        multiplicity = spin if spin is None or spin % 2 != odd else spin + 1
+        possible = (
+            f"an {'even' if odd else 'odd'} multiplicity or an {'odd' if odd else 'even'} number of unpaired ones"
+        )
+    else:
+        possible = f"an {'even' if odd else 'odd'} multiplicity"
+    if multiplicity is not None and (multiplicity % 2 == odd or not 0 < multiplicity <= electrons + 1):
+        raise DataCorrupt(
+            f"{where}: key {key!r}: expected {possible} of {electrons} electrons, got {lower[key.lower()][1]!r:.40}; "
+            f"if the key is of something else, say `ignored_keys: [{key}]`"
+        )
     return State(charge or None, None if multiplicity == odd + 1 else multiplicity)
 
 
@@ -81,7 +94,8 @@ def stated_by(atoms: Atoms, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**of_atoms, **values}
 
 
-def _stated(values: Mapping[str, tuple[str, Any]], keys: Iterable[str], where: str) -> int | None:
+def _stated(values: Mapping[str, tuple[str, Any]], keys: Iterable[str], where: str) -> tuple[int | None, str]:
+    """A whole number that is stated under one of some keys or more, and the key."""
     found: dict[str, int] = {}
     for key in keys:
         if key not in values:
@@ -94,10 +108,10 @@ def _stated(values: Mapping[str, tuple[str, Any]], keys: Iterable[str], where: s
             number, whole = 0.5, 0
         if whole != number:
             raise DataCorrupt(f"{where}: key {name!r}: expected a whole number, got {raw!r:.40}")
-        found[key] = whole
+        found[name] = whole
     if len(set(found.values())) > 1:
         raise DataCorrupt(f"{where}: expected one charge and one spin, got {found}")
-    return next(iter(found.values()), None)
+    return next(((whole, name) for name, whole in found.items()), (None, ""))
 
 
 def named(name: str, state: State) -> str:

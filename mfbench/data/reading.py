@@ -104,7 +104,9 @@ def frames_of(
 
 
 def _one_formula(path: Path, frames: Frames, formulas: dict[str, str]) -> None:
-    """Raise DataCorrupt where one name stands for two molecules."""
+    """Raise DataCorrupt where one name stands for two molecules; free atoms may share theirs (``IsolatedAtom``)."""
+    if len(frames.numbers) == 1:
+        return
     found = formula(frames.numbers)
     if (known := formulas.setdefault(frames.molecule, found)) != found:
         raise DataCorrupt(

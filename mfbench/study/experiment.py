@@ -66,7 +66,9 @@ def _resolved(case_: Case, data: str, overlap: Overlap | None, further: Mapping[
         readers={one.name: one.version for one in declared if one.version},
         reading={one.name: found for one in declared if (found := how_read(one))},
         case_further=rules.further,
-        accepted=tuple(dict.fromkeys(name for one in declared for name in one.accept)),
+        accepted=tuple(
+            dict.fromkeys(name for one in declared for name in (one.accept if one.failed is None else one.failed))
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """Predictions for the structures of a file."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ class Written(NamedTuple):
 
     structures: int
     outside: Mapping[str, int]  # why structures lie outside what was trained on, and how many; most first
+    isotopes: int  # atoms that the file has as deuterium or tritium, read and written as hydrogen
 
 
 def predict_file(
@@ -35,13 +36,11 @@ def predict_file(
 
     To each structure are added ``mfbench_energy`` (eV), ``mfbench_forces`` (eV/Angstrom) and ``mfbench_level``; by a
     committee ``mfbench_energy_std`` and ``mfbench_forces_std``, too; and ``mfbench_outside`` to one that lies outside
-    what was trained on. All else is kept, reference labels included.
+    what was trained on. All else is kept, reference labels included, but keys without a value, and isotopes, which
+    become hydrogen.
 
     Args:
         told: called with the numbers of structures done and in all.
-
-    Returns:
-        How many structures there were, and how many of them lie outside what was trained on, and why.
 
     Raises:
         UserError: the file cannot be read or is cut short, ``out`` is the file itself; or see ``Predictor.predict``.
@@ -52,10 +51,12 @@ def predict_file(
         raise UserError(f"{source}: expected a file of structures (extended XYZ), found none")
     if out.exists() and out.samefile(source):
         raise UserError(f"{out}: expected another file than the one that is read; name a new one")
-    total, done, told_outside = _count(source), 0, Counter[str]()
+    total, done, isotopes, told_outside = _count(source), 0, 0, Counter[str]()
     with replacing(out) as temporary:
-        frames = _frames(source)
-        while some := list(islice(frames, _AT_A_TIME)):
+        frames = xyz.frames(source)
+        while read := list(islice(frames, _AT_A_TIME)):
+            some = [frame.atoms for frame in read]
+            isotopes += sum(frame.isotopes for frame in read)
             try:
                 found = model.predict(some, level)
             except UserError as error:
@@ -68,7 +69,7 @@ def predict_file(
             told(done, total)
         if done != total:
             raise UserError(f"{source}: expected {total} structures, could read {done}")
-    return Written(done, dict(told_outside.most_common()))
+    return Written(done, dict(told_outside.most_common()), isotopes)
 
 
 def _add(frames: Sequence[Atoms], found: Prediction) -> None:
@@ -87,11 +88,6 @@ def _add(frames: Sequence[Atoms], found: Prediction) -> None:
         if found.energies_std is not None and found.forces_std is not None:
             atoms.info["mfbench_energy_std"] = float(found.energies_std[s])
             atoms.arrays["mfbench_forces_std"] = found.forces_std[rows]
-
-
-def _frames(source: Path) -> Iterator[Atoms]:
-    for frame in xyz.frames(source):
-        yield frame.atoms
 
 
 def _count(source: Path) -> int:

@@ -9,14 +9,16 @@ from typing import Any
 
 import ase.db
 import ase.io
+import numpy as np
 from ase import Atoms
 
 from mfbench.data.manifest import Content, Manifest
-from mfbench.data.molecules import stated_by
+from mfbench.data.molecules import CHARGE_KEYS, SPIN_KEYS, stated_by
 from mfbench.data.readers import xyz
 from mfbench.data.readers.base import agree, agree_all, check_box
 from mfbench.data.readers.records import Record, frames_of_records
 from mfbench.data.structures import Frames
+from mfbench.errors import DataCorrupt
 
 
 def read_extxyz(path: Path, content: Content, manifest: Manifest) -> Iterator[Frames]:
@@ -56,8 +58,8 @@ def read_ase(path: Path, content: Content, manifest: Manifest) -> Iterator[Frame
     def trajectory() -> Iterator[Record]:
         for row, atoms in enumerate(ase.io.iread(path, index=":", format="traj")):
             values = {**atoms.info, **atoms.arrays}
-            words = {key: str(value) for key, value in atoms.info.items()}
-            yield _record(f"{path}: structure {row}", atoms, values, words, manifest)
+            where = f"{path}: structure {row}"
+            yield _record(where, atoms, values, _words(where, atoms.info, manifest), manifest)
 
     def database() -> Iterator[Record]:
         if not path.is_file():  # SQLite would make one
@@ -66,11 +68,24 @@ def read_ase(path: Path, content: Content, manifest: Manifest) -> Iterator[Frame
             _agree_metadata(path, found.metadata, content, manifest)
             for number, row in enumerate(found.select(sort="id")):
                 values = {**row.key_value_pairs, **row.data}
-                words = {key: str(value) for key, value in values.items() if not hasattr(value, "shape")}
-                yield _record(f"{path}: structure {number}", row.toatoms(), values, words, manifest)
+                where = f"{path}: structure {number}"
+                yield _record(where, row.toatoms(), values, _words(where, values, manifest), manifest)
 
     records = trajectory if path.suffix == ".traj" else database
     yield from frames_of_records(path, content, manifest, records())
+
+
+def _words(where: str, values: Mapping[str, Any], manifest: Manifest) -> dict[str, str]:
+    """What is one value a structure, also where it is stored as an array of one (SchNetPack's databases do)."""
+    words = {}
+    of_state = {(manifest.charge_key or "").lower(), (manifest.spin_key or "").lower(), *CHARGE_KEYS, *SPIN_KEYS}
+    for key, value in values.items():
+        array = np.asarray(value)
+        if value is not None and array.size == 1:
+            words[key] = str(array.reshape(-1)[0])
+        elif value is not None and key.lower() in of_state:
+            raise DataCorrupt(f"{where}: key {key!r}: expected one whole number, got {value!r:.40}")
+    return words
 
 
 def _agree_metadata(path: Path, metadata: Mapping[str, Any], content: Content, manifest: Manifest) -> None:

@@ -123,7 +123,8 @@ def _kind(
     words = record.words
     keys = {key for one in manifest.labels_in(content) for key in one.where}
     numbers = numeric(path, "numbers", record.numbers)
-    state = state_of(words, numbers, (manifest.charge_key, manifest.spin_key), f"{path}: structure {row}")
+    stated = {key: value for key, value in words.items() if key not in manifest.ignored_keys}
+    state = state_of(stated, numbers, (manifest.charge_key, manifest.spin_key), f"{path}: structure {row}")
     name = content.molecule or (words.get(manifest.molecule_key, "") if manifest.molecule_key else "")
     chosen = words.get(manifest.set_key, "") if manifest.set_key else ""
     told = tuple(sorted((key, words[key]) for key in keys & words.keys()))

@@ -24,7 +24,13 @@ _CHUNK = 1 << 20  # characters that ASE is given at a time
 
 _MOST_LINE = 1 << 20  # characters of a line: more than any real one
 
-_PAIR = re.compile(r"""([^\s=]+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^}]*\}|\[[^\]]*\]|[^\s]+)""")
+_MOST_PACKED = 1100  # times a gzip file's size: what it holds at most
+
+# Possessive and bounded, so that no line takes longer than its length: a key begins behind a space or another value.
+_PAIR = re.compile(
+    r"""(?<![^\s"'}\]])([^\s=]{1,256}+)\s*+=\s*+"""
+    r"""("(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|\{[^}]{0,65536}+\}|\[[^\]]{0,65536}+\]|\S++)"""
+)
 
 _EXPONENT = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
@@ -100,10 +106,12 @@ def _encoding(path: Path) -> tuple[str, int]:
 
 def _pieces(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Row and lines of each frame, the number of atoms aside."""
-    row = 0
+    row, most = 0, path.stat().st_size * (_MOST_PACKED if path.suffix == ".gz" else 1)
     while count := file.readline(_MOST_LINE).strip():
         if not count.isdecimal() or len(count) > 9:
             raise DataCorrupt(f"{path}: structure {row}: expected a number of atoms, got {count!r:.40}")
+        if int(count) > most:
+            raise DataCorrupt(f"{path}: structure {row}: expected {count} atoms, the file is far too small: cut short?")
         lines = list(islice(iter(lambda: file.readline(_MOST_LINE), ""), int(count) + 1))
         if len(lines) < int(count) + 1:
             raise DataCorrupt(f"{path}: structure {row}: expected {count} atoms, the file ends before: cut short")
@@ -111,8 +119,10 @@ def _pieces(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
             raise DataCorrupt(f"{path}: expected a newline at its end: cut short? If it is whole, add one")
         yield row, lines
         row += 1
-    if count == "" and file.read().strip():
-        raise DataCorrupt(f"{path}: expected a number of atoms after structure {row - 1}, got an empty line")
+    while piece := file.read(_CHUNK):
+        if piece.strip():
+            where = f"after structure {row - 1}" if row else "at its beginning"
+            raise DataCorrupt(f"{path}: expected a number of atoms {where}, got an empty line")
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,7 @@ def _species_column(where: str, properties: str, width: int) -> int | None:
 
 
 def _element(where: str, symbol: str) -> str:
-    if symbol.isdecimal() and 0 < int(symbol[:4]) < len(atomic_numbers):
+    if symbol.isdecimal() and len(symbol) < 4 and 0 < int(symbol) < len(atomic_numbers):
         return next(name for name, number in atomic_numbers.items() if number == int(symbol))
     if symbol in _ISOTOPES:
         return _ISOTOPES[symbol]
