@@ -28,6 +28,18 @@ LEVEL = 0.95
 POWER = 0.8  # with which the smallest difference that data can resolve would be found
 
 
+def over_seeds(values: ArrayLike) -> float:
+    """The number that stands for several seeds: their geometric mean; of numbers not all positive, their mean.
+
+    NaN is no number; NaN where there is none.
+    """
+    found = np.asarray(values, np.float64)
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return np.nan
+    return float(np.exp(np.log(found).mean()) if (found > 0).all() else found.mean())
+
+
 @dataclass(frozen=True)
 class LogErrors:
     """Logarithms of one arm's error: the mean over all entries is that of the geometric mean over the seeds.
