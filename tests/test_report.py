@@ -109,7 +109,7 @@ def test_spread_is_the_geometric_mean_with_range_or_interval_over_seeds():
     many = spread_table(results_table(seeds=range(5)), "rmd17-cc").set_index(["n_high", "arm", "quantity"])
     row = many.loc[(50, "MF", "energy")]
     assert row["low"] < row["value"] < row["high"]
-    assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in text_table(results_table(seeds=range(5)))
+    assert f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" in text_table(results_table(seeds=range(5)))
     assert spread_table(results_table(), "rmd17-cc").empty
     assert SPREAD[:20] not in text_table(results_table())
     assert spread_html(results_table(), "rmd17-cc") == ""
