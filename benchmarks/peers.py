@@ -12,45 +12,53 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from common import budget, parser, records, run_all, write
 
 import mfbench
 
 OURS = ("SF-E", "MF", "MF+")
+NOT_INSTALLED = 3  # exit status where pip could not install a code: its trip cannot be judged
 
 
 @dataclass(frozen=True)
 class Asked:
     """How a code is trained: its environment, the folder of the export, and small sizes, or its own defaults."""
 
-    bin: Path
+    environment: Path
     folder: Path
     epochs: int | None
     width: int | None
 
+    def given(self, **names: str) -> dict[str, str]:
+        """What was asked for, by its name in the code."""
+        found = {name: getattr(self, key) for key, name in names.items()}
+        return {name: str(value) for name, value in found.items() if value is not None}
+
     def options(self, **names: str) -> list[str]:
         """``--name value`` of what was asked for."""
-        given = {name: getattr(self, key) for key, name in names.items()}
-        return [word for name, value in given.items() if value is not None for word in (name, str(value))]
-
-    def heads(self) -> list[str]:
-        """The names of the levels that were trained on, from the export."""
-        return [level["name"] for level in self.about["levels"].values()]
+        return [word for pair in self.given(**names).items() for word in pair]
 
     @property
     def about(self) -> dict[str, Any]:
         """What the export says of the training part."""
         found: dict[str, Any] = json.loads((self.folder / "train.extxyz.json").read_text())
         return found
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """The names of the levels that were trained on, from the export."""
+        return {level: one["name"] for level, one in self.about["levels"].items()}
 
 
 Commands = Callable[[Asked], list[list[str]]]
@@ -61,6 +69,8 @@ class Peer:
     """A code: what pip installs, the commands that train and predict, and where its predictions are.
 
     Attributes:
+        requirements: the code itself first.
+        train, predict: run in the folder of the export, with the environment's programs.
         predicted: a file, or by level a file each.
         parameters: where its output tells their number.
     """
@@ -68,58 +78,39 @@ class Peer:
     name: str
     format: str
     requirements: tuple[str, ...]
-    package: str
     train: Commands
     predict: Commands
-    predicted: Callable[[Asked], Path | dict[str, Path]]
-    parameters: str
+    predicted: Callable[[Asked], Path | dict[str, Path]] = lambda asked: asked.folder / "predicted.extxyz"
+    parameters: str = r"Parameters: (\d+)"
+
+
+def _count(tensors: str) -> list[str]:
+    """A command that tells the number of parameters, which the code itself does not."""
+    return ["python", "-c", f"import torch; print('Parameters:', sum(one.numel() for one in {tensors}))"]
 
 
 def _train_mace(asked: Asked) -> list[list[str]]:
-    small = [*asked.options(width="--num_channels"), "--max_L", "0"] if asked.width else []
-    return [
-        [
-            str(asked.bin / "mace_run_train"),
-            *("--config", "mace.yaml"),
-            *asked.options(epochs="--max_num_epochs"),
-            *small,
-            *("--plot", "False"),
-        ]
-    ]
+    options = asked.options(epochs="--max_num_epochs", width="--num_channels")
+    small = ["--max_L", "0"] if asked.width else []
+    return [["mace_run_train", "--config", "mace.yaml", *options, *small, "--plot", "False"]]
 
 
 def _predict_mace(asked: Asked) -> list[list[str]]:
-    command = [str(asked.bin / "mace_eval_configs"), "--configs", "test.extxyz", "--model", "mfbench.model"]
-    count = (
-        "import torch; m = torch.load('mfbench.model', weights_only=False); print('Parameters:', sum(p.numel() for p "
-    )
-    count += "in m.parameters()))"  # which MACE's log does not tell
-    heads = [[*command, "--head", head, "--output", f"{head}.extxyz"] for head in asked.heads()]
-    return [*heads, [str(asked.bin / "python"), "-c", count]]
-
-
-def _predicted_mace(asked: Asked) -> dict[str, Path]:
-    return {level: asked.folder / f"{one['name']}.extxyz" for level, one in asked.about["levels"].items()}
+    command = ["mace_eval_configs", "--configs", "test.extxyz", "--model", "mfbench.model"]
+    heads = [[*command, "--head", head, "--output", f"{head}.extxyz"] for head in asked.heads.values()]
+    return [*heads, _count("torch.load('mfbench.model', weights_only=False).parameters()")]
 
 
 def _train_hippynn(asked: Asked) -> list[list[str]]:
-    # It trains and predicts in one go.
-    options = asked.options(epochs="--epochs", width="--features")
-    return [[str(asked.bin / "python"), "train_hippynn.py", *options]]
+    return [["python", "train_hippynn.py", *asked.options(epochs="--epochs", width="--features")]]
 
 
 def _train_metatrain(asked: Asked) -> list[list[str]]:
-    settings = []
-    if asked.epochs is not None:
-        settings.append(f"architecture.training.num_epochs={asked.epochs}")
-    if asked.width is not None:
-        settings.append(f"architecture.model.bpnn.num_neurons_per_layer={asked.width}")
-    overridden = [word for one in settings for word in ("-r", one)]
-    return [[str(asked.bin / "mtt"), "train", "options.yaml", "-o", "model.pt", *overridden]]
-
-
-def _predict_metatrain(asked: Asked) -> list[list[str]]:
-    return [[str(asked.bin / "python"), "predict_metatrain.py", "model.pt"]]
+    settings = asked.given(
+        epochs="architecture.training.num_epochs", width="architecture.model.bpnn.num_neurons_per_layer"
+    )
+    overridden = [word for name, value in settings.items() for word in ("-r", f"{name}={value}")]
+    return [["mtt", "train", "options.yaml", "-o", "model.pt", *overridden]]
 
 
 def _train_deepmd(asked: Asked) -> list[list[str]]:
@@ -132,108 +123,128 @@ def _train_deepmd(asked: Asked) -> list[list[str]]:
         for model in settings["model"]["model_dict"].values():
             model["fitting_net"]["neuron"] = [asked.width] * 3
     (asked.folder / "asked.json").write_text(json.dumps(settings))
-    return [[str(asked.bin / "dp"), "--pt", "train", "asked.json"]]
+    return [["dp", "--pt", "train", "asked.json"]]
 
 
 def _predict_deepmd(asked: Asked) -> list[list[str]]:
-    count = (
-        "import torch; m = torch.load('model.ckpt.pt', weights_only=True)['model']; print('Parameters:', sum(v.numel() "
-    )
-    count += "for k, v in m.items() if torch.is_tensor(v) and v.is_floating_point()))"
-    python = str(asked.bin / "python")
-    return [[python, "predict_deepmd.py", "model.ckpt.pt"], [python, "-c", count]]
+    weights = "torch.load('model.ckpt.pt', weights_only=True)['model'].items()"
+    # A network stands there under several names, the shared descriptor's under those of every head.
+    distinct = f"{{v.data_ptr(): v for k, v in {weights} if 'networks' in k}}.values()"
+    return [["python", "predict.py", "model.ckpt.pt"], _count(distinct)]
 
 
-def _one_file(asked: Asked) -> Path:
-    return asked.folder / "predicted.extxyz"
+def _train_aimnet(asked: Asked) -> list[list[str]]:
+    """AIMNet takes its network from a file: a small one is written into a copy of its own."""
+    options = [f"{name}={value}" for name, value in asked.given(epochs="trainer.epochs").items()]
+    if asked.width is not None:
+        (own,) = asked.environment.glob("lib/python*/site-packages/aimnet/models/aimnet2.yaml")
+        model = yaml.safe_load(own.read_text())
+        model["kwargs"] |= {"hidden": [[asked.width] * 2] * 3, "aim_size": asked.width}
+        output = model["kwargs"]["outputs"]["energy_mlp"]["kwargs"]
+        output["n_in"], output["mlp"]["hidden"] = asked.width, [asked.width] * 2
+        text = yaml.safe_dump(model, sort_keys=False)  # its outputs follow one another in the file's order
+        (asked.folder / "asked.yaml").write_text(text)
+        options += ["--model", "asked.yaml"]
+    return [["sh", "train_aimnet.sh", *options]]
+
+
+def _predict_aimnet(asked: Asked) -> list[list[str]]:
+    return [["python", "predict.py", *(["asked.yaml"] if asked.width is not None else [])]]
 
 
 PEERS = {
-    "mace": Peer(
-        name="MACE",
-        format="mace",
-        requirements=("mace-torch==0.3.16",),
-        package="mace-torch",
-        train=_train_mace,
-        predict=_predict_mace,
-        predicted=_predicted_mace,
-        parameters=r"Parameters: (\d+)",
-    ),
-    "hippynn": Peer(
-        name="hippynn",
-        format="hippynn",
-        requirements=("hippynn==0.1.3", "ase", "matplotlib"),
-        package="hippynn",
-        train=_train_hippynn,
-        predict=lambda asked: [],
-        predicted=_one_file,
-        parameters=r"Parameters: (\d+)",
-    ),
-    "metatrain": Peer(
-        name="metatrain SOAP-BPNN",
-        format="metatrain",
-        requirements=("metatrain[soap-bpnn]==2026.4.1",),
-        package="metatrain",
-        train=_train_metatrain,
-        predict=_predict_metatrain,
-        predicted=_one_file,
-        parameters=r"actual number: (\d+)",
-    ),
-    "deepmd": Peer(
-        name="DeePMD-kit",
-        format="deepmd",
-        requirements=("deepmd-kit[torch]==3.2.0", "ase"),
-        package="deepmd-kit",
-        train=_train_deepmd,
-        predict=_predict_deepmd,
-        predicted=_one_file,
-        parameters=r"Parameters: (\d+)",
-    ),
+    one.format: one
+    for one in (
+        Peer(
+            "MACE",
+            "mace",
+            ("mace-torch==0.3.16",),
+            _train_mace,
+            _predict_mace,
+            predicted=lambda asked: {level: asked.folder / f"{name}.extxyz" for level, name in asked.heads.items()},
+        ),
+        # It trains and predicts in one go.
+        Peer("hippynn", "hippynn", ("hippynn==0.1.3", "ase", "matplotlib"), _train_hippynn, lambda asked: []),
+        Peer(
+            "metatrain SOAP-BPNN",
+            "metatrain",
+            ("metatrain[soap-bpnn]==2026.4.1",),
+            _train_metatrain,
+            lambda asked: [["python", "predict.py", "model.pt"]],
+            parameters=r"actual number: (\d+)",
+        ),
+        Peer("DeePMD-kit", "deepmd", ("deepmd-kit[torch]==3.2.0", "ase"), _train_deepmd, _predict_deepmd),
+        Peer(
+            "AIMNet",
+            "aimnet",
+            ("aimnet[train,ase]==0.2.6",),
+            _train_aimnet,
+            _predict_aimnet,
+            parameters=r"Total number of trainable parameters: (\d+)",
+        ),
+    )
 }
-
-
-NOT_INSTALLED = 3  # exit status where pip could not install a code: its trip cannot be judged
 
 
 class Failed(Exception):
     """A command of another code ended with an error."""
 
 
-def call(command: list[str], folder: Path, log: Path) -> str:
-    """Run a command on one thread, its output in a file; returns the output."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(command[0]).parent}:{os.environ['PATH']}"}
-    environment.pop("PYTHONPATH", None)  # an environment of its own
+class NotInstalled(Exception):
+    """pip could not install a code; in one line."""
+
+
+def call(command: list[str], folder: Path, log: Path, environment: Path | None = None) -> str:
+    """Run a command on one CPU thread, with the programs of an environment, its output in a file; returns the output.
+
+    Raises:
+        Failed: its exit status is not 0.
+    """
+    alone = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | alone
+    if environment is not None:
+        variables["PATH"] = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
     with open(log, "w", encoding="utf-8") as file:
-        done = subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        done = subprocess.run(command, cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT)
     text = log.read_text(encoding="utf-8", errors="replace")
     if done.returncode:
         raise Failed(f"{shlex.join(command)}: exit status {done.returncode}; see {log}\n{text[-2000:]}")
     return text
 
 
-def environment(peer: Peer, key: str, folder: Path, python: str, pip_options: str) -> tuple[Path, str]:
-    """The folder of programs of the code's environment, made where there is none; and the code's version."""
-    made = folder / key
-    programs, ready = made / "bin", made / "installed"
-    if not ready.exists():
+def environment(peer: Peer, folder: Path, python: str, pip_options: str) -> tuple[Path, str]:
+    """The code's environment, made where there is none with its requirements; and the code's version.
+
+    Raises:
+        NotInstalled: it cannot be made.
+    """
+    made, wanted, log = folder / peer.format, "\n".join(peer.requirements), folder / f"{peer.format}-install.log"
+    ready = made / "installed"
+    if not ready.exists() or ready.read_text() != wanted:
         print(f"{peer.name}: installing {', '.join(peer.requirements)} in {made}", flush=True)
-        call([python, "-m", "venv", "--clear", str(made)], folder, folder / f"{key}-venv.log")
-        install = [str(programs / "python"), "-m", "pip", "install", *shlex.split(pip_options), *peer.requirements]
-        call(install, folder, folder / f"{key}-install.log")
-        ready.touch()
-    asked = f"import importlib.metadata as m; print(m.version({peer.package!r}))"
-    return programs, call([str(programs / "python"), "-c", asked], folder, folder / f"{key}-version.log").strip()
+        try:
+            call([python, "-m", "venv", "--clear", str(made)], folder, log)
+            call(["python", "-m", "pip", "install", *shlex.split(pip_options), *peer.requirements], folder, log, made)
+        except Failed as error:
+            said = log.read_text(errors="replace").splitlines()
+            reason = next((line for line in said if line.startswith("ERROR: ")), (said or ["no word"])[-1])
+            raise NotInstalled(f"{peer.name} cannot be installed: {reason} (see {log})") from error
+        ready.write_text(wanted)
+    package = re.split(r"[=\[]", peer.requirements[0])[0]
+    asked = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return made, call(["python", "-c", asked], folder, folder / f"{peer.format}-version.log", made).strip()
 
 
 def trip(peer: Peer, asked: Asked, settings: mfbench.Experiment, runs: Path) -> dict[str, Any]:
     """Export, train, predict, evaluate; returns what it took and the run folder."""
+    shutil.rmtree(asked.folder, ignore_errors=True)  # MACE ends with the latest checkpoint there, whose ever
     mfbench.export(settings, "all", asked.folder, peer.format)
     started, text = time.monotonic(), ""
     for number, command in enumerate(peer.train(asked)):
-        text += call(command, asked.folder, asked.folder / f"train-{number}.log")
+        text += call(command, asked.folder, asked.folder / f"train-{number}.log", asked.environment)
     seconds = time.monotonic() - started
     for number, command in enumerate(peer.predict(asked)):
-        text += call(command, asked.folder, asked.folder / f"predict-{number}.log")
+        text += call(command, asked.folder, asked.folder / f"predict-{number}.log", asked.environment)
     found = re.search(peer.parameters, text)
     parameters = int(found[1]) if found else None
     cost = mfbench.Cost(seconds=seconds, parameters=parameters, device="cpu")
@@ -259,21 +270,20 @@ def errors(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found)[columns]
 
 
-def settings_of(args: Any) -> list[mfbench.Experiment]:
-    """What each code learns from."""
-    chosen: Mapping[str, Any] = {"threads": 1}
+def settings_of(args: Any, arms: list[str], **more: Any) -> list[mfbench.Experiment]:
+    """An experiment for each case, size, seed and arm."""
     return [
-        mfbench.experiment(case, arm, n_high=size, seed=seed, **chosen)
+        mfbench.experiment(case, arm, n_high=size, seed=seed, threads=1, **more)
         for case in args.cases
         for size in args.sizes
         for seed in args.seeds
-        for arm in args.arms
+        for arm in arms
     ]
 
 
 def main() -> None:
     options = parser(__doc__, cases=("rmd17-cc",), sizes=(50,), seeds=(0,), steps=True, runs="runs/peers", data=True)
-    options.add_argument("--folder", type=Path, default=Path("peers"), help="of environments and exports (./peers)")
+    options.add_argument("--folder", type=Path, required=True, help="of environments (some GB each) and exports")
     options.add_argument("--codes", nargs="+", default=list(PEERS), choices=list(PEERS))
     options.add_argument("--arms", nargs="+", default=["MF"], help="whose labels the codes are given")
     options.add_argument("--ours", nargs="*", default=list(OURS), help="arms of mfbench beside them")
@@ -287,32 +297,34 @@ def main() -> None:
     folder = args.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     runs, trips = args.runs.resolve(), []
-    for key in args.codes:
-        peer = PEERS[key]
-        try:
-            programs, version = environment(peer, key, folder, args.python, args.pip_options)
-        except Failed as error:
-            print(error, file=sys.stderr)
-            sys.exit(NOT_INSTALLED)
-        for settings in settings_of(args):
-            name = f"{settings.case}-{settings.arm}-{settings.n_high}-{settings.seed}"
-            small = (None, None) if args.whole else (args.epochs, args.width)
-            asked = Asked(programs, folder / "data" / f"{key}-{name}", *small)
-            done = trip(peer, asked, settings, runs)
-            trips.append({"code": peer.name, "version": version, "learned from": name, **done})
-            print(f"{peer.name} {version}, {name}: trained in {done['seconds']} s", flush=True)
-    ours = [
-        mfbench.experiment(case, arm, n_high=size, seed=seed, threads=1, optimisation=budget(args))
-        for case in args.cases
-        for size in args.sizes
-        for seed in args.seeds
-        for arm in args.ours
-    ]
+    try:
+        installed = {key: environment(PEERS[key], folder, args.python, args.pip_options) for key in args.codes}
+        for key, (made, version) in installed.items():
+            peer = PEERS[key]
+            for settings in settings_of(args, args.arms):
+                name = f"{settings.case}-{settings.arm}-{settings.n_high}-{settings.seed}"
+                small = (None, None) if args.whole else (args.epochs, args.width)
+                done = trip(peer, Asked(made, folder / "data" / f"{key}-{name}", *small), settings, runs)
+                trips.append({"code": peer.name, "version": version, "learned from": name, **done})
+                print(f"{peer.name} {version}, {name}: trained in {done['seconds']} s", flush=True)
+    except NotInstalled as error:
+        print(error, file=sys.stderr)
+        sys.exit(NOT_INSTALLED)
+    except Failed as error:
+        sys.exit(str(error))
+    ours = settings_of(args, args.ours, optimisation=budget(args))
     table = table_of(trips, run_all(ours, args) if ours else None, runs)
     rows = errors(table)
     print(rows.round(3).to_string(index=False))
     small = None if args.whole else {"epochs": args.epochs, "width": args.width}
-    write(args.out, units="kcal/mol, kcal/mol/Angstrom", small=small, trips=trips, rows=records(rows))
+    write(
+        args.out,
+        units="kcal/mol, kcal/mol/Angstrom",
+        small=small,
+        steps={one.arm: one.optimisation.steps for one in ours},
+        trips=trips,
+        rows=records(rows),
+    )
 
 
 if __name__ == "__main__":

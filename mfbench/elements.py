@@ -14,10 +14,6 @@ _RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 14: 1.11, 15: 1.07, 16: 1
 # (256,) by atomic number, Angstrom (Cordero et al., 10.1039/b801115j); 1 for elements that are not in ``SYMBOLS``.
 COVALENT_RADII = np.array([_RADII.get(number, 1.0) for number in range(256)])
 
-# Two atoms are bonded where their distance is below this times the sum of the covalent radii: ASE's factor of 1
-# misses C-H bonds at equilibrium (1.09 against 0.76 + 0.31).
-BOND_FACTOR = 1.25
-
 
 def formula(numbers: NDArray[np.integer]) -> str:
     """Hill formula, e.g. ``C2H6O``."""

@@ -37,7 +37,7 @@ def free_atoms_of(level: str) -> FreeAtoms | None:
     return FreeAtoms(energies, level in table["levels"])
 
 
-def references(level: str, own: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+def energies_at(level: str, own: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
     """Reference energies in eV by atomic number: the data's ``own`` by level, else the exact ones of ours."""
     found = free_atoms_of(level)
     return {**(found.energies if found is not None and found.exact else {}), **own.get(level, {})}

@@ -1,13 +1,14 @@
 """Atomic energies: what labels determine is fitted as ever; what they do not comes from free atoms or levels below."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import problems
 import pytest
 
 from mfbench.data.structures import Frames, Structures, assemble
-from mfbench.free_atoms import references
+from mfbench.free_atoms import energies_at
 from mfbench.models.atomic import N_ROWS, base_of, fit_atomic_energies
 from mfbench.models.determined import Determined, Known, determined
 
@@ -107,7 +108,7 @@ def test_where_a_level_begins(levels: tuple[str, str], free: dict[str, dict[int,
     assert {found[high].origins[z] for z in (1, 6, 8)} == {expected}
     below = np.arange(N_ROWS, dtype=float)
     base, difference = (base_of(found, high, below, difference=d) for d in (False, True))
-    own, under = references(high, free), references(low, free)
+    own, under = energies_at(high, free), energies_at(low, free)
     for z in (1, 6, 8):
         value = {
             "below and free atoms": below[z] + own.get(z, np.nan) - under.get(z, np.nan),
@@ -123,7 +124,8 @@ def test_a_level_alone_begins_with_its_free_atoms_or_nothing() -> None:
         data = structures(levels)
         alone = determined(data, {levels[1]: labelled(data)[levels[1]]})[levels[1]]
         assert set(alone.origins.values()) == {expected}
-        assert alone.come_from(METHANOL) == expected
+        assert alone.come_from(METHANOL) == f"H, C and O: {'those of ' * (expected != 'nothing')}{expected}"
+        assert alone.has_zero(METHANOL) == (expected == "free atoms")
         base = base_of({levels[1]: alone}, levels[1], np.ones(N_ROWS))
         assert base.any() == (expected == "free atoms")
 
@@ -136,7 +138,10 @@ def test_a_chain_of_levels_goes_down_to_what_determines() -> None:
     found = determined(data, {OWN_LOW: low, OWN_HIGH: labelled(data)[OWN_HIGH]})
     assert found[OWN_LOW].origins == {1: "nothing", 6: "nothing", 7: "nothing", 8: "nothing"}  # rank 2 of 3
     assert found[OWN_HIGH].origins == {1: "below", 6: "below", 7: "nothing", 8: "below"}
-    assert found[OWN_HIGH].come_from([1, 7]) == f"those of {OWN_LOW} and nothing"
+    assert found[OWN_HIGH].come_from([7, 1, 6]) == f"H and C: those of {OWN_LOW}; N: nothing"
+    assert found[OWN_HIGH].come_from([1]) == f"H: those of {OWN_LOW}"
+    assert found[OWN_HIGH].has_zero(METHANOL)
+    assert not found[OWN_HIGH].has_zero([1, 7])
 
 
 def test_which_compositions_a_level_determines() -> None:
@@ -163,9 +168,11 @@ def test_which_compositions_a_level_determines() -> None:
 
 def test_the_record_says_the_same_when_it_is_read() -> None:
     data = structures()
-    known = Known(determined(data, labelled(data)), ("CH4O",), frozenset({"0a"}), 2)
+    known = Known(determined(data, labelled(data)), ("CH4O",), frozenset({"0a"}), 2, 0.75)
     said = known.as_json()
     assert Known.of_json(said) == known
+    del said["bonds_share"]  # as earlier versions wrote it
+    assert Known.of_json(said) == replace(known, bonds_share=1.0)
     assert said["levels"][HIGH]["free_atoms"]["H"] == known.levels[HIGH].free_atoms[1]
 
 

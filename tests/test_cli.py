@@ -1,10 +1,12 @@
 """The command line, in process: what it prints, what it leaves behind, and one line for whatever is wrong."""
 
 import importlib.util
+import os
 import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +19,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import RUN_FILES
+from conftest import ROOT, RUN_FILES
 
+from mfbench.cli import showing
 from mfbench.cli.main import main
 from mfbench.errors import UserError
 from mfbench.results.folder import load_runs
@@ -237,22 +240,40 @@ def test_serve_without_panel(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -
         importlib.util, "find_spec", lambda name, *rest: None if name == "panel" else find_spec(name, *rest)
     )
 
-    def no_process(*_: object, **__: object) -> None:
+    def no_process(*_: object) -> int:
         raise AssertionError("nothing is started without Panel")
 
-    monkeypatch.setattr(subprocess, "run", no_process)
+    monkeypatch.setattr(showing, "_until_it_ends", no_process)
     line = refused(["serve"], capsys)
     assert "need Panel, which is not installed: pip install 'mfbench[dashboards]'" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGTERM")
+def test_what_is_ended_ends_its_server(tmp_path: Path) -> None:
+    server = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
+    code = (
+        "import os, sys; from mfbench.cli.showing import _until_it_ends; _until_it_ends(sys.argv[1:], dict(os.environ))"
+    )
+    started = tmp_path / "started"
+    words = [sys.executable, "-c", code, sys.executable, "-c", server, str(started)]
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}) as running:
+        while not (started.exists() and started.read_text()):
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.terminate()
+        assert running.wait(60) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 def test_serve_starts_panel_on_the_runs(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     started: list[tuple[list[str], dict[str, str]]] = []
 
-    def record(command: list[str], env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
-        started.append((command, env))
-        return subprocess.CompletedProcess(command, len(started) - 1)
+    def record(command: list[str], environment: dict[str, str]) -> int:
+        started.append((command, environment))
+        return len(started) - 1
 
-    monkeypatch.setattr(subprocess, "run", record)
+    monkeypatch.setattr(showing, "_until_it_ends", record)
     serve = ["serve", "--runs", "some", "--port", "5123", "--no-browser"]
     assert main(serve) == 0
     command, environment = started[0]

@@ -16,6 +16,8 @@ from ase import Atoms
 
 from mfbench import units
 from mfbench.cli.main import main
+from mfbench.data.importing import import_files
+from mfbench.data.molecules import named, state_of
 from mfbench.errors import LabelsMissing, UserError
 from mfbench.files import read_json
 from mfbench.free_atoms import free_atoms_of
@@ -32,6 +34,8 @@ from mfbench.study.formats import FORMATS
 from mfbench.study.formats.base import PARTS
 from mfbench.study.prepare import Prepared, lessons_of, prepare
 from mfbench.study.visible import slugs, split_hash, visible
+
+INPUTS = Path(__file__).parent / "inputs"
 
 # (structure, level) -> value: every label in a set of frames.
 Found = tuple[dict[tuple[int, str], float], dict[tuple[int, str], np.ndarray]]
@@ -250,7 +254,9 @@ def test_atomic_energies_that_labels_do_not_determine_are_marked(arm: str, tmp_p
         assert one["determined"] is False
         below = level == high and arm != "SF-E"
         assert one["undetermined_come_from"] == (
-            f"those of {low} and the difference of free atoms" if below else "free atoms"
+            f"H, C and O: those of {low} and the difference of free atoms"
+            if below
+            else "H, C and O: those of free atoms"
         )
         free = free_atoms_of(level)
         assert free is not None
@@ -379,6 +385,17 @@ def test_parts_that_an_earlier_export_had_are_gone(tmp_path: Path, monkeypatch: 
     assert yaml.safe_load((tmp_path / "options.yaml").read_text())["validation_set"] == 0.1
 
 
+@pytest.mark.parametrize("format_name", list(FORMATS))
+def test_labels_of_an_earlier_export_are_gone(format_name: str, tmp_path: Path) -> None:
+    """What another arm may see must not be left for this one."""
+    for arm in ("SF-EF", "MF", "SF-E"):
+        written = export(settings(arm=arm), "all", tmp_path / "same", format_name)
+        export(settings(arm=arm), "all", tmp_path / arm, format_name)
+        found = {str(one.relative_to(tmp_path / "same")) for one in (tmp_path / "same").rglob("*") if one.is_file()}
+        assert found == {str(one.relative_to(tmp_path / arm)) for one in (tmp_path / arm).rglob("*") if one.is_file()}
+        assert found == {str(Path(one).relative_to(tmp_path / "same")) for one in written}
+
+
 @pytest.mark.parametrize(("case", "arm"), TRIPS)
 def test_mace_is_configured_from_low_to_high(case: str, arm: str, tmp_path: Path) -> None:
     chosen = settings(case, arm)
@@ -420,7 +437,7 @@ def test_metatrain_is_told_of_targets_that_have_labels(case: str, arm: str, tmp_
 
 
 def test_programs_beside_the_data_are_those_of_the_package(tmp_path: Path) -> None:
-    names = {"hippynn": "train_hippynn.py", "metatrain": "predict_metatrain.py", "deepmd": "predict_deepmd.py"}
+    names = {"hippynn": "train_hippynn.py", "metatrain": "predict.py", "deepmd": "predict.py", "aimnet": "predict.py"}
     for format_name, name in names.items():
         export(settings(), "all", tmp_path / format_name, format_name)
         compile((tmp_path / format_name / name).read_text(), name, "exec")
@@ -479,13 +496,82 @@ def test_aimnet_has_a_file_for_each_set_of_labels(case: str, arm: str, more: dic
                     n = len(group["coord"])
                     assert group["numbers"].shape == (n, int(size))
                     assert group["coord"].shape == (n, int(size), 3)
-                    assert not group["charge"][:].any()
+                    assert group["charge"][:].tolist() == [0.0] * n
+                    assert group["mult"][:].tolist() == [1.0] * n
                     for kind in got.keys() & group.keys():
                         assert group[kind].shape == ((n,) if kind == "energy" else (n, int(size), 3))
                         got[kind] += group[kind][:].ravel().tolist()
         energies, forces = seen.indices[seen.energy[:, column]], seen.indices[seen.forces[:, column]]
         assert sorted(got["energy"]) == sorted(s.energies[energies, column].tolist())
         assert sorted(got["forces"]) == sorted(s.forces[column, s.atoms_of(forces)].astype(float).ravel().tolist())
+
+
+@pytest.mark.parametrize(("case", "arm", "more"), [(*one, {}) for one in TRIPS] + [("ani1x-tz", "MF", HALF)])
+def test_aimnet_is_trained_on_every_file_from_low_to_high(
+    case: str, arm: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    export(settings(case, arm, **more), "all", tmp_path, "aimnet")
+    commands = [shlex.split(line) for line in (tmp_path / "train_aimnet.sh").read_text().splitlines()]
+    commands = [words for words in commands if words[:2] == ["aimnet", "train"]]
+    options = [dict(zip(words[2:-1:2], words[3:-1:2])) for words in commands]
+    assert [one.get("--load") for one in options] == [None, *(one["--save"] for one in options[:-1])]
+    trained, levels = [], read_json(tmp_path / "train.extxyz.json")["levels"].values()
+    for one in options:
+        chosen = yaml.safe_load((tmp_path / one["--config"]).read_text())
+        data, terms = chosen["data"], chosen["loss"]["kwargs"]["components"]
+        assert one["--save"] == f"{chosen['run_name']}.pt"
+        assert set(terms) == {"energy", "forces", "charges"} - set(data["y"])
+        assert all(term["weight"] == 0 and term["kwargs"]["key_true"] in data["y"] for term in terms.values())
+        atomic = yaml.safe_load((tmp_path / data["sae"]["energy"]["file"]).read_text())
+        for file in (data["train"], data["val"]):
+            with h5py.File(tmp_path / file) as found:
+                for group in found.values():
+                    assert set(group) == {"numbers", "coord", "charge", "mult", *data["y"]}
+                    assert set(group["numbers"][:].ravel().tolist()) <= set(atomic)
+        trained.append(data["train"])
+    assert sorted(trained) == sorted(path.name for path in tmp_path.glob("train.*.h5"))
+    names = {level["role"]: level["name"] for level in levels}
+    stems = [one["--save"].removesuffix(".pt") for one in options]
+    in_order = [names[role] for role in ("low", "high") if role in names]
+    assert list(dict.fromkeys(stem.split(".")[0] for stem in stems)) == in_order
+    for name in in_order:
+        assert [stem for stem in stems if stem.split(".")[0] == name][-1] == name
+    if more:
+        assert trained[-2:] == [f"train.{names['high']}.energy.h5", f"train.{names['high']}.h5"]
+
+
+def test_charge_and_multiplicity_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+    text = (INPUTS / "charges_mixed.extxyz").read_text().replace("spin=1", "spin_multiplicity=3", 12)
+    (tmp_path / "charges_mixed.extxyz").write_text(text)
+    import_files([tmp_path / "charges_mixed.extxyz"], INPUTS / "charges_mixed.yaml")
+    case = (INPUTS / "narrow_high_case.yaml").read_text().replace("narrow_high", "charges_mixed")
+    (tmp_path / "charges_mixed_case.yaml").write_text(f"{case}    validation: 5\n")
+    chosen = experiment.experiment(tmp_path / "charges_mixed_case.yaml", "MF", n_high=10, threads=1)
+    states = {"H2O": (0, 1), "H2O, charge -1": (-1, 2), "H2O, multiplicity 3": (0, 3)}
+    seen = set()
+    for format_name in FORMATS:
+        export(chosen, "all", tmp_path / format_name, format_name)
+        for part in PARTS:
+            for frame in frames(tmp_path / format_name / f"{part}.extxyz"):
+                name, state = str(frame.info["mfbench_molecule"]), state_of(frame.info, frame.numbers)
+                assert named("H2O", state) == name
+                assert state.whole(frame.numbers) == states[name]
+                seen.add(name)
+    assert seen == set(states)
+    at = {
+        tuple(frame.positions.ravel()): str(frame.info["mfbench_molecule"])
+        for part in ("train", "valid")
+        for frame in frames(tmp_path / "aimnet" / f"{part}.extxyz")
+    }
+    found = set()
+    for file in (tmp_path / "aimnet").glob("*.h5"):
+        with h5py.File(file) as made:
+            group = made["003"]
+            for coord, charge, mult in zip(group["coord"][:], group["charge"][:], group["mult"][:]):
+                assert (charge, mult) == states[at[tuple(coord.ravel())]]
+                found.add(charge)
+    assert found == {0, -1}
 
 
 def test_the_command_line_names_all_formats(capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,8 +201,8 @@ def test_predictions_for_other_sizes_or_names_are_refused(tmp_path: Path, runs: 
             judge(chosen, path, runs, name)
     with pytest.raises(UserError, match="expected letters"):
         judge(chosen, path, runs, "../out")
-    with pytest.raises(UserError, match="unknown unit of energy 'Ry'"):
-        judge(chosen, path, runs, unit="Ry")
+    with pytest.raises(UserError, match="unknown unit of energy 'erg'"):
+        judge(chosen, path, runs, unit="erg")
     with pytest.raises(UserError, match="no frame has the key 'nothing'"):
         judge(chosen, path, runs, energy_keys={prepared.high: "nothing"})
     with pytest.raises(UserError, match="unknown level of this experiment"):
@@ -530,3 +530,15 @@ def test_predictions_as_metatrains_evaluation_writes_them(name: str, tmp_path: P
     assert (counted["low"] > 0) == (name == "two")
     made = ase.io.read(tmp_path / "one.xyz", ":")  # ASE cannot read the names of the other
     assert counted["high"] <= 3 * sum(map(len, made))
+
+
+def test_energies_of_another_level_are_refused(tmp_path: Path, runs: Path) -> None:
+    chosen = settings()
+    prepared = prepare(chosen)
+    ase.io.write(
+        path := tmp_path / "p.extxyz",
+        predicted(chosen, tmp_path / "t.extxyz", reference(prepared.structures, prepared.low)),
+    )
+    message = rf"energies of {re.escape(prepared.high)}: .* off it and 0 off {re.escape(prepared.low)} \(medians\)"
+    with pytest.raises(UserError, match=message):
+        judge(chosen, path, runs)

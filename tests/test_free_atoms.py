@@ -19,7 +19,7 @@ from mfbench.data.manifest import Manifest
 from mfbench.data.structures import Frames, Structures, assemble, join
 from mfbench.elements import SYMBOLS
 from mfbench.errors import DataCorrupt, UserError
-from mfbench.free_atoms import FILE, free_atoms_of, references
+from mfbench.free_atoms import FILE, energies_at, free_atoms_of
 
 INPUTS = Path(__file__).parent / "inputs"
 LEVEL = "wb97x/6-31g*"
@@ -42,9 +42,9 @@ def test_every_level_has_free_atoms_and_some_are_borrowed() -> None:
         assert found is not None, name
         assert {1, 6, 7, 8, 9, 16, 17} <= found.energies.keys()
         assert found.exact == (name not in table["like"])
-        assert bool(references(name, {})) == found.exact  # what is borrowed is no reference
+        assert bool(energies_at(name, {})) == found.exact  # what is borrowed is no reference
     assert free_atoms_of("mine@30") is None
-    assert not references("mine@30", {})
+    assert not energies_at("mine@30", {})
 
 
 def test_it_agrees_with_what_the_mini_data_bring() -> None:
@@ -59,23 +59,23 @@ def test_it_agrees_with_what_the_mini_data_bring() -> None:
 def test_methods_are_in_order() -> None:
     """Correlation lowers the energy of every atom but hydrogen, and larger bases lower Hartree-Fock's."""
     for z in (6, 7, 8, 9, 16, 17):
-        hf, mp2, ccsd, triples = (references(f"{name}/cc-pvdz", {})[z] for name in ("hf", "mp2", "ccsd", "ccsd(t)"))
+        hf, mp2, ccsd, triples = (energies_at(f"{name}/cc-pvdz", {})[z] for name in ("hf", "mp2", "ccsd", "ccsd(t)"))
         assert hf > mp2
         assert ccsd > triples
         assert hf > ccsd
     for z in (1, 6, 7, 8):
-        dz, tz, qz = (references(f"hf/cc-pv{x}z", {})[z] for x in "dtq")
+        dz, tz, qz = (energies_at(f"hf/cc-pv{x}z", {})[z] for x in "dtq")
         assert dz > tz > qz
     # The numerical limit: Bunge et al., At. Data Nucl. Data Tables 53 (1993) 113.
     limits = {1: -0.5, 6: -37.688619, 7: -54.400934, 8: -74.809398, 9: -99.409349}
     for z, limit in limits.items():
-        assert references("hf/cc-pvqz", {})[z] / units.HARTREE == pytest.approx(limit, abs=0.01)
+        assert energies_at("hf/cc-pvqz", {})[z] / units.HARTREE == pytest.approx(limit, abs=0.01)
 
 
 def test_what_the_data_bring_goes_before_what_is_known() -> None:
-    found = references(LEVEL, {LEVEL: {1: -13.0}})
+    found = energies_at(LEVEL, {LEVEL: {1: -13.0}})
     assert found[1] == -13.0
-    assert found[6] == references(LEVEL, {})[6]
+    assert found[6] == energies_at(LEVEL, {})[6]
 
 
 # In files
@@ -144,10 +144,14 @@ def declared(tmp_path: Path, free_atoms: object) -> Path:
 
 
 def test_the_manifest_declares_what_the_files_do_not_have(tmp_path: Path) -> None:
-    hartree = {"unit": "Ha", "H": -0.5, "N": -54.57}
+    hartree = {"unit": "Ha", "H": FREE[1] / units.HARTREE, "N": -54.57}
     data = imported(INPUTS / "isolated_atoms.extxyz", manifest=declared(tmp_path, {LEVEL: hartree}))
-    assert data.free_atoms[LEVEL][1] == FREE[1]  # the file goes before it
+    assert data.free_atoms[LEVEL][1] == pytest.approx(FREE[1])
     assert data.free_atoms[LEVEL][7] == pytest.approx(-54.57 * units.HARTREE)
+    with pytest.raises(
+        DataCorrupt, match=r"expected one energy, got -13\.60\d+ eV \(the manifest\) and -13\.587000 eV"
+    ):
+        imported(INPUTS / "isolated_atoms.extxyz", manifest=declared(tmp_path, {LEVEL: hartree | {"H": -0.5}}))
 
 
 @pytest.mark.parametrize(

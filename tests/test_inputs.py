@@ -466,6 +466,24 @@ def test_a_name_tells_the_state(state: State) -> None:
     assert stated_in(named("007, or so", state)) == state
 
 
+@pytest.mark.parametrize("state", [State(), State(1), State(-2, 3), State(None, 5)])
+def test_a_state_is_kept_by_keys_and_named_once(state: State) -> None:
+    numbers = np.array([8, 8, 1]) if state.charge == 1 else np.array([8, 1, 1])
+    assert state_of(state.keyed(), numbers) == state
+    assert named(named("007, or so", state), state) == named("007, or so", state)
+
+
+def test_the_whole_state_has_what_is_usual_too() -> None:
+    water, radical = np.array([8, 1, 1]), np.array([6, 1, 1, 1])
+    assert {state: state.whole(water) for state in (State(), State(1), State(None, 3))} == {
+        State(): (0, 1),
+        State(1): (1, 2),
+        State(None, 3): (0, 3),
+    }
+    assert State().whole(radical) == (0, 2)
+    assert State(-1).whole(radical) == (-1, 1)
+
+
 def test_charges_that_mix_within_a_group(tmp_path: Path) -> None:
     torchani(tmp_path / "ani.h5", water())
     with h5py.File(tmp_path / "ani.h5", "a") as file:

@@ -1,7 +1,7 @@
 """Seeded mutations of good files: each is refused by its cause, or imports to the same numbers.
 
-None passes that moves an energy by over 1 kcal/mol an atom, or forces or distances by over a tenth, but single energies
-that are off by 1 to 4: so much do two levels differ by. What no check could know is counted, and printed by kind.
+None passes that moves an energy by over 1 kcal/mol an atom, or forces or distances by over a tenth. What no check could
+know is counted, and printed by kind; so are single energies that are off by less, by size.
 """
 
 import json
@@ -48,8 +48,7 @@ def outcome_of(kind: str, fmt: str, seed: int, good: Good, folder: Path) -> str:
     got = datasets.load("spoiled")
     if mutation.outcome == "either" and len(got.molecules) > len(good[0].molecules):
         return "kept apart"
-    outcome = compared(got, good[0], spoiled.kept or [*range(len(good[0]))])
-    return "passed" if mutation.outcome == "perhaps" else outcome
+    return compared(got, good[0], spoiled.kept or [*range(len(good[0]))])
 
 
 def compared(got: Structures, meant: Structures, rows: list[int]) -> str:
@@ -88,7 +87,9 @@ def table(found: list[tuple[str, str]]) -> str:
     lines = []
     for kind, one in MUTATIONS.items():
         said = ", ".join(f"{n} {what}" for (k, what), n in sorted(counts.items()) if k == kind)
-        note = {"unknowable": " (no check could know)", "perhaps": " (not every one can be known)"}.get(one.outcome, "")
+        note = {"unknowable": " (no check could know)", "perhaps": " (by so little, not every one can be known)"}.get(
+            one.outcome, ""
+        )
         lines.append(f"{kind:26s} {said or 'not tried'}{note}")
     return "\n".join(lines)
 
@@ -97,7 +98,7 @@ ALLOWED = {
     "refused": ("refused",),
     "same": ("same",),
     "either": ("refused", "kept apart"),
-    "perhaps": ("refused", "passed"),
+    "perhaps": ("refused", "small"),
     "unknowable": ("same", "small"),
 }
 
@@ -129,9 +130,9 @@ def test_good_files_import(good: Good, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_sample_of_mutations(good: Good, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mutate(105, good, tmp_path, monkeypatch)
+    mutate(111, good, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
 def test_a_thousand_mutations(good: Good, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mutate(1050, good, tmp_path, monkeypatch)
+    mutate(1110, good, tmp_path, monkeypatch)

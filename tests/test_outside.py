@@ -20,14 +20,16 @@ import mfbench
 from mfbench import extensions
 from mfbench.cli.main import main
 from mfbench.data import datasets
-from mfbench.data.bonds import bonds_of
+from mfbench.data.bonds import APART, bonds_of
 from mfbench.data.cases import Case
 from mfbench.data.geometries import Slab
 from mfbench.data.importing import import_files
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
-from mfbench.free_atoms import references
+from mfbench.free_atoms import energies_at
 from mfbench.learning import arms
+from mfbench.physics.surface import bonds
+from mfbench.study import outside
 from mfbench.study.calculator import Predictor
 from mfbench.study.load import known_of, load
 from mfbench.study.outside import NOT_RECORDED
@@ -101,8 +103,8 @@ def test_a_free_atom_has_its_reference_energy(arm: str, trained: Any) -> None:
     model = load(trained(arm))
     level, atoms = model.levels[-1], [Atoms("O"), molecule("CH3OH"), Atoms("H")]
     found = model.predict(atoms, level)
-    assert found.energies[0] == references(level, {})[8]
-    assert found.energies[2] == references(level, {})[1]
+    assert found.energies[0] == energies_at(level, {})[8]
+    assert found.energies[2] == energies_at(level, {})[1]
     assert found.forces is not None
     assert not found.forces[[0, -1]].any()
     assert np.abs(found.forces[1:-1]).max() > 0
@@ -110,7 +112,7 @@ def test_a_free_atom_has_its_reference_energy(arm: str, trained: Any) -> None:
     assert found.energies[1] == pytest.approx(alone.energies[0], abs=1e-6)
     assert found.outside[0] == "a free atom of O: its reference energy, which no network predicted"
     assert found.outside[1] == ""
-    assert model.predict(Atoms("N"), level, forces=False).energies[0] == references(level, {})[7]
+    assert model.predict(Atoms("N"), level, forces=False).energies[0] == energies_at(level, {})[7]
 
 
 # What else lies outside
@@ -152,11 +154,8 @@ def test_what_is_bonded_is_told_for_many_at_once() -> None:
     methane.translate([5, 0, 0])
     pair = atoms[1] + methane
     every = [*atoms, turned, pair, Atoms("H"), atoms[0]]
-    offsets = np.cumsum([0, *map(len, every)])
-    slab = Slab(
-        np.concatenate([one.numbers for one in every]), np.concatenate([one.positions for one in every]), offsets
-    )
-    found = bonds_of(slab)
+    slab = slab_of(every)
+    offsets, found = slab.offsets, bonds_of(slab)
     assert found.at_once(offsets).tolist() == [1, 1, 1, 1, 1, 1, 2, 1, 1]
     assert found.fingerprint[0] == found.fingerprint[5] == found.fingerprint[8]
     assert len(set(found.fingerprint[:5].tolist())) == 5
@@ -164,6 +163,45 @@ def test_what_is_bonded_is_told_for_many_at_once() -> None:
     assert parts.tolist() == [0, 0, 0, 3, 3, 3, 3, 3]
     none = bonds_of(Slab(slab.numbers[:0], slab.positions[:0], np.zeros(1, np.int64)))
     assert len(none.fingerprint) == len(none.at_once(np.zeros(1, np.int64))) == 0
+
+
+def slab_of(frames: list[Atoms]) -> Slab:
+    offsets = np.cumsum([0, *map(len, frames)])
+    numbers, positions = (np.concatenate([getattr(one, name) for one in frames]) for name in ("numbers", "positions"))
+    return Slab(numbers, positions, offsets)
+
+
+def test_heat_makes_no_other_molecule_and_a_broken_bond_does(truth: Structures) -> None:
+    found = bonds_of(Slab(truth.numbers, truth.positions, truth.offsets)).fingerprint
+    assert len(truth.molecules) == 18
+    assert len(np.unique(np.stack([truth.molecule, found]), axis=1).T) == 18  # up to 1000 K, with O-H of 1.5 radii
+    hydrogen = 3  # of the O-H bond, 0.97 Angstrom; its covalent radii add up to as much
+    prints = []
+    for length in (0.97, 1.3, 1.5, 1.6, 2.0):
+        methanol = molecule("CH3OH")
+        methanol.set_distance(1, hydrogen, length, fix=0)
+        prints.append(int(bonds_of(slab_of([methanol])).fingerprint[0]))
+        pairs = bonds(methanol.numbers, methanol.positions)
+        assert ([1, hydrogen] in pairs.tolist()) == (length < APART * 0.97)
+    assert prints[:3] == prints[:1] * 3
+    assert prints[3] == prints[4] != prints[0]
+
+
+def test_fingerprints_are_those_that_earlier_runs_recorded() -> None:
+    found = bonds_of(slab_of([molecule("CH3OH"), molecule("C6H6")])).fingerprint.tolist()
+    assert [f"{one:016x}" for one in found] == ["e05331911e92358d", "7ea151bff70ba0ae"]
+
+
+def test_molecules_are_those_of_a_graph_whatever_the_order_of_atoms() -> None:
+    rng = np.random.default_rng(0)
+    for size, chains in ((400, 1), (60, 7), (31, 31)):
+        # Carbon atoms 1.5 Angstrom apart along each chain, chains 5 apart.
+        along, chain = np.divmod(np.arange(size), chains)
+        order = rng.permutation(size)
+        positions = np.stack([1.5 * along, 5.0 * chain, 0.0 * chain], axis=1)[order]
+        slab = Slab(np.full(size, 6), positions, np.array([0, size]))
+        found = bonds_of(slab).molecule
+        assert found.tolist() == [chain[order].tolist().index(one) for one in chain[order]]
 
 
 def test_a_committee_says_what_its_members_say(trained: Any) -> None:
@@ -246,6 +284,34 @@ def test_the_calculator_sees_that_the_state_changed(model: Predictor) -> None:
     assert calculator.results["outside"] == ""
 
 
+def test_two_states_of_one_composition_are_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One geometry in two states is two geometries, as their labels differ; a network sees one structure."""
+    monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
+    neutral = [atoms for atoms in ase.io.read(INPUTS / "charges_mixed.extxyz", ":") if not atoms.info["charge"]]
+    ions = [atoms.copy() for atoms in neutral]
+    for atoms in ions:
+        atoms.info |= {
+            "charge": 1,
+            "dft_energy": atoms.info["dft_energy"] + 4,
+            "cc_energy": atoms.info["cc_energy"] + 5,
+        }
+    ase.io.write(tmp_path / "both.extxyz", [*neutral, *ions], format="extxyz")
+    shutil.copy(INPUTS / "charges_mixed.yaml", tmp_path / "both.yaml")
+    import_files([tmp_path / "both.extxyz"], tmp_path / "both.yaml")
+    data = datasets.load("both")
+    assert sorted(data.molecules) == ["H2O", "H2O, charge 1"]
+    assert len(np.unique(data.geometry)) == len(data) == 2 * len(neutral)
+    rules = {"datasets": ["both"], "overlap": "nested", "test": 0.25, "validation": 5, "sizes": [10]}
+    about = {"name": "both", "title": "both", "basis": "a test", "low": LOW, "high": CBS}
+    settings = mfbench.experiment(Case.model_validate({**about, "data": {"mini": rules}}), "MF")
+    with pytest.raises(UserError, match=r"both: expected molecules of one composition .* got H2O and H2O, "):
+        mfbench.run(settings, tmp_path / "runs", progress=False)
+    rules |= {"subsets": {"both": {"molecules": ["H2O, charge 1"]}}}
+    case = Case.model_validate({**about, "name": "one", "data": {"mini": rules}})
+    settings = mfbench.experiment(case, "MF", optimisation={"steps": 5})
+    assert mfbench.run(settings, tmp_path / "runs", progress=False).is_dir()
+
+
 def test_a_model_of_ions_says_that_a_neutral_molecule_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MFBENCH_DATA", str(tmp_path / "cache"))
     ions = [atoms for atoms in ase.io.read(INPUTS / "charges_mixed.extxyz", ":") if not atoms.info["charge"]]
@@ -278,18 +344,43 @@ def test_the_run_says_what_is_not_determined(trained: Any, capsys: pytest.Captur
     assert known.levels[CCSD].molecules == ("CH3OH",)
     assert len(known.levels[LOW].formulas) == len(known.formulas) >= 16
     assert known.levels[LOW].undetermined == ()
-    assert known.levels[LOW].free_atoms[1] == references(LOW, {})[1]
+    assert known.levels[LOW].free_atoms[1] == energies_at(LOW, {})[1]
     assert known.molecules_at_once == 1
     command = ["run", "rmd17-cc", "--n-high", "25", "--arm", "SF-E", "--steps", "2", "--runs", str(tmp_path)]
     assert main(command) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Not determined")]
     assert told == [
-        "Not determined: ccsd/cc-pvdz, by energies of CH4O alone; the atomic energies of other compositions come from "
-        "free atoms"
+        "Not determined: ccsd/cc-pvdz, by energies of CH4O alone; in other compositions, atomic energies of H, C and "
+        "O: those of free atoms"
     ]
     command[1] = "ani1ccx"
     assert main(command) == 0
     assert "Not determined" not in capsys.readouterr().out
+
+
+def test_a_run_records_the_most_common_kinds_of_molecules(
+    tmp_path: Path, truth: Structures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(**change: Any) -> Path:
+        settings = mfbench.experiment("ani1ccx", "SF-low", optimisation={"steps": 2}, threads=1, **change)
+        return mfbench.run(settings, tmp_path, device="cpu", progress=False)
+
+    whole = known_of(run())
+    assert whole is not None
+    names = whole.levels[LOW].molecules
+    assert (len(whole.bonds), whole.bonds_share) == (len(names), 1.0)
+    monkeypatch.setattr(outside, "MOST_KINDS", len(names) - 1)
+    cut = run(seed=1)
+    known = known_of(cut)
+    assert known is not None
+    assert len(known.bonds) == len(names) - 1
+    assert known.bonds < whole.bonds
+    assert 0.9 < known.bonds_share < 1
+    told = load(cut).predict(truth[[frames(truth, name, 1)[0] for name in names]], LOW).outside
+    (text,) = (one for one in told if one)
+    share = np.floor(1000 * known.bonds_share) / 10
+    end = f"bonded unlike {share:g} % of the structures that were trained on (the others are not recorded)"
+    assert text.endswith(end)
 
 
 def test_a_run_from_before_is_loaded_and_says_that_it_is_not_recorded(trained: Any, tmp_path: Path) -> None:
@@ -334,7 +425,7 @@ def test_levels_of_ones_own_with_and_without_free_atoms(tmp_path: Path, monkeypa
     plain = ase.io.read(INPUTS / "narrow_high.extxyz", ":")
     atoms = [
         Atoms(
-            symbol, info={f"{key}_energy": references(level, {})[number] for key, level in (("dft", LOW), ("cc", CBS))}
+            symbol, info={f"{key}_energy": energies_at(level, {})[number] for key, level in (("dft", LOW), ("cc", CBS))}
         )
         for symbol, number in (("H", 1), ("O", 8))
     ]
@@ -351,11 +442,11 @@ def test_levels_of_ones_own_with_and_without_free_atoms(tmp_path: Path, monkeypa
         folders[name] = mfbench.run(settings, tmp_path / "runs", progress=False)
     bare, known = load(folders["bare"]), load(folders["with_atoms"])
     found = bare.predict([molecule("H2O")], "cc@20")
-    assert found.outside[0].endswith("atomic energies come from nothing: its energy has no zero")
+    assert found.outside[0].endswith("; atomic energies of H and O: nothing, so its energy has no zero")
     with pytest.raises(UserError, match="a free atom of O at cc@20: expected its reference energy, none is known"):
         bare.predict([Atoms("O")], "cc@20")
     found = known.predict([molecule("H2O"), Atoms("O")], "cc@20")
     assert found.energies[0] == pytest.approx(-2076.6, abs=10)
-    assert found.energies[1] == references(CBS, {})[8]
-    assert found.outside[0].endswith("atomic energies come from free atoms")
+    assert found.energies[1] == energies_at(CBS, {})[8]
+    assert found.outside[0].endswith("; atomic energies of H and O: those of free atoms")
     assert isinstance(datasets.load("with_atoms").free_atoms["cc@20"], dict)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mutations
+import numpy as np
 import pytest
 import yaml
 from mutations import DECLARED_OWN, Frame, sound, write
@@ -16,7 +17,11 @@ from mfbench.data.catalogue import Checked
 from mfbench.data.findings import ACCEPTABLE, Finding, accepting, require
 from mfbench.data.importing import import_files
 from mfbench.data.manifest import Manifest, identity, manifest
+from mfbench.data.physics_energies import own_energies
+from mfbench.data.structures import Frames, assemble
+from mfbench.data.survey import element_counts
 from mfbench.errors import DataCorrupt, UserError
+from mfbench.free_atoms import energies_at
 from mfbench.records import read_yaml
 from mfbench.show.datasets import findings_text
 from mfbench.study.experiment import Experiment, experiment
@@ -234,6 +239,53 @@ def test_what_cannot_be_accepted(given: dict[str, Any], words: str, tmp_path: Pa
     path.write_text(json.dumps(json.loads((INPUTS / "dissociation.yaml").read_text()) | given))
     with pytest.raises(UserError, match=words):
         import_files([INPUTS / "dissociation.extxyz"], path)
+
+
+def few(frames: list[Frame], count: int, molecules: int) -> list[Frame]:
+    """So many frames of each of some molecules."""
+    names = list(dict.fromkeys(scalars["molecule"] for _, scalars, _ in frames))[:molecules]
+    kept = []
+    for name in names:
+        kept += [one for one in frames if one[1]["molecule"] == name][:count]
+    return kept
+
+
+def test_one_energy_among_few_frames_of_several_molecules(frames: list[Frame], tmp_path: Path) -> None:
+    """Molecules with few frames share one line: ANI-1x is made of such."""
+
+    def change(s: Any) -> None:
+        s.frames[2][1]["cc_energy"] += 3.0
+
+    with pytest.raises(DataCorrupt, match="outliers"):
+        spoil(few(frames, 12, 4), tmp_path, change)
+
+
+def test_energies_of_other_rows_among_few_frames(frames: list[Frame], tmp_path: Path) -> None:
+    chosen = few(frames, 18, 1)
+
+    def change(s: Any) -> None:
+        energies = [one[1]["cc_energy"] for one in s.frames]
+        for one, energy in zip(s.frames, [*energies[1:], energies[0]]):
+            one[1]["cc_energy"] = energy
+
+    with pytest.raises(DataCorrupt, match="energies together"):
+        spoil(chosen, tmp_path, change)
+
+
+def test_per_atom_energies_that_another_kind_of_level_could_have() -> None:
+    """Isobutane: energies of all electrons, divided by its 14 atoms, are what a valence-only method gives in all."""
+    numbers = np.array([6] * 4 + [1] * 10)
+    free = energies_at("wb97x/6-31g*", {})
+    rng = np.random.default_rng(0)
+    total = sum(free[int(z)] for z in numbers) - 14 * 4.3
+    positions = rng.normal(size=(30, 14, 3)) * 2
+    energies = (total + rng.normal(0, 0.2, (30, 1))) / 14  # eV an atom, taken for eV
+    piece = Frames("C4H10", numbers, positions, energies, [None], "x", np.arange(30))
+    data = assemble(("mine@95",), [piece])
+    declared = candidates.Declared({"mine@95": "eV"}, {}, "Angstrom")
+    (found,) = own_energies(data, element_counts(data), declared, set())
+    assert found.failed
+    assert "or per atom by" in found.found
 
 
 def test_the_level_may_be_named() -> None:

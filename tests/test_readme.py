@@ -172,6 +172,41 @@ def test_figures_of_a_level_known_for_methanol_alone_are_those_measured() -> Non
     assert words in " ".join(README.split())
 
 
+def test_what_changed_is_what_was_measured() -> None:
+    results = ROOT / "benchmarks" / "results"
+    (short,), (long,) = results.glob("same-numbers-short-cpu-*.json"), results.glob("same-numbers-cpu-*.json")
+    differing = {row["run"].split()[0] for row in json.loads(short.read_text())["rows"] if not row["same"]}
+    assert differing == {"rmd17-cc"}
+    moved = {}
+    for row in json.loads(long.read_text())["rows"]:
+        for quantity in ("energy", "force"):
+            if (before := row["before"][quantity]) == before:  # not NaN
+                moved[row["run"].split()[1], quantity] = 100 * abs(row["after"][quantity] / before - 1)
+    steady = ("SF-E", "MF", "zero-shot", "transfer", "MF+")
+    most = [max(moved[arm, quantity] for arm in steady) for quantity in ("energy", "force")]
+    text = " ".join(README.split())
+    assert f"by at most {most[0]:.1f} % and forces by at most {most[1]:.1f} %" in text
+    others = [moved[arm, "energy"] for arm in ("SF-EF", "embedding", "delta")]
+    assert "energies of SF-EF by {:.0f} %, embedding {:.0f} % and delta {:.0f} %".format(*others) in text
+
+
+def test_figures_of_other_codes_are_those_measured() -> None:
+    (file,) = (ROOT / "benchmarks" / "results").glob("peers-cpu-*.json")
+    report = json.loads(file.read_text())
+    rows = {row["arm"]: row for row in report["rows"]}
+    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines()]
+    shown = [row for row in shown if len(row) == 3 and row[0] in rows]
+    assert len(shown) == len(rows) == len(report["steps"]) + len(report["trips"])
+    for arm, *figures in shown:
+        assert figures == [f"{rows[arm][key]:.2f}" for key in ("energy mae", "force mae")]
+    said = " ".join(README.split())
+    assert (
+        f"cut to a width of {report['small']['width']} and their training to {report['small']['epochs']} epochs" in said
+    )
+    assert f"our arms had all their {report['steps']['MF']:,} steps" in said
+    assert len(set(report["steps"].values())) == 1
+
+
 def test_figures_of_the_scale_are_those_measured() -> None:
     (file,) = (ROOT / "benchmarks" / "results").glob("ani1x-scale-cpu-*.json")
     report = json.loads(file.read_text())

@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,10 @@ def write_own(path: Path, count: int = 300) -> None:
     ase.io.write(path, frames, format="extxyz")
 
 
-def structures_as_atoms(source: Structures) -> list[tuple[Atoms, dict[str, Any], dict[str, Any]]]:
+Frame = tuple[Atoms, dict[str, Any], dict[str, Any]]  # atoms, scalars and arrays
+
+
+def structures_as_atoms(source: Structures) -> list[Frame]:
     """Atoms, scalars and arrays of each structure; a missing label is a missing key."""
     made = []
     for s in range(len(source)):
@@ -141,22 +145,31 @@ def structures_as_atoms(source: Structures) -> list[tuple[Atoms, dict[str, Any],
     return made
 
 
-def write_extxyz(path: Path, source: Structures) -> None:
-    frames = []
-    for atoms, scalars, arrays in structures_as_atoms(source):
-        atoms.info.update(scalars)
+def frames_to_extxyz(path: Path, frames: Iterable[Frame]) -> None:
+    made = []
+    for atoms, scalars, arrays in frames:
+        one = atoms.copy()
+        one.info.update(scalars)
         for key, value in arrays.items():
-            atoms.new_array(key, value)
-        frames.append(atoms)
-    ase.io.write(path, frames, format="extxyz")
+            one.new_array(key, value)
+        made.append(one)
+    ase.io.write(path, made, format="extxyz")
 
 
-def write_ase(path: Path, source: Structures) -> None:
+def frames_to_ase(path: Path, frames: Iterable[Frame]) -> None:
     with ase.db.connect(path) as database:
-        for atoms, scalars, arrays in structures_as_atoms(source):
+        for atoms, scalars, arrays in frames:
             text = {key: value for key, value in scalars.items() if isinstance(value, str)}
             numbers = {key: value for key, value in scalars.items() if not isinstance(value, str)}
             database.write(atoms, key_value_pairs=text, data=numbers | arrays)
+
+
+def write_extxyz(path: Path, source: Structures) -> None:
+    frames_to_extxyz(path, structures_as_atoms(source))
+
+
+def write_ase(path: Path, source: Structures) -> None:
+    frames_to_ase(path, structures_as_atoms(source))
 
 
 def write_hdf5(path: Path, source: Structures) -> None:

@@ -100,7 +100,6 @@ def _report(options: argparse.Namespace) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     import importlib.util
-    import subprocess
 
     from mfbench import resources
 
@@ -115,9 +114,23 @@ def _serve(options: argparse.Namespace) -> None:
         command += ["--prefix", prefix]
     if not options.no_browser:
         command.append("--show")
-    done = subprocess.run(command, env={**os.environ, "MFBENCH_RUNS": str(options.runs)}, check=False)
-    if done.returncode:
-        raise UserError(f"the dashboards stopped with exit code {done.returncode}; is port {port} taken?")
+    if status := _until_it_ends(command, {**os.environ, "MFBENCH_RUNS": str(options.runs)}):
+        raise UserError(f"the dashboards stopped with exit code {status}; is port {port} taken?")
+
+
+def _until_it_ends(command: list[str], environment: dict[str, str]) -> int:
+    """Run a server, and end it with this process, as schedulers end this one alone; its exit status."""
+    import signal
+    import subprocess
+
+    with subprocess.Popen(command, env=environment) as server:
+        before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        try:
+            status = server.wait()
+        finally:
+            server.terminate()
+            signal.signal(signal.SIGTERM, before)
+    return 0 if status == -signal.SIGTERM else status
 
 
 def _origin(given: str) -> str:

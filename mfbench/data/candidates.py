@@ -1,7 +1,7 @@
 """Which units would explain what a check measured: ratios of energies, forces and lengths become names here."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mfbench import units
@@ -74,6 +74,6 @@ def energy_units(declared: str, total: float | None, per_atom: float | None) -> 
     return found + [f"{name}/atom" for name in fitting(per_atom, declared, ENERGIES)]
 
 
-def would_fit(names: Iterable[str]) -> str:
+def would_fit(names: Collection[str]) -> str:
     """What to say of the candidates."""
     return f"; would fit: {', or '.join(names)}" if names else "; no unit that is known would fit"

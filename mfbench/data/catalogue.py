@@ -189,7 +189,7 @@ def info(name: str) -> Info:
 
     held = tuple(Held(file, path(file)) for file in declared.files)
     converted = datasets.find_converted(declared)
-    free_atoms = store.free_atoms(converted) if converted else declared.reference_atoms
+    free_atoms = store.free_atoms(converted) if converted else declared.declared_atoms
     return Info(declared, state(declared), held, converted, free_atoms)
 
 

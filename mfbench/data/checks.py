@@ -11,10 +11,11 @@ from mfbench.data.candidates import Declared
 from mfbench.data.findings import SHOWN, Finding, accepting, named, require, sound
 from mfbench.data.manifest import Manifest, Probe
 from mfbench.data.molecules import State, stated_in
+from mfbench.data.physics_energies import energies, free_atoms, own_energies
 from mfbench.data.physics_forces import consistency, force_size, force_sizes
 from mfbench.data.physics_geometry import bond_lengths, distorted, geometries
-from mfbench.data.physics_levels import following, gaps, pairs_of, slopes
-from mfbench.data.plausible import energies, free_atoms, own_energies
+from mfbench.data.physics_levels import by_another, following, gaps, pairs_of, slopes, wanted
+from mfbench.data.physics_singles import by_themselves, few_odd, of_level, outliers
 from mfbench.data.shapes import shape_of
 from mfbench.data.structures import Structures
 from mfbench.data.survey import (
@@ -43,12 +44,18 @@ def check(declared: Manifest, source: Source, progress: Progress = lambda done: 
         progress: told how many structures are done.
     """
     outline, counts, units_of = outline_of(source), element_counts(source), Declared.of(declared)
-    seen = survey(source, outline, progress)
-    known = energies(outline, counts, units_of)
     pairs = pairs_of(outline)
+    single = {k: of_level(outline, k) for k in range(len(outline.levels)) if outline.energy_mask[:, k].any()}
+    both = {pair.high: wanted(outline, pair) for pair in pairs}
+    looked_at = [one.chosen for one in (*both.values(), *(one for two in single.values() for one in two))]
+    seen = survey(source, outline, progress, looked_at)
+    known = energies(outline, counts, units_of)
     lines = slopes(outline, counts, pairs, units_of, sound(known))
     trusted = following(outline, pairs, lines, sound(known))
     own = own_energies(outline, counts, units_of, trusted)
+    off = {k: by_themselves(outline, seen, k, of) for k, of in single.items()}
+    beside = {pair.high: by_another(outline, seen, pair, both[pair.high]) for pair in pairs}
+    lined = consistency(outline, seen, units_of, trusted | sound(own), {k: few_odd(one) for k, one in off.items()})
     found = [
         *_counts(declared, outline),
         *_patterns(declared, outline),
@@ -59,11 +66,12 @@ def check(declared: Manifest, source: Source, progress: Progress = lambda done: 
         *lines,
         *own,
         *force_sizes(outline, seen, units_of),
-        *consistency(outline, seen, units_of, trusted | sound(own)),
+        *lined,
+        *outliers(outline, off, {one.check.partition(", ")[2] for one in lined if one.failed}),
         distorted(outline, seen.shape),
         *_recurring(outline),
         *_states(outline),
-        *gaps(outline, counts, seen, pairs),
+        *gaps(outline, counts, seen, pairs, beside),
         *(_probe(probe, outline, seen) for probe in declared.probes),
     ]
     return accepting(found, declared.accept, declared.reason)

@@ -14,6 +14,8 @@ FEW = 20  # geometries, below which a fit to the composition or a correlation sa
 
 FAR = 10  # times a bound: far beyond it
 
+FEW_ODD = 0.05  # share of structures that may be off, for the others to be looked at without them
+
 RARE = 1e-3  # share of structures that may be beyond a bound, but none far beyond
 
 

@@ -1,4 +1,5 @@
-"""Which structures are one geometry: equal up to rotation, reflection, translation and order of equal atoms.
+"""Which structures are one geometry: of one charge and multiplicity, and equal up to rotation, reflection, translation
+and order of equal atoms.
 
 Three sieves, each far cheaper than the next: two moments of the atoms' distances from their centre, which take one
 look at each atom; the interatomic distances sorted within each pair of elements; and a search for the order of the
@@ -6,12 +7,14 @@ atoms in which the two matrices of distances agree. What the first gives is smal
 structures; the others look only at pairs that passed it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench.data.molecules import stated_in
 from mfbench.data.structures import FloatArray, IntArray, Structures
 
 TOLERANCE = 1e-5  # Angstrom, on every distance
@@ -54,7 +57,7 @@ def geometry_ids(structures: Structures, tolerance: float = TOLERANCE) -> NDArra
         offsets = np.concatenate([[0], np.cumsum(structures.n_atoms[indices])])
         return Slab(slab.numbers[atoms], slab.positions[atoms], offsets)
 
-    return ids_of(fingerprints(slab), fetch, tolerance)
+    return ids_of(in_states(fingerprints(slab), structures.molecules, structures.molecule), fetch, tolerance)
 
 
 def fingerprints(slab: Slab) -> Fingerprints:
@@ -69,6 +72,20 @@ def fingerprints(slab: Slab) -> Fingerprints:
         np.sqrt(np.add.reduceat(np.square(squares), starts) / n_atoms),
         np.sqrt(np.maximum.reduceat(squares, starts)),
     )
+
+
+def in_states(prints: Fingerprints, molecules: Sequence[str], molecule: IntArray) -> Fingerprints:
+    """The fingerprints, those of other charges and multiplicities never agreeing: one geometry is of one state.
+
+    Args:
+        molecules: names that ``molecule``, (S,), points to.
+    """
+    of_states = np.array([_state_hash(str(stated_in(name))) for name in molecules], np.uint64)
+    return prints._replace(composition=prints.composition ^ of_states[molecule])
+
+
+def _state_hash(state: str) -> int:
+    return int.from_bytes(hashlib.blake2b(state.encode(), digest_size=8).digest()) if state else 0
 
 
 def composition_hash(numbers: IntArray, offsets: IntArray) -> NDArray[np.uint64]:

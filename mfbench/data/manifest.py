@@ -328,7 +328,7 @@ class Manifest(Record):
         return tuple(sorted((labels.level for labels in self.labels), key=theory.level))
 
     @property
-    def reference_atoms(self) -> dict[str, dict[int, float]]:
+    def declared_atoms(self) -> dict[str, dict[int, float]]:
         """The declared free atoms in eV, by level and atomic number."""
         return {
             name: {

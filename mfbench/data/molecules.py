@@ -29,6 +29,16 @@ class State(NamedTuple):
     charge: int | None = None
     multiplicity: int | None = None
 
+    def whole(self, numbers: NDArray[np.integer]) -> tuple[int, int]:
+        """Charge and multiplicity of a molecule of these atoms, (N,), also where they are as usual."""
+        charge = self.charge or 0
+        return charge, self.multiplicity or (int(np.sum(numbers, dtype=np.int64)) - charge) % 2 + 1
+
+    def keyed(self) -> dict[str, int]:
+        """What is not as usual, by keys that ``state_of`` reads."""
+        found = {CHARGE_KEYS[0]: self.charge, SPIN_KEYS[0]: self.multiplicity}
+        return {key: value for key, value in found.items() if value is not None}
+
     def __str__(self) -> str:
         texts = [f"charge {self.charge}" if self.charge is not None else ""]
         texts += [f"multiplicity {self.multiplicity}" if self.multiplicity is not None else ""]
@@ -115,7 +125,9 @@ def _stated(values: Mapping[str, tuple[str, Any]], keys: Iterable[str], where: s
 
 
 def named(name: str, state: State) -> str:
-    """The name of a molecule in a state."""
+    """The name of a molecule in a state; one that tells it already stays."""
+    if stated_in(name) == state:
+        return name
     return ", ".join(filter(None, (name, str(state))))
 
 

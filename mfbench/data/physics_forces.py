@@ -1,6 +1,6 @@
 """Whether forces are those of isolated molecules, and minus the slope of the energies."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mfbench import units
 from mfbench.data.candidates import ENERGIES, FORCES, LENGTHS, Declared, fitting, would_fit
 from mfbench.data.findings import FAR, SHOWN, Finding, bounded
-from mfbench.data.structures import FloatArray, Structures, join
+from mfbench.data.structures import FloatArray, Structures
 from mfbench.data.survey import Survey, with_forces
 
 # Thermal and off-equilibrium structures: root mean square, and largest, component.
@@ -41,13 +41,7 @@ ODD_MOLECULES = 0.05  # share of molecules that may be beyond what is asked of e
 # 1.1 (CCSD(T) with CCSD forces), mostly above 2.
 CLOSER = 0.6
 
-# A structure against its nearest ones: how far its energy is off what its forces say of all of them, in medians over
-# its molecule, and in eV an atom. Pairs up to REACH; the scale of what is left out has a floor.
-OFF, OFF_ENERGY, REACH, FLOOR, NEIGHBOURS = 20, 0.02, 0.35, 0.05, 6
-
-OFF_ALONE = 60  # for one with a single neighbour
-
-FEW_ODD = 0.05  # share of structures that may be off, for the others to be looked at without them
+NEIGHBOURS = 6  # of each structure that are looked at, beside the closest of all
 
 
 def force_size(outline: Structures, k: int, squares: float, declared: Declared) -> Finding:
@@ -95,9 +89,6 @@ def _noise(values: NDArray[np.float32]) -> float:
 class Pairs:
     """Pairs of near structures, each turned onto the other."""
 
-    first: tuple[str, ...]  # where each one is, for messages
-    second: tuple[str, ...]
-    n_atoms: int
     distance: NDArray[np.float64]  # (P,) root mean square displacement of an atom, Angstrom
     change: NDArray[np.float64]  # (P,) of the energy, eV
     changes: NDArray[np.float64]  # (P, L) of the energies at all levels, NaN where there is none
@@ -111,33 +102,24 @@ class Pairs:
         closest = np.argsort(np.where(self.distance < NEAR[0], np.inf, self.distance), kind="stable")[:60]
         return closest[(self.distance[closest] >= NEAR[0]) & (self.distance[closest] <= NEAR[1])]
 
-    def without(self, odd: Container[str]) -> "Pairs":
-        """The pairs of other structures."""
-        kept = np.array([one not in odd and two not in odd for one, two in zip(self.first, self.second)], bool)
-        first, second = (tuple(np.array(side)[kept]) for side in (self.first, self.second))
-        rest = self.distance[kept], self.change[kept], self.changes[kept], self.work[kept]
-        return Pairs(first, second, self.n_atoms, *rest)
 
-
-def consistency(outline: Structures, seen: Survey, declared: Declared, trusted: Container[str]) -> list[Finding]:
+def consistency(
+    outline: Structures, seen: Survey, declared: Declared, trusted: Container[str], odd: Mapping[int, NDArray[np.int64]]
+) -> list[Finding]:
     """Energy differences of neighbouring frames against minus the mean force times the displacement.
 
     Args:
         trusted: levels whose energies are known to be in the declared unit.
+        odd: by level, a few structures that are off and say nothing of the others.
     """
     found = []
     for k in with_forces(outline):
-        pairs = {molecule: _pairs_of(pieces, k) for molecule, pieces in seen.sample[k].items()}
-        odd, among = _off(pairs)
-        if len(odd) <= FEW_ODD * among:  # a few that are off say nothing of the others
-            pairs = {molecule: [one.without(odd) for one in groups] for molecule, groups in pairs.items()}
+        rows = np.setdiff1d(seen.sample[k], odd[k])
+        pairs = {
+            int(molecule): _pairs_of(seen.some(rows[outline.molecule[rows] == molecule]), k)
+            for molecule in np.unique(outline.molecule[rows])
+        }
         found.append(_consistent(outline, k, pairs, declared, trusted))
-        expected = (
-            f"energies within {OFF_ENERGY:g} eV an atom, or {OFF} medians, of what forces say from structures nearby"
-        )
-        got, where = f"{len(odd):,} of {among:,} structures off", tuple(odd[:SHOWN])
-        known = bool(among) and not found[-1].failed  # where all are off the line, none is off the others
-        found.append(Finding(f"outliers, {outline.levels[k]}", not odd if known else None, expected, got, where))
     return found
 
 
@@ -217,44 +199,16 @@ def _line(distance: FloatArray, change: FloatArray, work: FloatArray) -> tuple[f
     return slope, float(change @ work) / max(spread, 1e-30), error
 
 
-def _off(pairs: dict[int, list[Pairs]]) -> tuple[list[str], int]:
-    """Structures whose energy is off what forces say from the two nearest others; and how many were compared.
-
-    Of two structures that disagree, it is the one that disagrees with another, too.
-    """
-    odd: list[str] = []
-    among = 0
-    for one in (one for groups in pairs.values() for one in groups):
-        near = np.flatnonzero((one.distance > 0) & (one.distance < REACH))
-        if len(near) < 2 * NEIGHBOURS:
-            continue
-        rest = np.abs(one.change - one.work)[near]
-        scaled = rest / (one.distance[near] ** 3 + FLOOR**3)
-        score = np.where(rest > OFF_ENERGY * one.n_atoms, scaled / max(float(np.median(scaled)), 1e-12), 0.0)
-        met: dict[str, list[float]] = {}
-        for k in np.argsort(one.distance[near], kind="stable"):  # nearest first
-            met.setdefault(one.first[near[k]], []).append(float(score[k]))
-            met.setdefault(one.second[near[k]], []).append(float(score[k]))
-        among += len(met)
-        odd += [where for where, scores in met.items() if min(scores[:2]) > (OFF if len(scores) > 1 else OFF_ALONE)]
-    return odd, among
-
-
-def _pairs_of(pieces: list[Structures], k: int) -> list[Pairs]:
+def _pairs_of(frames: Structures, k: int) -> list[Pairs]:
     """See ``_neighbours``; of a molecule's structures, those of one order of atoms with each other."""
-    groups: dict[bytes, list[tuple[Structures, int]]] = {}
-    for piece in pieces:
-        for s in range(len(piece)):
-            raw = piece.numbers[piece.offsets[s] : piece.offsets[s + 1]].tobytes()
-            groups.setdefault(raw, []).append((piece, s))
-    return [_neighbours(_stacked(members), k) for raw, members in groups.items() if len(members) > 2 and len(raw) > 1]
-
-
-def _stacked(members: list[tuple[Structures, int]]) -> Structures:
-    pieces = {id(piece): piece for piece, _ in members}
-    if len(pieces) == 1:
-        return members[0][0][np.array([s for _, s in members])]
-    return join([piece[np.array([s for p, s in members if p is piece])] for piece in pieces.values()])
+    groups: dict[bytes, list[int]] = {}
+    for s in range(len(frames)):
+        groups.setdefault(frames.numbers[frames.offsets[s] : frames.offsets[s + 1]].tobytes(), []).append(s)
+    return [
+        _neighbours(frames[np.array(members)], k)
+        for raw, members in groups.items()
+        if len(members) > 2 and len(raw) > 1
+    ]
 
 
 def _neighbours(frames: Structures, k: int) -> Pairs:
@@ -280,11 +234,9 @@ def _neighbours(frames: Structures, k: int) -> Pairs:
     moved = x[j] - x[i] @ turn
     distance = np.sqrt(np.square(moved).sum((1, 2)) / x.shape[1])
     kept = np.argsort(distance, kind="stable")
-    kept = kept[distance[kept] < max(REACH, NEAR[1])]
+    kept = kept[distance[kept] < NEAR[1]]
     i, j, turn, moved, distance = i[kept], j[kept], turn[kept], moved[kept], distance[kept]
     work = -0.5 * ((force[i] @ turn + force[j]) * moved).sum((1, 2))
-    names = [frames.where(s) for s in range(len(frames))]
     energies = np.where(frames.energy_mask, frames.energies, np.nan)
     changes = energies[j] - energies[i]
-    first, second = (tuple(names[s] for s in side) for side in (i, j))
-    return Pairs(first, second, x.shape[1], distance, changes[:, k], changes, work)
+    return Pairs(distance, changes[:, k], changes, work)

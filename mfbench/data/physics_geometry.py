@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench.data.bonds import APART
 from mfbench.data.candidates import LENGTHS, Declared, fitting, would_fit
 from mfbench.data.findings import FAR, Finding, bounded, named
 from mfbench.data.shapes import Shape
@@ -17,9 +18,9 @@ OVERLAP = 0.5
 
 FRAGMENTS = 15.0  # Angstrom, between parts of a structure: two molecules this far apart know nothing of each other
 
-# Sums of covalent radii: an atom further from all others is bound to none, one nearer than the second is squeezed.
-# Either takes an electronvolt or more. Seen: 0.73 to 1.53 where one molecule is sampled at up to 1000 K.
-BROKEN, SQUEEZED = 1.6, 0.65
+# Sums of covalent radii: an atom nearer to another is squeezed. That takes an electronvolt or more, as does an atom
+# that is bonded to none. Seen: 0.73 where one molecule is sampled at up to 1000 K.
+SQUEEZED = 0.65
 
 FOR_FREE = 0.5  # eV above the median of the molecule's other structures: less than any bond, more than heat
 
@@ -41,7 +42,7 @@ def bond_lengths(typical: NDArray[np.float32], declared: Declared) -> Finding:
     median = float(np.median(typical))
     ok = TYPICAL[0] <= median <= TYPICAL[1]
     far = ", too far for any bond" if median > TYPICAL[1] else ", nearer than any bond"
-    cause = far + would_fit(f"length_unit: {unit}" for unit in fitting(median, declared.length, LENGTHS))
+    cause = far + would_fit([f"length_unit: {unit}" for unit in fitting(median, declared.length, LENGTHS)])
     return Finding("bond lengths", ok, expected, f"{median:.3g}" + ("" if ok else cause))
 
 
@@ -63,7 +64,7 @@ def distorted(outline: Structures, shape: Shape) -> Finding:
     Where a molecule's other structures have the bonds of each other: an atom that was moved by hand, or by a damaged
     file, leaves the energy as it was; a bond that is pulled apart does not.
     """
-    odd = (shape.loneliest > BROKEN) | (shape.closest < SQUEEZED)
+    odd = (shape.loneliest > APART) | (shape.closest < SQUEEZED)
     odd &= np.isfinite(shape.closest)
     wrong, compared = np.zeros(len(outline), bool), 0
     for molecule in np.unique(outline.molecule[odd]):

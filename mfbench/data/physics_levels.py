@@ -1,13 +1,16 @@
 """Levels against each other, over geometries that both label: slopes, gaps, and single energies that are off."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench.data import smooth
 from mfbench.data.candidates import Declared, energy_units, would_fit
-from mfbench.data.findings import FAR, FEW, SHOWN, Finding, bounded
+from mfbench.data.findings import FAR, FEW, FEW_ODD, SHOWN, Finding, bounded
+from mfbench.data.physics_singles import Off, Singles, finding, off, singles
+from mfbench.data.smooth import Judged
 from mfbench.data.structures import FloatArray, Structures
 from mfbench.data.survey import Survey, beyond_composition, level_pairs
 from mfbench.units import EV_PER_KCAL
@@ -16,7 +19,9 @@ from mfbench.units import EV_PER_KCAL
 # (GFN2-xTB to CCSD). The two units that lie closest, mHa and kcal/mol, give 1.59.
 SLOPES = (0.75, 1.33)
 
-LEAST = 8  # geometries more than molecules, for a slope within them
+LEAST = 8  # geometries more than molecules, for a slope within them, and for energies that go together
+
+SHARING = 4  # geometries of a molecule, from which on it shares a line with others
 
 JOINT = 0.5  # correlation, below which a slope says nothing
 
@@ -31,8 +36,6 @@ ODD_MOLECULES = 0.05  # share of molecules that may be beyond what is asked of e
 # One energy against its molecule's others, a line through the two levels aside, in medians and in eV an atom. Seen: up
 # to 14 medians; 0.13 eV an atom (GFN2-xTB to CCSD, medians of 0.013).
 OFF, OFF_ENERGY, FAR_OFF = 16, 0.005, 0.3
-
-FEW_ODD = 0.05  # share of geometries that may be off, for the others to be looked at without them
 
 
 class Pair(NamedTuple):
@@ -50,6 +53,15 @@ class Pair(NamedTuple):
     def energies(self, outline: Structures) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of the low and the high level, (G,)."""
         return outline.energies[self.a, self.low], outline.energies[self.b, self.high]
+
+    def about_median(self, outline: Structures) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The same, each about its median."""
+        low, high = self.energies(outline)
+        return low - np.median(low), high - np.median(high)
+
+    def of(self, which: NDArray[np.int64]) -> "Pair":
+        """Some of its geometries."""
+        return self._replace(a=self.a[which], b=self.b[which])
 
 
 def pairs_of(outline: Structures) -> list[Pair]:
@@ -76,7 +88,7 @@ def _without_odd(outline: Structures, pair: Pair) -> Pair:
     rest, limit = _rest(outline, pair)
     odd = rest > limit
     few = np.count_nonzero(odd) <= FEW_ODD * len(odd)
-    return pair._replace(a=pair.a[~odd], b=pair.b[~odd]) if few else pair
+    return pair.of(np.flatnonzero(~odd)) if few else pair
 
 
 def following(outline: Structures, pairs: list[Pair], found: list[Finding], trusted: set[str]) -> set[str]:
@@ -93,7 +105,7 @@ def _slope(outline: Structures, counts: NDArray, pair: Pair, declared: Declared,
     name = f"slope, {pair.name(outline)}"
     expected = f"a slope near 1 ({SLOPES[0]:g} to {SLOPES[1]:g}) of energies over geometries that both levels label"
     low, high = pair.energies(outline)
-    if not (high - low).any():
+    if len(low) and not (high - low).any():
         return Finding(name, None, expected, "the same energies")
     n = outline.n_atoms[pair.a]
     each_atom = counts[pair.a] / n[:, None]
@@ -145,29 +157,35 @@ def _ratio(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float
 # gaps
 
 
-def gaps(outline: Structures, counts: NDArray, seen: Survey, pairs: list[Pair]) -> list[Finding]:
-    """What each level adds to a lower one, on geometries that have both."""
+def gaps(
+    outline: Structures, counts: NDArray, seen: Survey, pairs: list[Pair], beside: Mapping[int, Off]
+) -> list[Finding]:
+    """What each level adds to a lower one, on geometries that have both.
+
+    Args:
+        beside: by the high level, single energies as a fit judges them (see ``by_another``).
+    """
     found = []
     for pair in pairs:
         name = pair.name(outline)
-        if len(pair.a) < FEW:
-            found.append(Finding(f"gap, {name}", None, f"{FEW} geometries with both labels", f"{len(pair.a)} of them"))
+        if len(pair.a) < LEAST:
+            expected = f"{LEAST} geometries with both labels"
+            found.append(Finding(f"gap, {name}", None, expected, f"{len(pair.a)} of them"))
             continue
         usual = _without_odd(outline, pair)
         found += [
             _gap(name, outline, counts, (pair.a, pair.low), (pair.b, pair.high)),
             _together(name, outline, (usual.a, pair.low), (usual.b, pair.high)),
-            _off(name, outline, pair),
+            _off(name, outline, pair, beside[pair.high]),
         ]
         if not np.isnan(apart := seen.apart.get((pair.low, pair.high), np.nan)):
             got = f"{apart:.3g} eV/Angstrom apart (root mean square)" if apart else f"the same forces{_ONE_KEY}"
-            found.append(Finding(f"forces, {name}", True if apart else None, "forces that differ", got))
+            found.append(Finding(f"forces, {name}", apart > 0, "forces that differ", got))
     return found
 
 
 Side = tuple[NDArray[np.int64], int]  # structures, and their level
 
-# Odd, and not wrong by itself: files made for a test copy labels, too.
 _ONE_KEY = " at both: is one key declared for two levels?"
 
 
@@ -177,7 +195,7 @@ def _gap(pair: str, outline: Structures, counts: NDArray, one: Side, other: Side
     expected = f"at most {GAP:g} eV an atom"
     gap = outline.energies[b, high] - outline.energies[a, low]
     if not gap.any():
-        return Finding(f"gap, {pair}", None, expected, f"the same energies{_ONE_KEY}")
+        return Finding(f"gap, {pair}", False, expected, f"the same energies{_ONE_KEY}")
     rest = beyond_composition(counts[a], gap, np.ones(len(a), bool))
     per_atom, deviation = np.abs(rest) / outline.n_atoms[a], float(np.std(rest))
     wrong, far = np.zeros(len(outline), bool), np.zeros(len(outline), bool)
@@ -199,7 +217,7 @@ def _together(pair: str, outline: Structures, one: Side, other: Side) -> Finding
     molecule = outline.molecule[a]
     size = np.bincount(molecule)
     enough = size[molecule] > 2
-    if np.count_nonzero(enough) < FEW:
+    if np.count_nonzero(enough) < LEAST:
         return Finding(name, None, expected, f"{np.count_nonzero(enough)} geometries of molecules with a few: too few")
     x, y = (_about_mean(outline.energies[rows, k], molecule) for rows, k in ((a, low), (b, high)))
     xy, xx, yy = (np.bincount(molecule, u * v) for u, v in ((x, y), (x, x), (y, y)))
@@ -213,8 +231,25 @@ def _together(pair: str, outline: Structures, one: Side, other: Side) -> Finding
     return Finding(name, ok, expected, got, where)
 
 
-def _off(name: str, outline: Structures, pair: Pair) -> Finding:
-    """Single energies that leave the line of their molecule's two levels."""
+def wanted(outline: Structures, pair: Pair) -> Singles:
+    """Structures of a pair that a fit is to judge, each with the low label."""
+    return singles(outline, np.sort(pair.a), FEW)
+
+
+def by_another(outline: Structures, seen: Survey, pair: Pair, of: Singles) -> Off:
+    """Judge what the high level adds to the line of a molecule's two levels."""
+    order = np.argsort(pair.a)
+
+    def judge(rows: NDArray[np.int64]) -> Judged:
+        x, y = pair.of(order[np.searchsorted(pair.a[order], rows)]).about_median(outline)
+        hot = np.minimum(np.abs(x), np.abs(y))  # either may be the one that is off
+        return smooth.beside(seen.some(rows), y - _robust_slope(x, y) * x, hot)
+
+    return off(outline, of, FEW, judge)
+
+
+def _off(name: str, outline: Structures, pair: Pair, beside: Off) -> Finding:
+    """Single energies that leave the line of their molecule's two levels, or a smooth fit about it."""
     expected = f"energies within {OFF} medians of the line of their molecule's two levels"
     rest, limit = _rest(outline, pair)
     known = np.isfinite(rest)
@@ -224,24 +259,34 @@ def _off(name: str, outline: Structures, pair: Pair) -> Finding:
     wrong[pair.a[rest > limit]], far[pair.a[rest > np.maximum(3 * limit, FAR_OFF)]] = True, True
     cause = ": energies of other rows, or other states?"
     got = f"up to {rest[known].max():.2g} eV an atom"
-    return bounded(outline, f"outliers, {name}", expected, got, wrong, far, int(known.sum()), cause)
+    line = bounded(outline, f"outliers, {name}", expected, got, wrong, far, int(known.sum()), cause)
+    fit = finding(outline, line.check, "a smooth fit of what one level adds to the other", [beside])
+    return line if line.failed or not fit.failed else fit
 
 
 def _rest(outline: Structures, pair: Pair) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How far each geometry is off the line of its molecule's two levels, and the most that is usual, eV an atom.
 
-    NaN, twice, of molecules with few geometries.
+    Molecules with few geometries share one line and one median. NaN, twice, where there is hardly anything to share.
     """
-    low, high = pair.energies(outline)
-    rest, limit = np.full((2, len(low)), np.nan)
+    rest, limit = np.full((2, len(pair.a)), np.nan)
     order = np.argsort(outline.molecule[pair.a], kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(outline.molecule[pair.a][order])) + 1):
-        if len(rows) < FEW:
-            continue
-        x, y = low[rows] - np.median(low[rows]), high[rows] - np.median(high[rows])
-        off = y - _robust_slope(x, y) * x
-        rest[rows] = np.abs(off - np.median(off)) / outline.n_atoms[pair.a[rows]]
+    few = [np.zeros(0, np.int64)]
+
+    def judge(groups: list[NDArray[np.int64]]) -> None:
+        rows, both = np.concatenate(groups), [pair.of(one).about_median(outline) for one in groups]
+        slope = _robust_slope(*(np.concatenate(side) for side in zip(*both)))
+        off = [y - slope * x for x, y in both]
+        rest[rows] = np.abs(np.concatenate([one - np.median(one) for one in off])) / outline.n_atoms[pair.a[rows]]
         limit[rows] = max(OFF * float(np.median(rest[rows])), OFF_ENERGY)
+
+    for rows in np.split(order, np.flatnonzero(np.diff(outline.molecule[pair.a][order])) + 1):
+        if len(rows) >= FEW:
+            judge([rows])
+        elif len(rows) >= SHARING:
+            few.append(rows)
+    if sum(map(len, few)) >= FEW:
+        judge(few[1:])
     return rest, limit
 
 

@@ -51,7 +51,7 @@ _UNREADABLE = (
 def read(declared: Manifest, paths: list[Path]) -> Structures:
     """Read files that follow the manifest's format; what is not such a file raises DataCorrupt."""
     with ExitStack() as stack:
-        structures = assemble(declared.levels, frames_of(declared, paths, stack), declared.reference_atoms)
+        structures = assemble(declared.levels, frames_of(declared, paths, stack), declared.declared_atoms)
     return replace(structures, geometry=geometry_ids(structures))
 
 

@@ -5,13 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench.data.bonds import bonded, fingerprint, in_radii
 from mfbench.data.structures import Structures
-from mfbench.elements import COVALENT_RADII
-
-BONDED = 1.3  # sums of covalent radii, below which two atoms are taken to be bound
-
-# One odd constant an element: the sum of their products over the bonds tells sets of bonds apart.
-_BOND_HASH = np.random.default_rng(0x626F).integers(1, 1 << 63, 256, dtype=np.uint64) | np.uint64(1)
 
 
 @dataclass
@@ -22,7 +17,7 @@ class Shape:
     typical: NDArray[np.float32]  # (S,) median over the atoms of the distance to the nearest other
     loneliest: NDArray[np.float32]  # (S,) largest such distance
     gap: NDArray[np.float32]  # (S,) largest distance between parts of it, Angstrom
-    bonds: NDArray[np.uint64]  # (S,) equal for structures with bonds of the same kinds and numbers
+    bonds: NDArray[np.uint64]  # (S,) see ``bonds.fingerprint``
 
 
 def torque_of(batch: Structures, k: int) -> NDArray[np.float64]:
@@ -44,7 +39,6 @@ def no_shape(count: int) -> Shape:
 def shape_of(batch: Structures) -> Shape:
     """Distances in each structure of a batch."""
     found = no_shape(len(batch))
-    radius = COVALENT_RADII.astype(np.float32)
     for size in np.unique(batch.n_atoms[batch.n_atoms > 1]).tolist():
         members = np.flatnonzero(batch.n_atoms == size)
         for chosen in np.array_split(members, max(1, len(members) * size * size >> 20)):
@@ -53,14 +47,12 @@ def shape_of(batch: Structures) -> Shape:
             x = (x - x[:, :1]).astype(np.float32)
             square = np.square(x[:, :, None] - x[:, None]).sum(-1)  # (C, n, n)
             square[:, np.arange(size), np.arange(size)] = np.inf
-            r = radius[z]
-            ratio = square / np.square(r[:, :, None] + r[:, None])
+            ratio = in_radii(z, square)
             nearest = np.sqrt(ratio.min(2))
             found.closest[chosen], found.loneliest[chosen] = nearest.min(1), nearest.max(1)
             found.typical[chosen] = np.median(nearest, 1)
             found.gap[chosen] = _gaps(square)
-            kinds = _BOND_HASH[z][:, :, None] * _BOND_HASH[z][:, None]  # an element with another: the same either way
-            found.bonds[chosen] = np.where(ratio < BONDED**2, kinds, np.uint64(0)).sum((1, 2), dtype=np.uint64)
+            found.bonds[chosen] = fingerprint(z, bonded(ratio))
     return found
 
 

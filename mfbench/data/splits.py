@@ -298,8 +298,11 @@ def select(
     n_validation, pool = held_out(n_high), len(split.high_pool)
     most = max(n for n in range(pool, pool + 51) if n - held_out(n) <= pool)
     if n_high and not 10 <= n_high <= most:
+        test = len(_labelled(structures, split.test, high, forces=False))
         raise LabelsMissing(
-            f"n_high: expected 10 to {most} structures with an energy at {high} (validation included), got {n_high}"
+            f"n_high: expected 10 to {most} structures with an energy at {high} (validation included), got {n_high}; "
+            f"{test} more are in the test part, {len(validation_high)} are kept for validation: `test` and "
+            "`validation` in the case say how many"
         )
     if max_low is not None and not exceed and (n_low or 0) > max_low and len(split.low_pool) > max_low:
         raise too_many("n_low: expected", max_low, "low-level training structures", n_low or 0)

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbench.data.geometries import Fingerprints, Slab, fingerprints, ids_of
+from mfbench.data.geometries import Fingerprints, Slab, fingerprints, ids_of, in_states
 from mfbench.data.manifest import LabelKind, Manifest, identity
 from mfbench.data.structures import (
     PER_STRUCTURE,
@@ -93,7 +93,7 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
     by_level = {labels.level: labels for labels in declared.labels}
     column = partial(_Column, chunk=1 << (14 if 0 < declared.bytes < 1 << 26 else 20))
     with h5py.File(path, "w") as file:
-        apart = Apart(levels, declared.reference_atoms)
+        apart = Apart(levels, declared.declared_atoms)
         pieces = apart.molecules(frames)
         first = next(pieces, None)
         if first is None:
@@ -128,7 +128,8 @@ def write(path: Path, declared: Manifest, frames: Iterable[Frames], progress: Pr
                 continue
             _append(columns, flat, atoms, (molecules, files, sets))
             within = np.arange(len(flat.energies) + 1) * len(flat.piece.numbers)
-            prints.append(fingerprints(Slab(flat.numbers, flat.positions, within)))
+            found = fingerprints(Slab(flat.numbers, flat.positions, within))
+            prints.append(in_states(found, (flat.piece.molecule,), np.zeros(len(flat.energies), np.int64)))
             atoms, done = atoms + len(flat.numbers), done + len(flat.energies)
             progress(done)
         for one in columns.values():

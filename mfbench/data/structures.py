@@ -43,7 +43,7 @@ class Frames:
     notes: Mapping[str, int] = field(default_factory=dict)  # for people, and of how many frames each is true
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Structures:
     """S structures with A atoms in all, and their labels at L levels. Arrays are never written to.
 
@@ -73,6 +73,14 @@ class Structures:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        """In a line: what of, and how many labels at each level."""
+        labels = (
+            f"{name}: {energies:,} energies, {forces:,} with forces"
+            for name, energies, forces in zip(self.levels, self.energy_mask.sum(0), self.force_mask.sum(0))
+        )
+        return f"<Structures: {len(self):,} of {len(self.molecules):,} molecules; {'; '.join(labels)}>"
 
     @property
     def n_atoms(self) -> NDArray[np.int64]:
@@ -218,9 +226,14 @@ class Apart:
     """Parts frames of one atom from those of molecules: their labels are a level's reference energies."""
 
     def __init__(self, levels: Sequence[str], declared: Mapping[str, Mapping[int, float]]) -> None:
-        """``declared``: free atoms by level, which those of the frames go before."""
-        self._levels, self._declared = levels, declared
-        self._found: dict[tuple[str, int], tuple[float, str]] = {}  # eV, and where
+        """``declared``: free atoms by level and atomic number, eV, which those of the frames must agree with."""
+        self._levels = levels
+        self._found: dict[tuple[str, int], tuple[float, str]] = {  # eV, and where
+            (name, number): (energy, "the manifest")
+            for name in levels
+            for number, energy in declared.get(name, {}).items()
+        }
+        self._read = False
 
     def molecules(self, pieces: Iterable[Frames]) -> Iterator[Flat]:
         """The frames of molecules, checked (see ``flatten``); raises DataCorrupt where free atoms disagree."""
@@ -232,13 +245,14 @@ class Apart:
             if charge := stated_in(piece.molecule).charge:
                 raise DataCorrupt(
                     f"{piece.file}, row {piece.rows[0]}: expected molecules and neutral free atoms, got an atom of "
-                    f"charge {charge}: keep ions alone in a file of their own"
+                    f"charge {charge}, which is no molecule's atom: leave it out"
                 )
             for row, column in zip(*np.nonzero(flat.energy_mask)):
                 where = f"row {piece.rows[row]} of {piece.file}"
                 self._add(self._levels[column], int(piece.numbers[0]), float(flat.energies[row, column]), where)
 
     def _add(self, name: str, number: int, energy: float, where: str) -> None:
+        self._read = True
         held, before = self._found.setdefault((name, number), (energy, where))
         if not agreeing(held, energy):
             raise DataCorrupt(
@@ -249,12 +263,12 @@ class Apart:
     @property
     def none(self) -> str:
         """What is wrong where there were no molecules."""
-        return "expected structures, found none" + (" but free atoms" if self._found else "")
+        return "expected structures, found none" + (" but free atoms" if self._read else "")
 
     @property
     def energies(self) -> dict[str, dict[int, float]]:
         """Free atoms by level and atomic number, eV."""
-        found = {name: dict(self._declared.get(name, {})) for name in self._levels}
+        found: dict[str, dict[int, float]] = {name: {} for name in self._levels}
         for (name, number), (energy, _) in self._found.items():
             found[name][number] = energy
         return {name: dict(sorted(atoms.items())) for name, atoms in found.items() if atoms}
@@ -298,7 +312,7 @@ def assemble(
     """Put the frames of a reader together; geometry ids are not yet set (each structure its own).
 
     Args:
-        free_atoms: declared reference energies by level and atomic number, eV; those of frames go before them.
+        free_atoms: declared reference energies by level and atomic number, eV; those of frames must agree with them.
 
     Raises:
         DataCorrupt: see ``flatten`` and ``Apart``; or there are no frames but of single atoms.

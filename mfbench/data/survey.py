@@ -1,6 +1,6 @@
 """One pass over a dataset, in memory or in a converted file: what its checks look at; memory does not grow."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mfbench.data.shapes import Shape, no_shape, shape_of, torque_of
 from mfbench.data.store import Reader
-from mfbench.data.structures import BoolArray, FloatArray, Structures
+from mfbench.data.structures import BoolArray, FloatArray, Structures, join
 from mfbench.elements import SYMBOLS
 
 Source = Structures | Reader
@@ -93,32 +93,51 @@ class Survey:
     torque: dict[int, NDArray[np.float32]]  # by level: (S,) net torque over the radius of gyration, eV/Angstrom
     shape: Shape
     apart: dict[tuple[int, int], float]  # by pair of levels: rms difference of their forces; NaN: none have both
-    sample: dict[int, dict[int, list[Structures]]]  # by level and molecule
+    sample: dict[int, NDArray[np.int64]]  # by level: structures with forces that are compared with their neighbours
+    kept: NDArray[np.int64]  # (K,) structures whose atoms are kept, ascending
+    frames: Structures  # of K structures
+
+    def some(self, rows: NDArray[np.int64]) -> Structures:
+        """Structures whose atoms were kept."""
+        return self.frames[np.searchsorted(self.kept, rows)]
 
 
 _MOLECULES, _FRAMES, _WINDOWS = 50, 600, 6  # that are kept to compare neighbours
 
 
-def _sampled(outline: Structures, k: int) -> BoolArray:
-    """(S,) structures to compare: molecules spread over the data, windows of rows spread over each.
+def spread(outline: Structures, rows: NDArray[np.int64], least: int, most: int = 0) -> NDArray[np.int64]:
+    """Structures to look at closely: molecules spread over the data, windows of rows spread over each.
 
     Rows that follow each other are neighbours in a trajectory; where rows were shuffled, a window is as good as any.
+
+    Args:
+        rows: to choose from, ascending.
+        least: rows that a molecule needs.
+        most: how many of all molecules, where that is more than the usual number of each.
     """
     chosen = np.zeros(len(outline), bool)
-    rows = np.flatnonzero(outline.energy_mask[:, k] & outline.force_mask[:, k])
     count = np.bincount(outline.molecule[rows], minlength=len(outline.molecules))
-    molecules = np.flatnonzero(count > 2)
-    for molecule in molecules[:: max(1, -(-len(molecules) // _MOLECULES))]:
+    molecules = np.flatnonzero(count >= least)
+    molecules = molecules[:: max(1, -(-len(molecules) // _MOLECULES))]
+    window = max(_FRAMES, most // max(len(molecules), 1)) // _WINDOWS
+    for molecule in molecules:
         mine = rows[outline.molecule[rows] == molecule]
         mine = mine[np.sort(np.unique(outline.geometry[mine], return_index=True)[1])]  # a copy tells nothing new
-        window = _FRAMES // _WINDOWS
         chosen[mine[np.arange(len(mine)) % max(window, len(mine) // _WINDOWS) < window]] = True
-    return chosen
+    return np.flatnonzero(chosen)
 
 
-def survey(source: Source, outline: Structures, progress: Progress) -> Survey:
-    """Look at all atoms once; ``progress`` is told how many structures are done."""
+def survey(source: Source, outline: Structures, progress: Progress, wanted: Iterable[NDArray[np.int64]] = ()) -> Survey:
+    """Look at all atoms once.
+
+    Args:
+        progress: is told how many structures are done.
+        wanted: structures whose atoms are kept.
+    """
     levels, count = with_forces(outline), len(outline)
+    near = {k: np.flatnonzero(outline.energy_mask[:, k] & outline.force_mask[:, k]) for k in levels}
+    sample = {k: spread(outline, rows, 3) for k, rows in near.items()}
+    kept = np.unique(np.concatenate([np.zeros(0, np.int64), *sample.values(), *wanted]))
     seen = Survey(
         squares=dict.fromkeys(levels, 0.0),
         absolute={k: np.zeros(count) for k in levels},
@@ -127,9 +146,11 @@ def survey(source: Source, outline: Structures, progress: Progress) -> Survey:
         torque={k: np.zeros(count, np.float32) for k in levels},
         shape=no_shape(count),
         apart={},
-        sample={k: {} for k in levels},
+        sample=sample,
+        kept=kept,
+        frames=outline,
     )
-    sampled = {k: _sampled(outline, k) for k in levels}
+    pieces: list[Structures] = []
     pairs = [(low, high) for low, high in level_pairs(outline) if low in levels and high in levels]
     squares, components = dict.fromkeys(pairs, 0.0), dict.fromkeys(pairs, 0)
     begin = 0
@@ -150,12 +171,9 @@ def survey(source: Source, outline: Structures, progress: Progress) -> Survey:
             difference = batch.forces[high, both] - batch.forces[low, both]
             squares[low, high] += float(np.sum(np.square(difference), dtype=np.float64))
             components[low, high] += difference.size
-        for k in levels:
-            mine = np.flatnonzero(sampled[k][rows])
-            for molecule in np.unique(batch.molecule[mine]):
-                piece = batch[mine[batch.molecule[mine] == molecule]]
-                seen.sample[k].setdefault(int(molecule), []).append(piece)
+        pieces.append(batch[kept[np.searchsorted(kept, rows.start) : np.searchsorted(kept, rows.stop)] - rows.start])
         begin = rows.stop
         progress(begin)
     seen.apart.update({one: np.sqrt(squares[one] / n) if n else np.nan for one, n in components.items()})
+    seen.frames = pieces[0] if len(pieces) == 1 else join(pieces)
     return seen

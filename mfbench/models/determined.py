@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mfbench import theory
 from mfbench.data.structures import Structures
 from mfbench.elements import SYMBOLS, formula, numbers_of
-from mfbench.free_atoms import references
+from mfbench.free_atoms import energies_at
 
 # Where an element's atomic energy comes from as far as a level's labels do not determine it.
 Origin = Literal["labels", "below and free atoms", "free atoms", "below", "nothing"]
@@ -54,15 +54,28 @@ class Determined:
         return tuple(z for z in self.origins if not self.determines([z]))
 
     def come_from(self, numbers: Sequence[int] | NDArray[np.integer]) -> str:
-        """In words, where the atomic energies of these elements come from, as far as labels do not determine them."""
+        """In words, which of these elements' atomic energies come from where, those that labels do not determine."""
         words = {
             "below and free atoms": f"those of {self.below} and the difference of free atoms",
-            "free atoms": "free atoms",
+            "free atoms": "those of free atoms",
             "below": f"those of {self.below}",
             "nothing": "nothing",
         }
-        origins: list[Origin] = [self.origins.get(int(z), "nothing") for z in np.unique(numbers)]
-        return " and ".join(dict.fromkeys(words[one] for one in origins if one != "labels"))
+        found: dict[Origin, list[str]] = {}
+        for number in map(int, np.unique(numbers)):
+            found.setdefault(self._origin(number), []).append(SYMBOLS[number])
+        return "; ".join(f"{_enumerated(names)}: {words[one]}" for one, names in found.items() if one != "labels")
+
+    def has_zero(self, numbers: Sequence[int] | NDArray[np.integer]) -> bool:
+        """Whether something tells the atomic energy of each of these elements."""
+        return all(self._origin(int(number)) != "nothing" for number in numbers)
+
+    def _origin(self, number: int) -> Origin:
+        return self.origins.get(number, "nothing")
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def determined(structures: Structures, energies: Mapping[str, Indices]) -> dict[str, Determined]:
@@ -78,8 +91,8 @@ def determined(structures: Structures, energies: Mapping[str, Indices]) -> dict[
     found: dict[str, Determined] = {}
     below, given = "", set[int]()  # the level below, and the elements that it has atomic energies of
     for level in sorted(energies, key=structures.levels.index):
-        indices, free = energies[level], references(level, structures.free_atoms)
-        under = references(below, structures.free_atoms) if below else {}
+        indices, free = energies[level], energies_at(level, structures.free_atoms)
+        under = energies_at(below, structures.free_atoms) if below else {}
         names = tuple(structures.molecules[m] for m in np.unique(structures.molecule[indices]))
         one = Determined(formulas_of(structures, indices), names, free, {}, below)
         used = {z for text in one.formulas for z in numbers_of(text).tolist()}
@@ -123,8 +136,9 @@ class Known:
 
     levels: Mapping[str, Determined]  # that it predicts, from low to high
     formulas: tuple[str, ...]  # with charge and multiplicity: trained on at any level, with any label
-    bonds: frozenset[str]  # fingerprints of what was bonded to what in them
+    bonds: frozenset[str]  # fingerprints of what was bonded to what in them, of the most common kinds of molecules
     molecules_at_once: int  # most in one structure
+    bonds_share: float = 1.0  # of the structures trained on, that those kinds are
 
     def as_json(self) -> dict[str, Any]:
         """As a run folder has it."""
@@ -132,8 +146,13 @@ class Known:
             name: {**asdict(one), "free_atoms": _by_symbol(one.free_atoms), "origins": _by_symbol(one.origins)}
             for name, one in self.levels.items()
         }
-        same = {"formulas": self.formulas, "bonds": sorted(self.bonds), "molecules_at_once": self.molecules_at_once}
-        return {"levels": levels, **same}
+        return {
+            "levels": levels,
+            "formulas": self.formulas,
+            "bonds": sorted(self.bonds),
+            "bonds_share": self.bonds_share,
+            "molecules_at_once": self.molecules_at_once,
+        }
 
     @classmethod
     def of_json(cls, said: Mapping[str, Any]) -> "Known":
@@ -148,7 +167,8 @@ class Known:
             )
             for name, one in sorted(dict(said["levels"]).items(), key=lambda pair: theory.level(pair[0]))
         }
-        return cls(levels, tuple(said["formulas"]), frozenset(said["bonds"]), int(said["molecules_at_once"]))
+        share = float(said.get("bonds_share", 1))  # earlier versions held all kinds
+        return cls(levels, tuple(said["formulas"]), frozenset(said["bonds"]), int(said["molecules_at_once"]), share)
 
 
 _NUMBERS = {symbol: number for number, symbol in SYMBOLS.items()}

@@ -176,7 +176,7 @@ def scan(surface: Surface, targets: Targets, effort: Effort, told: Told = silent
         runs by it and do not expect 0.
         Curves: columns molecule, kind, atoms, coordinate, energy (eV), force.
     """
-    lowest: dict[tuple[tuple[int, ...], ...], tuple[float, Geometry]] = {}
+    lowest: dict[int, tuple[float, Geometry]] = {}
     for geometry, energy in zip(targets.geometries, targets.energies):
         key = skeleton(geometry.numbers, geometry.positions)
         if key not in lowest or energy < lowest[key][0]:

@@ -9,7 +9,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 
-from mfbench.elements import BOND_FACTOR, COVALENT_RADII
+from mfbench.data.bonds import bonded, bonds_of, in_radii
+from mfbench.data.geometries import Slab
 
 Array = NDArray[np.float64]
 
@@ -53,20 +54,15 @@ def stack(geometries: Sequence[Geometry]) -> tuple[Ints, Array, Ints]:
 
 
 def bonds(numbers: Ints, positions: Array) -> NDArray[np.int64]:
-    """Bonded pairs (B, 2), first < second: closer than ``BOND_FACTOR`` times the sum of the covalent radii."""
-    first, second = np.triu_indices(len(numbers), 1)
-    distance = np.linalg.norm(positions[second] - positions[first], axis=1)
-    near = distance < BOND_FACTOR * (COVALENT_RADII[numbers[first]] + COVALENT_RADII[numbers[second]])
-    return np.stack([first[near], second[near]], axis=1)
+    """Bonded pairs (B, 2), first < second, see ``mfbench.data.bonds``."""
+    square = np.square(positions[:, None] - positions).sum(-1)
+    np.fill_diagonal(square, np.inf)
+    return np.argwhere(np.triu(bonded(in_radii(numbers[None], square[None]))[0]))
 
 
-def skeleton(numbers: Ints, positions: Array) -> tuple[tuple[int, ...], ...]:
-    """What is bonded to what, whatever the order of the atoms: of each atom, its element and its neighbours'."""
-    neighbours: list[list[int]] = [[] for _ in numbers]
-    for a, b in bonds(numbers, positions):
-        neighbours[a].append(int(numbers[b]))
-        neighbours[b].append(int(numbers[a]))
-    return tuple(sorted((int(z), *sorted(around)) for z, around in zip(numbers, neighbours)))
+def skeleton(numbers: Ints, positions: Array) -> int:
+    """What is bonded to what, whatever the order of the atoms: the fingerprint of ``mfbench.data.bonds``."""
+    return int(bonds_of(Slab(numbers, positions, np.array([0, len(numbers)]))).fingerprint[0])
 
 
 # Harmonic frequencies

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -70,7 +71,7 @@ def export(
         one: _part(data, chosen, one, path / f"{one}{chosen.suffixes[0]}") for one in PARTS if data.structures(one)
     }
     recipe = chosen.recipe(data, {one: files[:-1] for one, files in parts.items()})
-    _remove_left(path, chosen, parts)
+    _remove_left(path, chosen, parts, data)
     for name, text in recipe.items():
         write_bytes(path / name, text.encode())
     return [*(file for files in parts.values() for file in files), *(path / name for name in recipe)]
@@ -112,15 +113,24 @@ def _data(settings: Experiment, prepared: Prepared, chosen: Format) -> Data:
 
 
 def _part(data: Data, chosen: Format, part: Part, path: Path) -> list[Path]:
-    """Write one part and its JSON file."""
+    """Write one part and its JSON file, in place of what an earlier export had beside it for each level."""
+    for slug in slugs(data.prepared.levels).values():
+        for left in (path.with_name(f"{path.stem}.{slug}"), *path.parent.glob(f"{path.stem}.{slug}.*")):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
     files = chosen.write(data, chosen, part, path)
     described = path.with_name(f"{path.name}.json")
     write_json(described, {**_about(data, chosen, part, path), **chosen.about(data, part, files)})
     return [*files, described]
 
 
-def _remove_left(folder: Path, chosen: Format, parts: Mapping[Part, list[Path]]) -> None:
-    """Remove the files of parts that an earlier export into this folder had, and this one has not."""
+def _remove_left(folder: Path, chosen: Format, parts: Mapping[Part, list[Path]], data: Data) -> None:
+    """Remove the files of parts, and the settings of levels, that an earlier export into this folder had."""
+    for slug in slugs(data.prepared.levels).values():
+        for file in folder.glob(f"{slug}.*yaml"):
+            file.unlink()
     for part in (one for one in PARTS if one not in parts):
         path = folder / f"{part}{chosen.suffixes[0]}"
         for file in (path, path.with_name(f"{path.name}.json")):

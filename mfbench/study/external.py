@@ -28,7 +28,7 @@ from mfbench.study.experiment import Experiment
 from mfbench.study.export import exported
 from mfbench.study.prepare import Prepared, lessons_of, prepare
 from mfbench.study.rows import NOT_TRAINED, identity
-from mfbench.study.scale import check_energies, check_forces
+from mfbench.study.scale import check_energies, check_forces, check_level
 from mfbench.study.visible import slugs, split_hash
 
 NOT_PREDICTED = "not predicted by this code"
@@ -128,7 +128,7 @@ def evaluate(
         if one not in prepared.levels:
             raise unknown("level of this experiment", one, prepared.levels)
     keys = None if energy_keys is None else (energy_keys, forces_keys or {})
-    sources, known_by = _sources(files, prepared, keys, level or prepared.high)
+    sources, matched_by = _sources(files, prepared, keys, level or prepared.high)
     lessons = lessons_of(settings, prepared)
     predictions = _predictions(sources, prepared, lessons, given, settings.seed)
     table = evaluation.evaluate(predictions)
@@ -143,7 +143,7 @@ def evaluate(
         "predictions": {one: _named_file(file) for one, file in files.items()}
         if isinstance(files, dict)
         else _named_file(files),
-        "matched_by": known_by,
+        "matched_by": matched_by,
         "energy_keys": {one: source.energy for one, source in sources.items()},
         "forces_keys": {one: source.forces for one, source in sources.items() if source.forces},
         "unit": unit,
@@ -215,7 +215,7 @@ def _sources(
                 raise predicted.no_energies(frames, level, names[level], file)
         if pair is not None:
             found[level] = _Source(frames, *pair)
-    how = {known_by for _, known_by in read.values()}
+    how = {matched_by for _, matched_by in read.values()}
     return found, " and ".join(sorted(how))
 
 
@@ -260,6 +260,8 @@ def _predictions(
         others = sorted({*source.frames[0].info} - {source.energy})
         check_energies(level, given[there], labels, part.n_atoms[there], unit.name, unit.per_atom, others)
         energies[:, column] = given * factor * (part.n_atoms if unit.per_atom else 1)
+        every = {name: (part.energies[:, k], part.energy_mask[:, k]) for name, k in zip(levels, columns)}
+        check_level(level, energies[:, column], every)
         key = source.forces
         vectors = None if key is None else predicted.values(source.frames, structures, indices, key, forces=True)
         if vectors is None:

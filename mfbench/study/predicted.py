@@ -76,8 +76,8 @@ def in_order(frames: Sequence[Atoms], prepared: Prepared, indices: Indices, path
     """
     numbers = [_number(frame.info.get("mfbench_structure")) for frame in frames]
     bare = [k for k, number in enumerate(numbers) if number is None]
-    known_by = BY_ORDER if frames and len(bare) == len(frames) else BY_NUMBER
-    if known_by == BY_ORDER:
+    matched_by = BY_ORDER if frames and len(bare) == len(frames) else BY_NUMBER
+    if matched_by == BY_ORDER:
         _check_count(frames, indices, path)
         found = list(frames)
     else:
@@ -89,8 +89,8 @@ def in_order(frames: Sequence[Atoms], prepared: Prepared, indices: Indices, path
             )
         found = _by_number(frames, [number for number in numbers if number is not None], prepared, indices)
     _check_split(frames, prepared)
-    _check_atoms(found, prepared.structures, indices, known_by)
-    return found, known_by
+    _check_atoms(found, prepared.structures, indices, matched_by)
+    return found, matched_by
 
 
 def _check_count(frames: Sequence[Atoms], indices: Indices, path: Path) -> None:
@@ -124,7 +124,7 @@ def _by_number(frames: Sequence[Atoms], numbers: Sequence[int], prepared: Prepar
     return [by_number[s] for s in wanted]
 
 
-def _check_atoms(frames: Sequence[Atoms], structures: Structures, indices: Indices, known_by: str) -> None:
+def _check_atoms(frames: Sequence[Atoms], structures: Structures, indices: Indices, matched_by: str) -> None:
     """That elements and positions are those exported."""
     elements, positions = [], []
     for s, frame in zip(indices.tolist(), frames):
@@ -133,7 +133,7 @@ def _check_atoms(frames: Sequence[Atoms], structures: Structures, indices: Indic
             elements.append(s)
         elif not (np.abs(frame.positions - structures.positions[atoms]) <= POSITION_TOLERANCE).all():
             positions.append(s)
-    how = "" if known_by == BY_NUMBER else "; frames without mfbench_structure have to be in the exported order"
+    how = "" if matched_by == BY_NUMBER else "; frames without mfbench_structure have to be in the exported order"
     if elements:
         raise UserError(
             f"{len(elements):,} structures with other elements than exported: {_some(structures, elements)}{how}"

@@ -12,8 +12,10 @@ from mfbench.data import datasets
 from mfbench.data.datasets import DataRequest
 from mfbench.data.labels import with_labels
 from mfbench.data.manifest import manifest
+from mfbench.data.molecules import State, named, stated_in
 from mfbench.data.splits import Selection, Split, make_split, select, too_many
 from mfbench.data.structures import Structures
+from mfbench.elements import formula
 from mfbench.errors import UserError
 from mfbench.learning import arms
 from mfbench.learning.optimisation import Optimisation
@@ -104,6 +106,24 @@ def prepare(settings: Experiment, data_folder: str | Path | None = None) -> Prep
                 raise too_many(f"{name}: expected", most, "training structures at both levels together", int(got))
     training = with_labels(structures, selection, high, settings.labels, settings.seed)
     return Prepared(structures, low, high, levels, split, selection, training)
+
+
+def require_one_state(case: str, structures: Structures) -> None:
+    """Raise UserError where molecules differ in charge or multiplicity alone: no network here is told of these."""
+    states = [stated_in(name) for name in structures.molecules]
+    if not any(one != State() for one in states):
+        return
+    told: dict[str, str] = {}
+    for m, first in zip(*np.unique(structures.molecule, return_index=True)):
+        composition = formula(structures.numbers[structures.offsets[first] : structures.offsets[first + 1]])
+        own, other = named(composition, states[m]), told.setdefault(composition, named(composition, states[m]))
+        if own != other:
+            name = structures.molecules[m]
+            raise UserError(
+                f"{case}: expected molecules of one composition in one charge and multiplicity, as no network "
+                f"here is told of these; got {other} and {own}: choose some with `subsets` in a case of your own, e.g. "
+                f"molecules: [{name!r}]"
+            )
 
 
 def levels_of(settings: Experiment, columns: tuple[str, ...], low: str, high: str) -> Levels:

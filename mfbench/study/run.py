@@ -47,7 +47,7 @@ from mfbench.study.build import build
 from mfbench.study.evaluation import NO_ENERGIES, evaluate, measure, predict
 from mfbench.study.experiment import Experiment
 from mfbench.study.outside import known_by
-from mfbench.study.prepare import Prepared, fetch, prepare, structures_used
+from mfbench.study.prepare import Prepared, fetch, prepare, require_one_state, structures_used
 from mfbench.study.progress import shown
 from mfbench.study.rows import NOT_TRAINED, identity
 
@@ -180,6 +180,7 @@ def _run(
 
 def _task(settings: Experiment, device: str, data_folder: str | Path | None) -> _Task:
     prepared = prepare(settings, data_folder)
+    require_one_state(settings.case, prepared.structures)
     threads = use_threads(settings.threads)
     where = torch.device(device)
     dtype = torch.float64 if settings.dtype == "float64" else torch.float32

@@ -1,6 +1,6 @@
 """Whether predictions are in the unit that they are said to be in: they are compared with the labels in every other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from mfbench.errors import UserError
 # Total energies of the worst of models are within a few per cent; no two units are as close as that.
 FAR, NEAR = 0.1, 0.02
 ALIKE = 0.9  # cosine of predicted and reference forces, from which on their ratio says something
+
+OTHERS = 0.1  # of the distance to the own level: nearer to another level's labels, energies are that one's
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +58,27 @@ def check_energies(
         f"energies of {level}: expected those of the labels in {said}, got {ratio:.4g} times these; they fit as "
         f"{of}{' per atom' if by else ''}: give {' and '.join(options)}"
     )
+
+
+def check_level(level: str, given: Floats, labels: Mapping[str, tuple[Floats, NDArray[np.bool_]]]) -> None:
+    """Raise UserError where energies are those of another level.
+
+    Args:
+        given: (S,) eV, as predictions of ``level``.
+        labels: by level, energies (S,) eV and which structures have them.
+    """
+
+    def apart(name: str) -> float:
+        energies, there = labels[name]
+        return float(np.median(np.abs(given - energies)[there])) if there.any() else np.inf
+
+    own = apart(level)
+    nearest = min(labels, key=apart)
+    if nearest != level and np.isfinite(own) and apart(nearest) < OTHERS * own:
+        raise UserError(
+            f"energies of {level}: expected those of that level, got ones that are {own:.3g} eV off it and "
+            f"{apart(nearest):.3g} off {nearest} (medians): are levels, files or keys exchanged?"
+        )
 
 
 def check_forces(level: str, given: Floats, labels: Floats, unit: str) -> None:

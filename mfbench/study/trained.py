@@ -19,7 +19,7 @@ from mfbench.models.contract import Potential
 from mfbench.models.determined import Known
 from mfbench.study.calculator import Prediction, Predictor
 from mfbench.study.experiment import Experiment
-from mfbench.study.outside import outside, reference_energies
+from mfbench.study.outside import of_free_atoms, outside
 
 DType = Literal["float32", "float64"]
 
@@ -61,7 +61,7 @@ class Model(Predictor):
         counts = np.diff(flat.offsets)
         molecules, alone = np.flatnonzero(counts > 1), np.flatnonzero(counts == 1)
         energies, pushed = np.zeros(len(counts)), np.zeros((len(flat.numbers), 3)) if forces else None
-        energies[alone] = reference_energies(self.known, level, flat.numbers[flat.offsets[alone]])
+        energies[alone] = of_free_atoms(self.known, level, flat.numbers[flat.offsets[alone]])
         atoms = DeviceAtoms(flat.numbers, flat.positions, flat.offsets, parameter.device, parameter.dtype)
         found = predict(self.potential, atoms, molecules, (level,), forces)
         energies[molecules] = found.energies[:, 0]

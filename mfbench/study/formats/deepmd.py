@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench.data.molecules import State, stated_in
 from mfbench.elements import SYMBOLS
 from mfbench.files import write_bytes
 from mfbench.study.formats import extxyz
@@ -20,8 +21,9 @@ CUTOFF = 6.0  # Angstrom
 
 @dataclass(frozen=True)
 class Group:
-    """Structures with the same atoms in the same order, and the same labels at a level."""
+    """Structures with the same atoms in the same order, state and labels at a level."""
 
+    state: State
     numbers: NDArray[np.int64]  # (atoms,)
     positions: NDArray[np.float64]  # (S, atoms, 3) Angstrom
     energies: NDArray[np.float64] | None  # (S,) eV
@@ -31,14 +33,17 @@ class Group:
 def groups(data: Data, part: Part, level: Level) -> Iterator[Group]:
     """The labelled structures of a part at a level; nothing is padded, and no label is missing within a group."""
     structures, seen, column = data.prepared.training, data.parts[part], level.column
-    found: dict[tuple[bytes, bool, bool], list[int]] = {}
+    found: dict[tuple[bytes, State, bool, bool], list[int]] = {}
     for s, energy, forces in zip(seen.indices.tolist(), seen.energy[:, column], seen.forces[:, column]):
         if energy or forces:
             atoms = slice(int(structures.offsets[s]), int(structures.offsets[s + 1]))
-            found.setdefault((structures.numbers[atoms].tobytes(), bool(energy), bool(forces)), []).append(s)
-    for (_, energy, forces), members in found.items():
+            state = stated_in(structures.molecules[structures.molecule[s]])
+            key = structures.numbers[atoms].tobytes(), state, bool(energy), bool(forces)
+            found.setdefault(key, []).append(s)
+    for (_, state, energy, forces), members in found.items():
         ranges = [slice(int(structures.offsets[s]), int(structures.offsets[s + 1])) for s in members]
         yield Group(
+            state,
             structures.numbers[ranges[0]].astype(np.int64),
             np.stack([structures.positions[one] for one in ranges]).astype(np.float64),
             structures.energies[members, column] if energy else None,
@@ -122,7 +127,7 @@ def recipe(data: Data, files: Mapping[Part, list[Path]]) -> dict[str, str]:
     }
     return {
         "input.json": json.dumps(content, indent=1) + "\n",
-        "predict_deepmd.py": script("predict_deepmd.py"),
+        "predict.py": script("predict.py"),
     }
 
 
@@ -132,7 +137,7 @@ DEEPMD = Format(
         "Beside the frames stands a folder for each level, PART.LEVEL, with DeePMD's NumPy systems: structures with "
         "the same atoms in the same order and the same labels. A label that is missing has no file.",
         "`dp --pt train input.json` trains a fitting net for each level on one descriptor, drawing levels with equal "
-        "probability (model_prob); `python predict_deepmd.py model.ckpt.pt` predicts.",
+        "probability (model_prob); `python predict.py model.ckpt.pt` predicts.",
     ),
     write=write,
     recipe=recipe,

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbench.data.molecules import stated_in
 from mfbench.elements import SYMBOLS
 from mfbench.files import replacing
 from mfbench.study.formats.base import KINDS, Data, Format, Level, Part
@@ -45,12 +46,15 @@ def frames(data: Data, chosen: Format, part: Part) -> Iterator[tuple[str, str]]:
     for row, s in enumerate(seen.indices.tolist()):
         atoms = slice(int(structures.offsets[s]), int(structures.offsets[s + 1]))
         numbers, positions = structures.numbers[atoms], structures.positions[atoms]
+        molecule = structures.molecules[structures.molecule[s]]
+        state = {key: chosen.number(value) for key, value in stated_in(molecule).keyed().items()}
         same = {
             "mfbench_structure": chosen.number(s),
             "mfbench_geometry": chosen.number(int(structures.geometry[s])),
-            "mfbench_molecule": structures.molecules[structures.molecule[s]],
+            "mfbench_molecule": molecule,
             "mfbench_part": "unseen" if s in unseen else part,
             "mfbench_split": data.split,
+            **state,
         }
         if part == "test":
             yield "", frame(numbers, positions, {**same, **({"head": data.high} if chosen.heads else {})}, {})

@@ -13,7 +13,7 @@ VALID_FRACTION = 0.1  # of the training structures, where there are none to vali
 
 COMMENT = """\
 # Train:    mtt train options.yaml -o model.pt        (in this folder)
-# Predict:  python predict_metatrain.py model.pt      (energies and forces of every level)
+# Predict:  python predict.py model.pt      (energies and forces of every level)
 #       or  mtt eval model.pt eval.yaml -e extensions/ -o output.xyz     (energies alone)
 # Judge:    mfbench evaluate --export test.extxyz.json --name metatrain --predictions predicted.extxyz
 """
@@ -63,7 +63,7 @@ def recipe(data: Data, files: Mapping[Part, list[Path]]) -> dict[str, str]:
     return {
         "options.yaml": COMMENT + yaml.safe_dump(options, sort_keys=False),
         "eval.yaml": yaml.safe_dump({"systems": systems("test")}, sort_keys=False),
-        "predict_metatrain.py": script("predict_metatrain.py"),
+        "predict.py": script("predict.py"),
     }
 
 

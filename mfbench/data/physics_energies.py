@@ -182,6 +182,10 @@ def _own(outline: Structures, counts: NDArray, k: int, declared: Declared) -> Fi
         known = True
         beyond = (per_atom < low) | (per_atom > high)
         if np.count_nonzero(beyond) <= RARE * np.count_nonzero(mask):
+            if other := _per_atom_of(outline, counts, k, kind):
+                said = f"energies of one kind of level, in {declared.energy_of(name)} or per atom"
+                either = f", as by {kind}, or per atom by {other}: `free_atoms` in the manifest can tell"
+                return Finding(f"energies, {name}", False, said, mean + either, named(outline, mask)[:1])
             return Finding(f"energies, {name}", True, f"those of molecules at some kind of level: {kind}", mean)
         unknown = np.isnan(free)
         rows = mask & ~counts[:, unknown].any(1)
@@ -192,6 +196,19 @@ def _own(outline: Structures, counts: NDArray, k: int, declared: Declared) -> Fi
         return _scatter(outline, counts, k)
     cause = would_fit(dict.fromkeys(units_that_fit))
     return Finding(f"energies, {name}", False, " or ".join(usual), mean + cause, named(outline, mask)[:1])
+
+
+def _per_atom_of(outline: Structures, counts: NDArray, k: int, taken: str) -> str | None:
+    """A kind of level other than the one ``taken`` whose energies these are to 1 %, divided by the number of atoms."""
+    for kind, free in _kinds():
+        unknown = np.isnan(free)
+        rows = outline.energy_mask[:, k] & ~counts[:, unknown].any(1)
+        expected = counts[rows][:, ~unknown] @ free[~unknown]
+        if kind != taken and rows.any():
+            ratio = outline.energies[rows, k] * outline.n_atoms[rows] / (expected - _TYPICAL * outline.n_atoms[rows])
+            if abs(np.median(ratio) - 1) < 0.01:
+                return kind
+    return None
 
 
 def _scatter(outline: Structures, counts: NDArray, k: int) -> Finding:
