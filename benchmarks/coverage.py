@@ -5,14 +5,13 @@ and arms that share part of that scatter. Counted is how often 95 % intervals of
 arms and of the gap closed hold the truth, and how often equal arms are called different; the percentile bootstrap over
 seeds and groups stands beside them.
 
-    python benchmarks/coverage.py --out benchmarks/results/coverage.json
+    python benchmarks/coverage.py --bootstrap --out benchmarks/results/coverage-DATE.json
 """
 
-import json
 from typing import Any
 
 import numpy as np
-from common import parser
+from common import parser, write
 from tqdm import tqdm
 
 from mfbench.results.statistics import LogErrors, compare, estimate, gap_closed
@@ -47,7 +46,6 @@ def percentiles(rng: np.random.Generator, one: np.ndarray, other: np.ndarray, dr
 def covered(rng: np.random.Generator, studies: int, bootstrap: bool, **shape: Any) -> dict[str, Any]:
     """How often intervals hold the truth over so many studies of one shape."""
     hits: dict[str, list[bool]] = {"error": [], "ratio": [], "gap closed": [], "equal arms called different": []}
-    any_called = []
     of_bootstrap = []
     truth = 1 - np.log(ARMS["MF"] / ARMS["SF-EF"]) / np.log(ARMS["SF-E"] / ARMS["SF-EF"])
     for _ in tqdm(range(studies), desc=str(shape), leave=False):
@@ -61,7 +59,6 @@ def covered(rng: np.random.Generator, studies: int, bootstrap: bool, **shape: An
             hits["gap closed"].append(gap.low <= truth <= gap.high)
         called = {one.arm: one.differs for one in compare(logs, "MF")}
         hits["equal arms called different"].append(called["MF, again"])
-        any_called.append(called["MF, again"])
         if bootstrap:
             low, high = percentiles(rng, errors["MF"], errors["SF-E"])
             of_bootstrap.append(low <= ARMS["MF"] / ARMS["SF-E"] <= high)
@@ -90,8 +87,7 @@ def main() -> None:
     for shape in SHAPES:
         rows.append(covered(rng, args.studies, args.bootstrap, **shape))
         print({key: round(value, 3) for key, value in rows[-1].items()}, flush=True)
-    if args.out:
-        args.out.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    write(args.out, rows=rows)
 
 
 if __name__ == "__main__":
