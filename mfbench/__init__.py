@@ -17,7 +17,8 @@ What there is    ``cases``, ``levels`` and ``datasets`` give tables; ``case`` an
 Experiments      ``experiment`` makes one (case x arm x network x sizes x seeds), ``comparison`` a grid of them;
                  ``forecast`` says what one will take, ``prepare`` gives its data as it is split.
 Runs             ``run`` makes one's run folder, ``run_all`` those of many, in several processes if asked;
-                 ``load_runs`` gives the results table of a folder of runs, ``gap_closed`` how good an arm is.
+                 ``load_runs`` gives the results table of a folder of runs, ``summary`` its numbers over seeds with
+                 intervals, ``gap_closed`` how good an arm is, seed by seed.
 Models           ``load`` rebuilds what a run trained; ``predict_file`` predicts a file of structures.
 Other codes      ``export`` writes what an arm may learn from, ``evaluate`` judges another code's predictions.
 Your own         ``register`` makes an arm, network, case, dataset or metric known; ``testing`` checks that it fits.
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from mfbench.results.metrics import Metric as Metric
     from mfbench.results.reference import reference_table as reference_table
     from mfbench.results.rows import gap_closed as gap_closed
+    from mfbench.results.summary import summary as summary
     from mfbench.show import html as html
     from mfbench.show import plots as plots
     from mfbench.show import tables as tables
@@ -124,6 +126,7 @@ _OFFERED = {
     "export": "mfbench.study.export",
     "forecast": "mfbench.study.run",
     "gap_closed": "mfbench.results.rows",
+    "summary": "mfbench.results.summary",
     "level": "mfbench.theory",
     "levels": "mfbench.data.overview",
     "load": "mfbench.study.load",

@@ -1,11 +1,8 @@
-"""Levels of theory, ordered from low to high, with citation and cost of a label."""
+"""Levels of theory, ordered from low to high, with citation."""
 
-import csv
 import re
 from dataclasses import dataclass, field
-from functools import cache
 
-from mfbench import resources
 from mfbench.errors import unknown
 
 
@@ -69,24 +66,3 @@ def level(name: str) -> LevelOfTheory:
     if name.casefold() in _ANY_CASE:
         return _ANY_CASE[name.casefold()]
     raise unknown("level of theory", name, LEVELS, ", or one of your own as NAME@RANK")
-
-
-@cache
-def _mini_costs() -> dict[tuple[str, bool], float]:
-    sums: dict[tuple[str, bool], list[float]] = {}
-    with open(resources.mini_data() / "label_cost.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            name = row["level"].replace("gfn2_xtb", "gfn2-xtb")
-            for column, forces in (("energy_core_s", False), ("energy_and_forces_core_s", True)):
-                if row[column]:
-                    sums.setdefault((name, forces), []).append(float(row[column]))
-    return {key: sum(values) / len(values) for key, values in sums.items()}
-
-
-def label_cost(name: str, forces: bool) -> float | None:
-    """Mean cost in core-seconds of an energy (with its forces) over the molecules of the mini data.
-
-    None where it was not measured. At this size coupled cluster is hardly dearer than DFT in a large
-    basis; its steeper growth shows in larger molecules only, so a cost axis has to say what it uses.
-    """
-    return _mini_costs().get((level(name).name, forces))

@@ -23,6 +23,7 @@ COMMANDS = {
     "methanol": [*FEW, "--picoseconds", "0.01", "--runs", "runs"],
     "narrow_high": [*FEW, "--runs", "runs"],
     "baselines": [],
+    "coverage": ["--studies", "10", "--bootstrap"],
 }
 
 

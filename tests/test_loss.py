@@ -7,7 +7,7 @@ import torch
 
 from mfbench.learning.loss import LevelSums, total_loss
 from mfbench.learning.optimisation import LossWeights
-from mfbench.learning.sums import ErrorSums, centred
+from mfbench.learning.sums import ErrorSums
 from mfbench.units import KCAL_PER_EV
 
 
@@ -52,11 +52,3 @@ def test_total_loss_is_rmse_plus_mae_of_each_term() -> None:
 def test_a_term_without_labels_is_zero() -> None:
     level = LevelSums(energy=sums([3.0], [False]), force=sums([2.0]))
     assert math.isclose(float(total_loss({"a": level}, LossWeights())), 4.0, rel_tol=1e-5)
-
-
-def test_relative_energies_lose_each_groups_own_mean() -> None:
-    error = torch.tensor([1.0, 3.0, 10.0, 99.0, 14.0])
-    group = torch.tensor([0, 0, 1, 1, 1])
-    mask = torch.tensor([True, True, True, False, True])
-    got = centred(error, group, mask)
-    assert got[mask].tolist() == [-1.0, 1.0, -2.0, 2.0]

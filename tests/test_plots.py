@@ -69,10 +69,10 @@ def test_an_arm_from_elsewhere_has_a_style_of_its_own():
 
 @pytest.mark.parametrize("arm", ["SF-E", "MF", "SF-EF"])
 @pytest.mark.parametrize(("quantity", "metric", "part"), [("energy", "mae", "test"), ("force", "rmse", "unseen")])
-def test_a_curve_is_the_median_over_seeds_in_the_unit_shown(arm, quantity, metric, part):
+def test_a_curve_is_the_mean_over_seeds_in_the_unit_shown(arm, quantity, metric, part):
     table = results_table(seeds=(0, 1, 2))
     curve = plots.learning_curve(table, "ani1x-tz", quantity, metric, "kcal/mol", part)
-    # Seed 1 is the middle one.
+    # Seed 1 is the middle one on a log axis.
     expected = {n: error(arm, quantity, metric, n, seed=1, part=part) * KCAL_PER_EV for n in (50, 150)}
     line, marks = labelled(curve, hv.Curve, arm), labelled(curve, hv.Scatter, arm)
     assert points(line) == pytest.approx(expected, rel=1e-4)
@@ -92,7 +92,9 @@ def test_single_seeds_are_small_points_when_there_are_several():
 
 
 def test_the_number_of_seeds_is_said():
-    assert "median of 3 seeds" in footnotes(plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force"))
+    assert "geometric mean of 3 seeds" in footnotes(
+        plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force")
+    )
     assert "One seed" in footnotes(plots.learning_curve(results_table(), "rmd17-cc", "force"))
 
 

@@ -207,6 +207,19 @@ def test_figures_of_other_codes_are_those_measured() -> None:
     assert len(set(report["steps"].values())) == 1
 
 
+def test_figures_of_intervals_are_those_measured() -> None:
+    (file,) = (ROOT / "benchmarks" / "results").glob("coverage-*.json")
+    rows = json.loads(file.read_text())["rows"]
+    held = [100 * row[name] for row in rows for name in ("error", "ratio", "gap closed")]
+    assert 93 <= round(min(held)) <= round(max(held)) <= 97
+    called = 100 * max(row["equal arms called different"] for row in rows)
+    assert called <= 5
+    text = " ".join(README.split())
+    assert f"held the truth in {min(held):.0f} to {max(held):.0f} % of them" in text
+    assert f"called different in at most {called:.1f} %" in text
+    assert f"as few as {100 * min(row['ratio, percentile bootstrap'] for row in rows):.0f} %" in text
+
+
 def test_figures_of_the_scale_are_those_measured() -> None:
     (file,) = (ROOT / "benchmarks" / "results").glob("ani1x-scale-cpu-*.json")
     report = json.loads(file.read_text())

@@ -81,7 +81,7 @@ def row_of(text: str, *start: str) -> list[str]:
     return found[0]
 
 
-def test_error_table_holds_medians_in_the_units_shown():
+def test_error_table_holds_means_in_the_units_shown():
     errors = error_table(results_table(seeds=(0, 1, 2)), "rmd17-cc").set_index(["n_high", "arm"])
     assert list(errors.index) == [
         (0, "SF-low"), *[(n, arm) for n in (50, 150) for arm in ("SF-E", "MF", "SF-EF")]
@@ -94,18 +94,24 @@ def test_error_table_holds_medians_in_the_units_shown():
     assert (mf["n energies"], mf["n forces"], mf["seeds"], mf["n_low"]) == ("240", "5,040", "0–2", 1000)
 
 
-def test_spread_is_the_mean_and_standard_deviation_over_seeds():
-    spread = spread_table(results_table(seeds=(0, 1, 2)), "rmd17-cc").set_index(["n_high", "arm"])
-    assert list(spread.index) == [(n, arm) for n in (50, 150) for arm in ("SF-E", "MF", "SF-EF")]  # SF-low: one seed
+def test_spread_is_the_geometric_mean_with_range_or_interval_over_seeds():
+    spread = spread_table(results_table(seeds=(0, 1, 2)), "rmd17-cc").set_index(["n_high", "arm", "quantity"])
+    assert set(spread.index.droplevel("quantity")) == {(n, arm) for n in (50, 150) for arm in ("SF-E", "MF", "SF-EF")}
     for quantity in ("energy", "force"):
         values = [error("MF", quantity, "mae", 50, seed) * KCAL_PER_EV for seed in (0, 1, 2)]
-        assert spread.loc[(50, "MF"), f"{quantity} mean"] == pytest.approx(np.mean(values), rel=1e-4)
-        assert spread.loc[(50, "MF"), f"{quantity} spread"] == pytest.approx(np.std(values, ddof=1), rel=1e-4)
+        row = spread.loc[(50, "MF", quantity)]
+        assert row["value"] == pytest.approx(np.exp(np.log(values).mean()), rel=1e-4)
+        assert (row["least"], row["most"]) == pytest.approx((min(values), max(values)), rel=1e-4)
+        assert np.isnan(row["low"])
     text = text_table(results_table(seeds=(0, 1, 2)))
-    mean, by = (spread.loc[(50, "MF"), f"energy {what}"] for what in ("mean", "spread"))
-    assert f"{mean:.3f} ± {by:.3f}" in text
+    row = spread.loc[(50, "MF", "energy")]
+    assert f"{row['value']:.2f} ({row['least']:.2f}–{row['most']:.2f})" in text
+    many = spread_table(results_table(seeds=range(5)), "rmd17-cc").set_index(["n_high", "arm", "quantity"])
+    row = many.loc[(50, "MF", "energy")]
+    assert row["low"] < row["value"] < row["high"]
+    assert f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" in text_table(results_table(seeds=range(5)))
     assert spread_table(results_table(), "rmd17-cc").empty
-    assert SPREAD not in text_table(results_table())
+    assert SPREAD[:20] not in text_table(results_table())
     assert spread_html(results_table(), "rmd17-cc") == ""
     no_forces = spread_table(results_table(cases=["ani1ccx"], seeds=(0, 1)), "ani1ccx").set_index("arm")
     assert "SF-EF" not in no_forces.index  # n = 0: the table of errors says why
@@ -119,6 +125,11 @@ def test_gap_table_pairs_seeds_and_converts_units():
     assert energy["SF-E"] == pytest.approx(error("SF-E", "energy", "mae", 50, 1) * KCAL_PER_EV, rel=1e-4)
     assert force["gap_closed"] == pytest.approx(GAP_FORCE)
     assert force["pairs"] == 3
+    without = results_table(cases=["ani1x-tz"], seeds=(0, 1, 2))
+    best = (without["arm"] == "SF-EF") & (without["seed"] == 2)
+    table = without.assign(value=without["value"].mask(best, 10 * without["value"]))
+    row = gap_table(table, "ani1x-tz").iloc[0]
+    assert gap_text(row) == "no gap (2 of 3 seeds have one)"  # and no number of the others
     no_reference = gap_table(results_table(), "ani1ccx").iloc[0]
     assert gap_text(no_reference) == "no SF-EF"
 
@@ -134,13 +145,13 @@ def test_text_table_has_the_numbers_and_what_is_missing():
     assert row_of(text, "50", "SF-EF") == ["50", "SF-EF", *["n=0"] * 6, "0", "0"]
     assert f"SF-EF (n = 0): {NO_FORCES}" in text
     assert "Part unseen: molecules never trained on" in text
-    assert row_of(text, "test", "50", "energy")[-2:] == ["no", "SF-EF"]
+    assert row_of(text, "test", "50", "energy")[-3:] == ["no", "SF-EF", "0"]
 
 
 def test_text_table_gives_the_gap_closed():
     text = text_table(results_table(cases=["rmd17-cc"]))
-    assert float(row_of(text, "test", "50", "energy")[-1]) == pytest.approx(GAP_ENERGY, abs=0.006)
-    assert float(row_of(text, "test", "150", "force")[-1]) == pytest.approx(GAP_FORCE, abs=0.006)
+    assert float(row_of(text, "test", "50", "energy")[-2]) == pytest.approx(GAP_ENERGY, abs=0.006)
+    assert float(row_of(text, "test", "150", "force")[-2]) == pytest.approx(GAP_FORCE, abs=0.006)
     assert "Part unseen" not in text
 
 
@@ -209,7 +220,7 @@ def test_page_has_two_plots_a_case_and_part(page):
 def test_page_of_several_seeds_does_not_call_them_one(tmp_path):
     seen = Page(written(results_table(cases=["rmd17-cc"], seeds=(0, 1, 2)), tmp_path)).visible
     assert "one seed" not in seen
-    assert "medians over up to 3 seeds" in seen
+    assert "geometric means over up to 3 seeds" in seen
 
 
 def test_two_backbones_stand_in_sections_of_their_own(tmp_path):

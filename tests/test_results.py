@@ -42,6 +42,7 @@ def row(arm: str, value: float, **other: object) -> dict[str, object]:
         "seconds": 1.5,
         "structures_per_second": 100.0,
         "device": "cpu",
+        "label_seconds": 2.5,
         "remark": "no forces to train on" if math.isnan(value) else "",
     }
     return defaults | other

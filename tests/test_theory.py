@@ -1,12 +1,9 @@
 """Levels of theory: order, names, label cost."""
 
-import csv
-
 import pytest
 
-from mfbench import resources
 from mfbench.errors import UserError
-from mfbench.theory import LEVELS, label_cost, level
+from mfbench.theory import LEVELS, level
 
 
 def test_order_is_low_to_high() -> None:
@@ -32,8 +29,6 @@ def test_the_catalogue_is_consistent() -> None:
 def test_unknown_level_names_what_exists() -> None:
     with pytest.raises(UserError, match=r"unknown level of theory 'wb97x/6-31g': .*did you mean 'wb97x/6-31g\*'"):
         level("wb97x/6-31g")
-    with pytest.raises(UserError, match="unknown level of theory"):
-        label_cost("b3lyp", forces=False)
 
 
 @pytest.mark.parametrize(
@@ -47,21 +42,3 @@ def test_unknown_level_names_what_exists() -> None:
 )
 def test_a_level_is_known_in_any_case_and_ones_own_kept_as_it_is(written: str, name: str) -> None:
     assert level(written).name == name
-
-
-def test_label_cost_is_the_mean_over_the_molecules_of_the_table() -> None:
-    with open(resources.mini_data() / "label_cost.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["level"] == "wb97x/def2-tzvpp"]
-    assert len(rows) >= 10
-    for column, forces in (("energy_core_s", False), ("energy_and_forces_core_s", True)):
-        expected = sum(float(row[column]) for row in rows) / len(rows)
-        assert label_cost("wb97x/def2-tzvpp", forces) == pytest.approx(expected, rel=1e-12)
-
-
-def test_label_cost_where_it_was_not_measured() -> None:
-    assert label_cost("pbe+vdw-ts", forces=False) is None
-    assert label_cost("gfn2-xtb", forces=False) is None
-    cheap, dear = label_cost("gfn2-xtb", forces=True), label_cost("wb97x/6-31g*", forces=True)
-    assert cheap is not None
-    assert dear is not None
-    assert 0 < cheap < dear

@@ -6,13 +6,14 @@ from pathlib import Path
 import pandas as pd
 
 from mfbench import bars
+from mfbench.costs import label_cost
 from mfbench.data import datasets as whole
 from mfbench.data.cases import case, case_names
 from mfbench.data.catalogue import state
 from mfbench.data.manifest import Dataset, Manifest, manifest, manifest_names
 from mfbench.data.structures import Structures
 from mfbench.data.subset import Subset
-from mfbench.theory import LEVELS, label_cost
+from mfbench.theory import LEVELS
 
 
 def cases() -> pd.DataFrame:

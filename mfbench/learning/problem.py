@@ -208,6 +208,11 @@ def energies_of(structures: Structures, sources: Sequence[Source]) -> dict[str, 
     }
 
 
+def trained_on(lessons: Sequence[Lesson]) -> Indices:
+    """The structures that lessons train on, with any label, each once in ascending order."""
+    return np.unique(np.concatenate([source.indices for one in lessons for source in one.train]))
+
+
 def determined_by(structures: Structures, lessons: Sequence[Lesson]) -> dict[str, Determined]:
     """What the energies that lessons train on determine, by level."""
     return determined(structures, energies_of(structures, [source for one in lessons for source in one.train]))

@@ -31,16 +31,3 @@ class ErrorSums:
     def rmse(self) -> Tensor:
         """Root mean square error; NaN where n = 0."""
         return torch.sqrt(self.square / self.n)
-
-
-def centred(error: Tensor, group: Tensor, mask: Tensor) -> Tensor:
-    """Errors minus their mean over the labelled structures of each group: errors of relative energies.
-
-    Args:
-        error: (S,); group: (S,) non-negative integers; mask: (S,) which are labelled.
-    """
-    weight = mask.to(error.dtype)
-    size = int(group.max()) + 1 if len(group) else 0
-    total = torch.zeros(size, dtype=error.dtype).index_add_(0, group, torch.where(mask, error, 0.0))
-    count = torch.zeros(size, dtype=error.dtype).index_add_(0, group, weight)
-    return error - (total / count.clamp_min(1))[group]

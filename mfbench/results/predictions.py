@@ -2,7 +2,7 @@
 (``save_arrays`` and ``read_arrays``)."""
 
 import io
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mfbench.files import read_bytes, write_bytes
 
 
 def arrays_bytes(record: Any) -> bytes:
-    """A dataclass of arrays (and tuples of names) as one HDF5 file, a data set (attribute) a field.
+    """A dataclass of arrays (and tuples of names) as one HDF5 file, a data set (attribute) a field that is not None.
 
     It is made in memory: HDF5 on a disk that is full ends the process, where a write of bytes raises.
     """
@@ -24,7 +24,7 @@ def arrays_bytes(record: Any) -> bytes:
             value = getattr(record, one.name)
             if isinstance(value, tuple):
                 file.attrs[one.name] = list(value)
-            else:
+            elif value is not None:
                 file.create_dataset(one.name, data=value, compression="gzip" if value.size > 999 else None)
         file.flush()
         return file.id.get_file_image()
@@ -34,7 +34,7 @@ def arrays_from[R](content: bytes, kind: type[R], path: Path) -> R:
     """Read what ``arrays_bytes`` made and ``path`` held.
 
     Raises:
-        DataCorrupt: it is no HDF5, or a field of ``kind`` is missing.
+        DataCorrupt: it is no HDF5, or a field of ``kind`` is missing that has no default.
     """
     values: dict[str, Any] = {}
     try:
@@ -44,7 +44,7 @@ def arrays_from[R](content: bytes, kind: type[R], path: Path) -> R:
                     values[one.name] = file[one.name][()]
                 elif one.name in file.attrs:
                     values[one.name] = tuple(map(str, file.attrs[one.name]))
-                else:
+                elif one.default is MISSING:
                     raise DataCorrupt(f"{path}: expected the fields of {kind.__name__}, found no {one.name!r}")
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise DataCorrupt(f"{path}: expected {kind.__name__} as HDF5, got a damaged file: {error}") from error
@@ -90,6 +90,9 @@ class Predictions:
     force_mask: NDArray[np.bool_]  # (T, 2)
     shown: NDArray[np.int64]  # (P,) rows of the structures whose positions are kept
     positions: NDArray[np.float64]  # atoms of those, one structure after the other, (., 3) Angstrom
+    # (T,) Angstrom to the nearest structure trained on (``data.nearness``), NaN where none has the composition; None of
+    # runs from before this was recorded.
+    distance: NDArray[np.float32] | None = None
 
 
 def sample_rows(count: int, seed: int) -> NDArray[np.int64]:

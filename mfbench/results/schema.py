@@ -36,11 +36,12 @@ COLUMNS: dict[str, str] = {
     "seconds": "float64",  # of training
     "structures_per_second": "float64",
     "device": "str",
+    "label_seconds": "float64",  # core-seconds of quantum chemistry for its labels (``mfbench.costs``); NaN: not known
     "remark": "str",  # why a row has n = 0, else empty; of a physical check also what a reader must know
 }
 
 # Columns that came later, and what they are in results from before.
-_LATER: dict[str, Any] = {"steps_shared": 0, "unit": ""}
+_LATER: dict[str, Any] = {"steps_shared": 0, "unit": "", "label_seconds": float("nan")}
 
 EXPERIMENT = ["case", "data", "arm", "backbone", "preset", "n_low", "n_high", "split_seed", "seed"]
 

@@ -8,8 +8,9 @@ import pandas as pd
 
 from mfbench.results.rows import base_arm
 from mfbench.results.schema import QUANTITIES
+from mfbench.results.summary import Stored, nothing_stored
 from mfbench.show.styles import HORIZONTAL, arm_style
-from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, gap_table, remarks, spread_table
+from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, gap_table, remarks, spread_lines, spread_table
 from mfbench.show.words import (
     METRIC_LABELS,
     PART_LABELS,
@@ -21,7 +22,6 @@ from mfbench.show.words import (
     levels_label,
     number,
     pretty_unit,
-    spread_texts,
 )
 
 # HTML, shared by the report and the dashboard
@@ -109,10 +109,17 @@ def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str 
     return _rows_html(head, found, zip(*texts, *counts)) + _notes(remarks(table, case, part))
 
 
-def spread_html(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> str:
+def spread_html(
+    table: pd.DataFrame,
+    case: str,
+    part: str = "test",
+    system: str = "kcal/mol",
+    metric: str = "mae",
+    stored: Stored = nothing_stored,
+) -> str:
     """The ``spread_table`` of one case and part; empty where there is one seed alone."""
-    spread = spread_table(table, case, part, system)
-    if spread.empty:
+    lines = spread_lines(spread_table(table, case, part, system, metric, stored))
+    if not lines:
         return ""
     heads = "".join(
         f'<th class="group">{QUANTITIES[name].label}'
@@ -120,19 +127,21 @@ def spread_html(table: pd.DataFrame, case: str, part: str = "test", system: str 
         for name in GAP_QUANTITIES
     )
     head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
-    texts = zip(*(spread_texts(spread, name) for name in GAP_QUANTITIES), spread["seeds"].astype(str))
-    return f"<h4>{SPREAD}</h4>{_rows_html(head, spread, texts)}"
+    return f"<h4>{METRIC_LABELS[metric]}. {SPREAD}.</h4>{_blocks_html(head, lines)}"
 
 
 def _rows_html(head: str, rows: pd.DataFrame, texts: Iterable[Sequence[str]]) -> str:
-    """A table with a row an arm, those of one n_high in a block: size, arm, and the texts of its other cells."""
-    blocks: dict[int, list[str]] = {}
-    for n_high, arm, each in zip(rows["n_high"], rows["arm"], texts):
-        cells = "".join(map(_cell, each))
-        blocks.setdefault(n_high, []).append(
-            f'<tr><td>{n_high:,}</td><td class="left">{arm_html(arm)}</td>{cells}</tr>'
-        )
-    bodies = "".join(f'<tbody class="block">{"".join(lines)}</tbody>' for lines in blocks.values())
+    """A table with a row an arm: size, arm, and the texts of its other cells."""
+    return _blocks_html(head, [(f"{n:,}", arm, *each) for n, arm, each in zip(rows["n_high"], rows["arm"], texts)])
+
+
+def _blocks_html(head: str, lines: Iterable[Sequence[str]]) -> str:
+    """A table of lines (size, arm, texts), those of one size in a block."""
+    blocks: dict[str, list[str]] = {}
+    for size, arm, *texts in lines:
+        cells = "".join(map(_cell, texts))
+        blocks.setdefault(size, []).append(f'<tr><td>{size}</td><td class="left">{arm_html(arm)}</td>{cells}</tr>')
+    bodies = "".join(f'<tbody class="block">{"".join(rows)}</tbody>' for rows in blocks.values())
     return f'<div class="scroll"><table>{head}{bodies}</table></div>'
 
 
@@ -156,7 +165,7 @@ def gaps_html(rows: Sequence[tuple[str, pd.DataFrame]], system: str = "kcal/mol"
                 _cell(number(row[c]) if np.isfinite(row[c]) else "n = 0") for c in ("SF-E", "error", "SF-EF")
             )
             gap = gap_text(row)
-            shade = "" if gap[-1].isdigit() else ' class="zero"'
+            shade = ' class="zero"' if gap.startswith("no") else ""
             lines.append(
                 f'<tr><td class="left">{escape(title)}</td><td>{row["n_high"]:,}</td>'
                 f'<td class="left">{quantity.label}</td>'
@@ -172,7 +181,7 @@ def gaps_html(rows: Sequence[tuple[str, pd.DataFrame]], system: str = "kcal/mol"
         '<thead><tr><th class="left">Case</th><th>n<sub>high</sub></th>'
         f'<th class="left">{METRIC_LABELS[metric]} of</th>'
         '<th class="left">Unit</th><th class="left">Arm</th><th>SF-E</th><th>arm’s</th><th>SF-EF</th>'
-        "<th>arm / SF-E</th><th>Gap closed</th><th>Pairs</th></tr></thead>"
+        "<th>arm / SF-E</th><th>Gap closed</th><th>Seeds</th></tr></thead>"
     )
     return f'<div class="scroll"><table>{head}{"".join(bodies)}</table></div>'
 
@@ -210,7 +219,7 @@ def card_html(table: pd.DataFrame, case: str, part: str = "test", metric: str = 
         if quantity in gaps.index:
             row = gaps.loc[quantity]
             gap = gap_text(row)
-            closed = f"gap closed {gap}" if gap[-1].isdigit() else f"gap closed: {gap}"
+            closed = f"gap closed: {gap}" if gap.startswith("no") else f"gap closed {gap}"
             big, small = f"{row['ratio']:.2f} ×", f"SF-E’s {name} {METRIC_LABELS[metric]}<br>{closed}"
         cells.append(f'<div><span class="big">{big}</span><small>{small}</small></div>')
     size = f"n<sub>high</sub> = {gaps['n_high'].min():,}" if len(gaps) else ""

@@ -149,7 +149,7 @@ def _opening(table: pd.DataFrame, found: Sequence[tuple[str, tuple[str, ...]]]) 
     spread = (
         "These are results of <strong>one seed</strong>: they say nothing of the spread over seeds."
         if seeds == 1
-        else f"Numbers are medians over up to {seeds} seeds."
+        else f"Numbers are geometric means over up to {seeds} seeds."
     )
     data = ", ".join(sorted(set(table["data"])))
     arms = "".join(

@@ -1,7 +1,7 @@
 """Plots of the results table: pure functions, DataFrame -> HoloViews element (bokeh backend).
 
 Report, dashboard and notebooks show these unchanged. Nothing is computed here beyond choosing rows, the
-median over seeds and the unit shown. All text is at least ``FONT_PT``, so that a plot reads from the back
+mean over seeds and the unit shown. All text is at least ``FONT_PT``, so that a plot reads from the back
 of a lecture room.
 """
 
@@ -19,6 +19,7 @@ from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the
 from mfbench.errors import unknown
 from mfbench.results.rows import base_arm, curve_rows, level_names
 from mfbench.results.schema import QUANTITIES, UNIT_SYSTEMS, shown
+from mfbench.results.statistics import over_seeds
 from mfbench.show.styles import FAINT, HORIZONTAL, INK, arm_order, arm_style
 from mfbench.show.words import (
     METRIC_LABELS,
@@ -40,8 +41,8 @@ NOTE_WIDTH = 38  # characters of a note's line: fits beside the y axis on a phon
 _MARKER_SIZES = {"star": 20, "square_pin": 15}  # thin shapes look smaller than they are
 
 
-def medians(rows: pd.DataFrame) -> pd.DataFrame:
-    """The median over seeds (of the split and of the run), with its range, per arm and sizes.
+def middles(rows: pd.DataFrame) -> pd.DataFrame:
+    """The geometric mean over seeds (of the split and of the run), with their range, per arm and sizes.
 
     Rows with n = 0 carry no number and are left out.
 
@@ -51,7 +52,7 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["arm", "n_low", "n_high"]
     found = rows[rows["n"] > 0].groupby(keys, sort=True)
     columns = {
-        "value": found["value"].median(),
+        "value": found["value"].agg(over_seeds),
         "lowest": found["value"].min(),
         "highest": found["value"].max(),
         "n": found["n"].agg(counts),
@@ -81,7 +82,7 @@ def notes(rows: pd.DataFrame) -> list[str]:
     runs = curves.groupby(["arm", "n_high"])["run"].nunique()
     if runs.max() > 1:
         few, many = runs.min(), runs.max()
-        said.append(f"Line: median of {few if few == many else f'{few}–{many}'} seeds.")
+        said.append(f"Line: geometric mean of {few if few == many else f'{few}–{many}'} seeds.")
     else:
         said.append("One seed, so no spread is shown.")
     repeats = curves.groupby(["arm", "n_high", "split_seed", "seed"])["run"].nunique()
@@ -223,7 +224,7 @@ def learning_curve(
 
     (The error's is linear for a metric of one's own that is not positive throughout.)
 
-    A line joins an arm's medians over seeds; where an arm has several runs of a size, each is a small
+    A line joins an arm's geometric means over seeds; where an arm has several runs of a size, each is a small
     point. SF-low and the oracle, of one size each, are dashed horizontal lines. Arms without a number
     (n = 0) stand in the legend and are explained below the plot.
 
@@ -263,7 +264,7 @@ def learning_curve(
     xticks = [(n, f"{n:,}") for n in spread(sizes, math.log(xlim[1] / xlim[0]))]
     x = hv.Dimension("n_high", label="High-level structures")
     y = hv.Dimension("value", label=name, unit=unit)
-    middle, missing = medians(rows), missing_arms(rows)
+    middle, missing = middles(rows), missing_arms(rows)
     elements: list[hv.Element] = []
     for arm in arm_order(rows["arm"]):
         elements += _arm_elements(arm, middle, held, missing, x, y, xlim)

@@ -1,4 +1,4 @@
-"""The results as tables of numbers, in the units shown: medians over seeds, gaps closed, physical checks."""
+"""The results as tables of numbers, in the units shown: over seeds, gaps closed, physical checks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 
 from mfbench.errors import UserError, unknown
-from mfbench.results.rows import case_rows, cases, gap_closed, joined, judged_at_high_level, setups_of, with_setup
+from mfbench.results.rows import case_rows, cases, judged_at_high_level, setups_of, with_setup
 from mfbench.results.schema import METRICS, PARTS, PHYSICS, QUANTITIES, UNIT_SYSTEMS, errors, physical, shown
+from mfbench.results.statistics import over_seeds
+from mfbench.results.summary import Stored, nothing_stored, summary
 from mfbench.show.styles import arm_order
-from mfbench.show.words import METRIC_LABELS, counts, integers, pretty_unit
+from mfbench.show.words import METRIC_LABELS, counts, integers, pretty_unit, spread_text
 
 BOUNDING_ARMS = ("SF-E", "SF-EF", "SF-low", "oracle")  # gap closed measures the others against these
 
@@ -73,7 +75,7 @@ def parts_of(table: pd.DataFrame, case: str) -> list[str]:
 
 
 def error_table(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> pd.DataFrame:
-    """Errors at the high level, one row per (n_high, arm, n_low): medians over seeds, in the units shown.
+    """Errors at the high level, one row per (n_high, arm, n_low): geometric means over seeds, in the units shown.
 
     Returns:
         Columns n_high, arm, n_low, seeds (text), the keys of ``columns_of`` (NaN where n = 0), and
@@ -88,7 +90,7 @@ def error_table(table: pd.DataFrame, case: str, part: str = "test", system: str 
         line: dict[str, Any] = {**dict(zip(keys, key)), "seeds": integers(group["seed"])}
         for column in numbers:
             of = group[(group["quantity"] == column.quantity) & (group["metric"] == column.metric)]
-            line[column.key] = of.loc[of["n"] > 0, "value"].median()
+            line[column.key] = over_seeds(of.loc[of["n"] > 0, "value"])
         for name, of_kind in (
             ("energies", group["quantity"] != "force"),
             ("forces", group["quantity"] == "force"),
@@ -102,24 +104,51 @@ def error_table(table: pd.DataFrame, case: str, part: str = "test", system: str 
     return result.sort_values(keys, key=lambda c: c.map(order) if c.name == "arm" else c, ignore_index=True)
 
 
-def spread_table(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> pd.DataFrame:
-    """MAE at the high level over several seeds, one row per (n_high, arm, n_low), in the units shown.
+def spread_table(
+    table: pd.DataFrame,
+    case: str,
+    part: str = "test",
+    system: str = "kcal/mol",
+    metric: str = "mae",
+    stored: Stored = nothing_stored,
+) -> pd.DataFrame:
+    """Errors at the high level over several seeds: a row for each size, arm and quantity, in the units shown.
 
     Returns:
-        Columns n_high, arm, n_low, seeds (how many), and ``<quantity> mean`` and ``<quantity> spread`` (standard
-        deviation) of each of ``GAP_QUANTITIES``, NaN where n = 0. No row where there is one seed alone.
+        The columns of ``results.summary``, of ``GAP_QUANTITIES``; no row of one seed alone.
     """
-    rows = shown(judged_at_high_level(table, case, part), system)
-    rows = rows[(rows["metric"] == "mae") & (rows["n"] > 0) & rows["quantity"].isin(GAP_QUANTITIES)]
+    found = _summary(table, case, part, system, metric, stored)
+    return _in_order(found[found["seeds"] > 1])
+
+
+def spread_lines(spread: pd.DataFrame) -> list[list[str]]:
+    """A ``spread_table`` as lines of text: size, arm, an error of each of ``GAP_QUANTITIES``, number of seeds."""
+    lines = []
     keys = ["n_high", "arm", "n_low"]
-    grouped = rows.groupby([*keys, "quantity"])["value"].agg(mean="mean", spread="std", seeds="count").reset_index()
-    found = grouped.groupby(keys)["seeds"].max().to_frame()
-    for name in GAP_QUANTITIES:
-        own = grouped[grouped["quantity"] == name].set_index(keys)
-        found = found.join(own[["mean", "spread"]].add_prefix(f"{name} "))
-    result = found[found["seeds"] > 1].reset_index()
-    order = {arm: k for k, arm in enumerate(arm_order(result["arm"]))}
-    return result.sort_values(keys, key=lambda c: c.map(order) if c.name == "arm" else c, ignore_index=True)
+    for (n_high, arm, _), rows in spread.groupby(keys, sort=False):
+        told = {row["quantity"]: spread_text(row) for _, row in rows.iterrows()}
+        texts = [told.get(quantity, "n = 0") for quantity in GAP_QUANTITIES]
+        lines.append([f"{n_high:,}", str(arm), *texts, str(rows["seeds"].max())])
+    return lines
+
+
+def _summary(
+    table: pd.DataFrame, case: str, part: str, system: str, metric: str, stored: Stored = nothing_stored
+) -> pd.DataFrame:
+    """``results.summary`` of ``GAP_QUANTITIES``, its errors in the units shown."""
+    if system not in UNIT_SYSTEMS:
+        raise unknown("unit system", system, UNIT_SYSTEMS)
+    found = summary(table, case, part, metric, stored)
+    found = found[found["quantity"].isin(GAP_QUANTITIES)]
+    factor = found["quantity"].map({name: q.factor(system) for name, q in QUANTITIES.items()}).astype(float)
+    return found.assign(**{name: found[name] * factor for name in ("value", "low", "high", "least", "most")})
+
+
+def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """By size, then arms and quantities as everywhere."""
+    order = {name: k for k, name in enumerate([*arm_order(rows["arm"]), *QUANTITIES])}
+    keys = [key for key in ("n_high", "arm", "quantity", "n_low") if key in rows]
+    return rows.sort_values(keys, key=lambda c: c.map(order) if c.name in ("arm", "quantity") else c, ignore_index=True)
 
 
 def remarks(table: pd.DataFrame, case: str, part: str = "test") -> list[str]:
@@ -136,33 +165,34 @@ def remarks(table: pd.DataFrame, case: str, part: str = "test") -> list[str]:
 
 
 def gap_table(
-    table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol", metric: str = "mae"
+    table: pd.DataFrame,
+    case: str,
+    part: str = "test",
+    system: str = "kcal/mol",
+    metric: str = "mae",
+    stored: Stored = nothing_stored,
 ) -> pd.DataFrame:
-    """Gap closed by every arm but ``BOUNDING_ARMS``; medians over seeds, the pairing being by seed.
+    """Gap closed by every arm but ``BOUNDING_ARMS`` that has SF-E beside it, with what ``results.summary`` says of it.
 
     Returns:
-        Columns n_high, arm, quantity, SF-E, error (the arm's), SF-EF (both in the units shown), ratio
-        (error / SF-E), gap_closed, pairs (number of seeds). NaN as in ``results.gap_closed``.
+        Columns n_high, arm, quantity, SF-E, error (the arm's), SF-EF (in the units shown), ratio (to SF-E), gap_closed,
+        gap_low and gap_high (interval), seeds_with_gap, and pairs (seeds that are compared).
     """
-    keys = ["n_high", "arm", "quantity"]
-    columns = ["SF-E", "error", "SF-EF", "ratio", "gap_closed"]
-    found = []
-    rows = joined(case_rows(table, case))
-    for arm in arm_order(rows["arm"]):
-        if arm not in BOUNDING_ARMS:
-            gaps = gap_closed(rows, arm).rename(columns={arm: "error"})
-            found.append(gaps[(gaps["part"] == part) & (gaps["metric"] == metric)].assign(arm=arm))
-    if not found:
-        return pd.DataFrame(columns=[*keys, *columns, "pairs"])
-    gaps = pd.concat(found)
-    gaps = gaps[gaps["quantity"].isin(GAP_QUANTITIES)]
-    factor = gaps["quantity"].map({name: q.factor(system) for name, q in QUANTITIES.items()}).astype(float)
-    for column in ("SF-E", "error", "SF-EF"):
-        gaps[column] = gaps[column] * factor
-    grouped = gaps.groupby(keys, sort=False)
-    result = grouped[columns].median().assign(pairs=grouped["ratio"].count()).reset_index()
-    order = {name: k for k, name in enumerate([*arm_order(gaps["arm"]), *QUANTITIES])}
-    return result.sort_values(keys, key=lambda c: c if c.name == "n_high" else c.map(order), ignore_index=True)
+    found = _summary(table, case, part, system, metric, stored)
+    errors_of = {arm: _largest(found, arm).set_index(["n_high", "quantity"])["value"] for arm in ("SF-E", "SF-EF")}
+    rows = found[~found["arm"].isin(BOUNDING_ARMS) & found["ratio"].notna()]
+    rows = rows[rows["n_low"] == rows.groupby(["n_high", "arm", "quantity"])["n_low"].transform("max")]
+    place = pd.MultiIndex.from_frame(rows[["n_high", "quantity"]])
+    beside = {arm: values.reindex(place).to_numpy() for arm, values in errors_of.items()}
+    numbers = ["ratio", "gap_closed", "gap_low", "gap_high", "seeds_with_gap", "pairs"]
+    rows = rows.rename(columns={"value": "error"}).assign(**beside)
+    return _in_order(rows[["n_high", "arm", "quantity", "SF-E", "error", "SF-EF", *numbers]])
+
+
+def _largest(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """An arm's rows with its largest number of low-level structures."""
+    own = rows[rows["arm"] == arm]
+    return own.sort_values("n_low").drop_duplicates(["n_high", "quantity"], keep="last")
 
 
 def physical_table(table: pd.DataFrame, case: str, setup: Sequence[str]) -> pd.DataFrame:

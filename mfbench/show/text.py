@@ -1,6 +1,7 @@
 """The results as text for the terminal."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from mfbench.show.tables import (
     physical_table,
     remarks,
     sections,
+    spread_lines,
     spread_table,
 )
 from mfbench.show.words import (
@@ -32,7 +34,6 @@ from mfbench.show.words import (
     number,
     pretty_unit,
     seeds_text,
-    spread_texts,
 )
 
 # For the terminal
@@ -168,22 +169,17 @@ def _text_errors(rows: pd.DataFrame, case: str, part: str, system: str) -> list[
 
 
 def _text_spread(rows: pd.DataFrame, case: str, part: str, system: str) -> list[str]:
-    spread = spread_table(rows, case, part, system)
-    if spread.empty:
+    lines = spread_lines(spread_table(rows, case, part, system))
+    if not lines:
         return []
     quantities = [QUANTITIES[name] for name in GAP_QUANTITIES]
     head = [["n_high", "arm", *(q.label for q in quantities), "seeds"]]
     head += [["", "", *(pretty_unit(q.shown[system]) for q in quantities), ""]]
-    texts = zip(*(spread_texts(spread, name) for name in GAP_QUANTITIES))
-    body = [
-        [f"{line['n_high']:,}", line["arm"], *each, str(line["seeds"])]
-        for line, each in zip(spread.to_dict("records"), texts)
-    ]
-    return ["", f"  {SPREAD}", *_aligned([*head, *body], left=[1])]
+    return ["", *(f"  {line}" for line in wrap(f"MAE. {SPREAD}.", 96)), *_aligned([*head, *lines], left=[1])]
 
 
 def _text_gaps(rows: pd.DataFrame, case: str, system: str) -> list[str]:
-    head = ["part", "n_high", "MAE of", "unit", "arm", "SF-E", "arm's", "SF-EF", "arm/SF-E", "gap closed"]
+    head = ["part", "n_high", "MAE of", "unit", "arm", "SF-E", "arm's", "SF-EF", "arm/SF-E", "gap closed", "seeds"]
     body = []
     for part in parts_of(rows, case):
         for _, row in gap_table(rows, case, part, system).iterrows():
@@ -191,7 +187,9 @@ def _text_gaps(rows: pd.DataFrame, case: str, system: str) -> list[str]:
             name, unit = quantity.label.lower(), pretty_unit(quantity.shown[system])
             errors = [number(row[c]) if np.isfinite(row[c]) else "n = 0" for c in ("SF-E", "error", "SF-EF")]
             sizes = [part, f"{row['n_high']:,}"]
-            body.append([*sizes, name, unit, row["arm"], *errors, f"{row['ratio']:.2f}", gap_text(row)])
+            body.append(
+                [*sizes, name, unit, row["arm"], *errors, f"{row['ratio']:.2f}", gap_text(row), str(row["pairs"])]
+            )
     return ["", "  Gap closed", *_aligned([head, *body], left=[0, 2, 3, 4])] if body else []
 
 

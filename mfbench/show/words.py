@@ -8,6 +8,7 @@ import pandas as pd
 
 from mfbench.results.rows import level_names
 from mfbench.results.schema import PHYSICS, UNIT_SYSTEMS
+from mfbench.results.statistics import FEWEST
 from mfbench.theory import LEVELS
 
 PART_LABELS = {"test": "new geometries of known molecules", "unseen": "molecules never trained on"}
@@ -62,11 +63,15 @@ def pretty_unit(unit: str) -> str:
     return unit.replace("Angstrom", "Å")
 
 
-SPREAD = "MAE: mean ± standard deviation over the seeds"
+SPREAD = (
+    f"Over seeds: geometric mean, with its 95 % interval in brackets from {FEWEST} seeds on; below, the range of the "
+    "seeds in parentheses"
+)
 
 GAP_CONVENTION = (
     "Gap closed by an arm: 1 − log(err / SF-EF) / log(SF-E / SF-EF) at the same number of high-level "
-    "structures; 0 = no better than SF-E, 1 = as good as SF-EF, above 1 = better than SF-EF."
+    "structures; 0 = no better than SF-E, 1 = as good as SF-EF, above 1 = better than SF-EF. Over seeds it is that of "
+    "the mean logarithms, and there is none where SF-E and SF-EF cannot be told apart."
 )
 
 INFERRED = (
@@ -82,19 +87,22 @@ CLAIM = (
 )
 
 
-def spread_texts(spread: pd.DataFrame, quantity: str) -> list[str]:
-    """``1.66 ± 0.12`` of each row of a ``spread_table``."""
-    means = column_texts(spread[f"{quantity} mean"], "")
-    digits = max((len(text.partition(".")[2]) for text in means), default=0)
-    spreads = [f"{value:,.{digits}f}" if np.isfinite(value) else "" for value in spread[f"{quantity} spread"]]
-    return [f"{mean} ± {by}" if mean else "n = 0" for mean, by in zip(means, spreads)]
+def spread_text(row: "pd.Series[float]") -> str:
+    """``1.66 [1.52, 1.81]`` of a row of a ``spread_table``, or ``1.66 (1.60–1.72)`` where seeds are few."""
+    low, high, brackets = ("low", "high", "[{}, {}]") if np.isfinite(row["low"]) else ("least", "most", "({}–{})")
+    value, *bounds = column_texts([row["value"], row[low], row[high]])
+    return f"{value} {brackets.format(*bounds)}"
 
 
 def gap_text(row: "pd.Series[float]") -> str:
-    """The gap closed, or why there is none."""
-    if not np.isfinite(row["SF-EF"]):
+    """The gap closed, with its interval, or why there is none."""
+    if row["pairs"] == 0:
         return "no SF-EF"
-    return f"{row['gap_closed']:.2f}" if np.isfinite(row["gap_closed"]) else "no gap"
+    if not np.isfinite(row["gap_closed"]):
+        of = f" ({row['seeds_with_gap']:.0f} of {row['pairs']:.0f} seeds have one)" if row["pairs"] > 1 else ""
+        return f"no gap{of}"
+    interval = f" [{row['gap_low']:.2f}, {row['gap_high']:.2f}]" if np.isfinite(row["gap_low"]) else ""
+    return f"{row['gap_closed']:.2f}{interval}"
 
 
 def _physical_heads(checks: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -117,9 +125,9 @@ def column_texts(values: Iterable[float], empty: str = "n = 0") -> list[str]:
 
 
 def seeds_text(rows: pd.DataFrame) -> str:
-    """``seed 0`` or ``seeds 0–4 (medians)``, of the runs that used high-level structures."""
+    """``seed 0`` or ``seeds 0–4 (geometric means)``, of the runs that used high-level structures."""
     seeds = rows.loc[rows["n_high"] > 0, "seed"] if (rows["n_high"] > 0).any() else rows["seed"]
-    return f"seed {integers(seeds)}" if seeds.nunique() == 1 else f"seeds {integers(seeds)} (medians)"
+    return f"seed {integers(seeds)}" if seeds.nunique() == 1 else f"seeds {integers(seeds)} (geometric means)"
 
 
 def n_low_text(rows: pd.DataFrame) -> str:

@@ -129,8 +129,8 @@ def evaluate(
             raise unknown("level of this experiment", one, prepared.levels)
     keys = None if energy_keys is None else (energy_keys, forces_keys or {})
     sources, matched_by = _sources(files, prepared, keys, level or prepared.high)
-    predictions = _predictions(sources, prepared, given, settings.seed)
     lessons = lessons_of(settings, prepared)
+    predictions = _predictions(sources, prepared, lessons, given, settings.seed)
     table = evaluation.evaluate(predictions)
     absent = (table["n"] == 0) & _not_predicted(table, set(prepared.levels) - sources.keys(), predictions, prepared)
     table.loc[absent, "remark"] = NOT_PREDICTED
@@ -236,7 +236,9 @@ def _not_predicted(table: Any, missing: set[str], predictions: Predictions, prep
     return gone
 
 
-def _predictions(sources: Mapping[str, _Source], prepared: Prepared, unit: Unit, seed: int) -> Predictions:
+def _predictions(
+    sources: Mapping[str, _Source], prepared: Prepared, lessons: Sequence[Lesson], unit: Unit, seed: int
+) -> Predictions:
     """The record that ``evaluation.predict`` makes of a network; NaN and masked where nothing is predicted."""
     structures, levels = prepared.structures, prepared.levels
     indices = np.concatenate([prepared.split.test, prepared.split.unseen])
@@ -269,5 +271,5 @@ def _predictions(sources: Mapping[str, _Source], prepared: Prepared, unit: Unit,
         atoms = np.repeat(force_mask[:, column], part.n_atoms)
         check_forces(level, flat[atoms], part.forces[columns[column], atoms].astype(float), unit.name)
         forces[:, column] = flat * factor
-    judged = as_predictions(prepared, levels, energies, forces, seed)
+    judged = as_predictions(prepared, lessons, levels, energies, forces, seed)
     return replace(judged, energy_mask=energy_mask, force_mask=force_mask)

@@ -13,7 +13,7 @@ from mfbench.data.structures import Structures
 from mfbench.elements import SYMBOLS, formula
 from mfbench.errors import UserError
 from mfbench.free_atoms import energies_at
-from mfbench.learning.problem import Lesson, determined_by
+from mfbench.learning.problem import Lesson, determined_by, trained_on
 from mfbench.models.determined import Determined, Known
 
 # Kinds of molecules that a run records, the most common first: some 1.2 MB of JSON. Seen: 18 in mini-ani1x; in 1,000
@@ -31,7 +31,7 @@ def known_by(structures: Structures, lessons: Sequence[Lesson], heads: Sequence[
     """
     found = determined_by(structures, lessons)
     none = {name: Determined((), (), energies_at(name, structures.free_atoms), {}) for name in heads}
-    indices = np.unique(np.concatenate([source.indices for one in lessons for source in one.train]))
+    indices = trained_on(lessons)
     atoms, offsets = structures.atoms_of(indices), np.concatenate([[0], np.cumsum(structures.n_atoms[indices])])
     bonds = bonds_of(Slab(structures.numbers[atoms], structures.positions[atoms], offsets))
     kinds, count = np.unique(bonds.fingerprint, return_counts=True)

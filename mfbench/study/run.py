@@ -38,12 +38,13 @@ from mfbench.results.folder import (
     WEIGHTS_KEY,
     RunFolder,
 )
+from mfbench.results.judged import roles
 from mfbench.results.locks import locked
 from mfbench.results.predictions import arrays_bytes
 from mfbench.results.schema import METRICS, PARTS, QUANTITIES
 from mfbench.study import provenance
 from mfbench.study.build import build
-from mfbench.study.evaluation import NO_ENERGIES, evaluate, measure, predict, roles
+from mfbench.study.evaluation import NO_ENERGIES, evaluate, measure, predict
 from mfbench.study.experiment import Experiment
 from mfbench.study.outside import known_by
 from mfbench.study.prepare import Prepared, fetch, prepare, require_one_state, structures_used
@@ -213,7 +214,8 @@ def _train(
 def _write(settings: Experiment, training: _Task, folder: RunFolder, states: list[FitState], began: str) -> None:
     """Judge what was trained, and write all that a finished run holds."""
     prepared, potential, stages = training.prepared, training.potential, training.stages
-    predictions = predict(potential, training.data, prepared, settings.seed)
+    lessons = [stage.lesson for stage in stages]
+    predictions = predict(potential, training.data, prepared, lessons, settings.seed)
     folder.write(PREDICTIONS_FILE, arrays_bytes(predictions))
     folder.write(SPLIT_FILE, _split_bytes(prepared))
     history = pd.concat([pd.DataFrame([one.row() for one in s.history]).assign(stage=k) for k, s in enumerate(states)])
@@ -227,12 +229,11 @@ def _write(settings: Experiment, training: _Task, folder: RunFolder, states: lis
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "deciding": settings.deciding(),
             "added": settings.added(),
-            "trained_on": known_by(prepared.training, [stage.lesson for stage in stages], potential.heads).as_json(),
+            "trained_on": known_by(prepared.training, lessons, potential.heads).as_json(),
             "best_step": [s.best_step for s in states],
             "n_parameters": sum(p.numel() for p in potential.parameters()),
         }
     )
-    lessons = [stage.lesson for stage in stages]
     table = _with_zero(evaluate(predictions), lessons).assign(
         **identity(settings, prepared, lessons),
         steps=steps,
