@@ -176,6 +176,7 @@ def test_where_with_one_value_a_group(how: str, tmp_path: Path) -> None:
             else:
                 group.attrs["head"] = value
         del other["forces"]
+        other["energies"][...] += 1.5 / HARTREE
 
     found = groups(tmp_path, change, labels=levels())
     assert found.molecules == ("other", "water")
