@@ -302,14 +302,20 @@ def test_saved_weights_give_the_saved_predictions(runs: Path) -> None:
     settings = short("ani1x-tz")
     folder = run(settings, runs)
     prepared = prepare(settings)
-    potential, _ = build(settings, prepared)
-    untrained = predict(potential, DeviceStructures(prepared.structures, torch.device("cpu")), prepared, 0)
+    potential, stages = build(settings, prepared)
+    lessons = [stage.lesson for stage in stages]
+    untrained = predict(potential, DeviceStructures(prepared.structures, torch.device("cpu")), prepared, lessons, 0)
     potential.load_state_dict(load_file(folder / "weights.safetensors"))
-    again = predict(potential, DeviceStructures(prepared.structures, torch.device("cpu")), prepared, 0)
+    again = predict(potential, DeviceStructures(prepared.structures, torch.device("cpu")), prepared, lessons, 0)
     saved = read_arrays(folder / "predictions.h5", Predictions)
     np.testing.assert_array_equal(again.energy_predicted, saved.energy_predicted)
     np.testing.assert_array_equal(again.force_predicted, saved.force_predicted)
     assert not np.allclose(untrained.energy_predicted, saved.energy_predicted)
+    assert saved.distance is not None
+    assert np.array_equal(again.distance, saved.distance, equal_nan=True)
+    alike = ~saved.unseen  # of molecules that were trained on
+    assert (saved.distance[alike] > 0).all()
+    assert (saved.distance[alike] < 1).all()
 
 
 def test_another_levels_energies_are_not_compared(runs: Path) -> None:

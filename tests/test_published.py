@@ -120,7 +120,7 @@ RUN = ["run", "rmd17-cc", "--data", "ethanol", "--arm", "SF-E", *FEW]
 def test_nobody_to_ask(site: Site, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
     line = failed(RUN, capsys)
-    assert "rmd17 (412 kB) and md17-cc (size not published) are not on this machine. Download and convert?" in line
+    assert "rmd17 (528 kB) and md17-cc (size not published) are not on this machine. Download and convert?" in line
     assert "--yes" in line
     assert not site.server.requests
     assert not Path("runs").exists()

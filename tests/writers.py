@@ -42,8 +42,8 @@ def write_ani1x(path: Path) -> None:
                 if key.startswith("wb97x_tz"):
                     value = np.where(large.reshape(n, *[1] * (value.ndim - 1)), value, np.nan).astype(value.dtype)
                 made[key.replace("ccsd(t)_dz", "npno_ccsd(t)_dz")] = value
-            for key in ("npno_ccsd(t)_tz.corr_energy", "tpno_ccsd(t)_dz.corr_energy"):
-                made[key] = made["npno_ccsd(t)_dz.corr_energy"][()]
+            for key, more in (("npno_ccsd(t)_tz.corr_energy", 1.2), ("tpno_ccsd(t)_dz.corr_energy", 1.005)):
+                made[key] = more * made["npno_ccsd(t)_dz.corr_energy"][()]
             made["wb97x_dz.dipole"] = np.zeros((n, 3), np.float32)
             made["wb97x_dz.cm5_charges"] = np.zeros((n, atoms), np.float32)
 

@@ -209,9 +209,9 @@ TAGGED = ("extxyz", "ase", "hdf5")  # formats in which a structure has keys of i
 
 # Formats whose readers look at a key: in another one it would be left aside without a word.
 _READ_BY = {
-    "molecule_key": TAGGED,
-    "set_key": TAGGED,
-    "ignored_keys": TAGGED,
+    "molecule_key": (*TAGGED, "ani1x"),
+    "set_key": (*TAGGED, "ani1x"),
+    "ignored_keys": (*TAGGED, "ani1x", "rmd17", "sgdml"),
     "numbers_key": ("hdf5", "ani1x"),
     "positions_key": ("hdf5", "ani1x"),
     "comment": ("extxyz",),
