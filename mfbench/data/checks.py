@@ -8,7 +8,7 @@ import numpy as np
 
 from mfbench import units
 from mfbench.data.candidates import Declared
-from mfbench.data.findings import SHOWN, Finding, accepting, named, require, sound
+from mfbench.data.findings import SHOWN, Finding, accepting, places, require, sound
 from mfbench.data.manifest import Manifest, Probe
 from mfbench.data.molecules import State, stated_in
 from mfbench.data.physics_energies import energies, free_atoms, own_energies
@@ -169,7 +169,7 @@ def _patterns(declared: Manifest, outline: Structures) -> list[Finding]:
                     not alone.any(),
                     "an energy wherever there are forces",
                     got,
-                    named(outline, alone),
+                    places(outline, alone),
                 )
             )
     bits = np.zeros(len(outline), np.int64)
@@ -193,7 +193,7 @@ def _patterns(declared: Manifest, outline: Structures) -> list[Finding]:
             not bare.any(),
             "a label for each structure",
             "; ".join(lines) + more,
-            named(outline, bare),
+            places(outline, bare),
         )
     )
     return found
@@ -232,7 +232,7 @@ def _recurring(outline: Structures) -> list[Finding]:
             not wrong.any(),
             f"equal energies to {RECURRING:g} eV",
             different,
-            named(outline, wrong),
+            places(outline, wrong),
         ),
     ]
 

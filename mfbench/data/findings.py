@@ -123,9 +123,10 @@ def bounded(
     count = np.count_nonzero(wrong)
     ok = bool(count <= RARE * among and not far.any())
     note = f", {count:,} structures beyond" if count else ""
-    return Finding(check, ok, expected, got + note + ("" if ok else cause), named(outline, far if far.any() else wrong))
+    where = places(outline, far if far.any() else wrong)
+    return Finding(check, ok, expected, got + note + ("" if ok else cause), where)
 
 
-def named(outline: Structures, wrong: BoolArray) -> tuple[str, ...]:
+def places(outline: Structures, wrong: BoolArray) -> tuple[str, ...]:
     """Where the first of some structures are, for people; ``wrong``: (S,)."""
     return tuple(outline.where(int(s)) for s in np.flatnonzero(wrong)[:SHOWN])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfbench.data.candidates import Declared, energy_units, would_fit
-from mfbench.data.findings import FEW, RARE, Finding, bounded, named
+from mfbench.data.findings import FEW, RARE, Finding, bounded, places
 from mfbench.data.structures import Structures
 from mfbench.data.survey import ELEMENTS, beyond_composition, element_counts
 from mfbench.elements import SYMBOLS
@@ -185,7 +185,7 @@ def _own(outline: Structures, counts: NDArray, k: int, declared: Declared) -> Fi
             if other := _per_atom_of(outline, counts, k, kind):
                 said = f"energies of one kind of level, in {declared.energy_of(name)} or per atom"
                 either = f", as by {kind}, or per atom by {other}: `free_atoms` in the manifest can tell"
-                return Finding(f"energies, {name}", False, said, mean + either, named(outline, mask)[:1])
+                return Finding(f"energies, {name}", False, said, mean + either, places(outline, mask)[:1])
             return Finding(f"energies, {name}", True, f"those of molecules at some kind of level: {kind}", mean)
         unknown = np.isnan(free)
         rows = mask & ~counts[:, unknown].any(1)
@@ -195,7 +195,7 @@ def _own(outline: Structures, counts: NDArray, k: int, declared: Declared) -> Fi
     if not known:
         return _scatter(outline, counts, k)
     cause = would_fit(dict.fromkeys(units_that_fit))
-    return Finding(f"energies, {name}", False, " or ".join(usual), mean + cause, named(outline, mask)[:1])
+    return Finding(f"energies, {name}", False, " or ".join(usual), mean + cause, places(outline, mask)[:1])
 
 
 def _per_atom_of(outline: Structures, counts: NDArray, k: int, taken: str) -> str | None:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from mfbench.data.bonds import APART
 from mfbench.data.candidates import LENGTHS, Declared, fitting, would_fit
-from mfbench.data.findings import FAR, Finding, bounded, named
+from mfbench.data.findings import FAR, Finding, bounded, places
 from mfbench.data.shapes import Shape
 from mfbench.data.structures import Structures
 
@@ -85,4 +85,4 @@ def distorted(outline: Structures, shape: Shape) -> Finding:
     if not compared:
         return Finding(name, None if odd.any() else True, expected, f"{np.count_nonzero(odd):,} such structures")
     got = f"{np.count_nonzero(wrong):,} of {np.count_nonzero(odd):,} structures with a broken bond no higher"
-    return Finding(name, not wrong.any(), expected, got, named(outline, wrong))
+    return Finding(name, not wrong.any(), expected, got, places(outline, wrong))

@@ -114,6 +114,11 @@ def _reasons(
     molecules: list[NDArray[np.integer]],
     familiar: bool,
 ) -> list[str]:
+    """Why one structure lies outside.
+
+    Args:
+        molecules: atomic numbers of each of its molecules; familiar: whether its atoms are bonded as trained on.
+    """
     if len(numbers) == 1:
         return [_free_atom(numbers[0], state)]
     one, name = known.levels[level], formula(numbers)
