@@ -1,5 +1,7 @@
 """Numbers over seeds of one case: what shipped results say, pairing by seed, and intervals over test structures."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +9,11 @@ from test_groups import predictions
 
 import mfbench
 from mfbench.errors import UserError
+from mfbench.results.folder import predictions_of
 from mfbench.results.predictions import Predictions
 from mfbench.results.schema import shown
 from mfbench.results.summary import COLUMNS, summary
+from mfbench.show.text import text_table
 from mfbench.study.evaluation import evaluate
 
 SETUP = {"case": "ani1ccx", "data": "mini", "backbone": "hipnn-ts", "preset": "demo", "n_low": 0, "split_seed": 0}
@@ -98,3 +102,27 @@ def test_other_metrics_have_no_statistics() -> None:
     table, _ = made({"MF": 1.0}, seeds=1)
     with pytest.raises(UserError, match="expected one of the metrics mae, rmse"):
         summary(table, "ani1ccx", metric="mine")
+
+
+def test_a_report_with_predictions_at_hand_says_intervals_over_test_structures() -> None:
+    table, stored = made({"SF-E": 3.0, "MF": 1.2, "SF-EF": 1.0})
+    alone, found = text_table(table), text_table(table, stored=stored.get)
+    row = summary(table, "ani1ccx", stored=stored.get).set_index(["arm", "quantity"]).loc[("MF", "energy")]
+    interval = f"{row['gap_closed']:.2f} [{row['gap_low']:.2f}, {row['gap_high']:.2f}]"
+    assert interval in found
+    assert interval not in alone
+
+
+def test_predictions_are_found_by_the_name_of_the_run(tmp_path: Path) -> None:
+    settings = mfbench.experiment("rmd17-cc", "SF-E", n_high=25, optimisation={"steps": 2})
+    run = mfbench.run(settings, tmp_path, progress=False)
+    stored = predictions_of([run])
+    found = stored(run.name)
+    assert found is not None
+    assert found.energy_predicted.shape == (len(found.structure), 2)
+    assert stored("another") is None
+    damaged = run / "predictions.h5"
+    damaged.chmod(0o600)
+    damaged.write_bytes(b"x" + damaged.read_bytes())
+    with pytest.raises(UserError, match="changed or damaged after it was written"):
+        predictions_of([run])(run.name)

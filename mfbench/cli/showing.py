@@ -73,7 +73,7 @@ def _cases(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from mfbench.results.folder import PROVENANCE_FILE, read_runs
+    from mfbench.results.folder import PROVENANCE_FILE, predictions_of, read_runs
     from mfbench.results.reference import reference, reference_table
     from mfbench.show.page import publish
     from mfbench.show.text import text_table
@@ -81,10 +81,10 @@ def _report(options: argparse.Namespace) -> None:
     check_unit(options.unit)
     if options.reference:
         table = reference_table(options.reference)
-        provenance = [reference(options.reference) / PROVENANCE_FILE]
+        provenance, stored = [reference(options.reference) / PROVENANCE_FILE], predictions_of([])
     else:
         found = read_runs(options.runs)
-        table = found.table
+        table, stored = found.table, predictions_of(found.folders)
         provenance = [file for run in found.folders for file in [run / PROVENANCE_FILE] if file.is_file()]
         for remark in found.remarks():
             print(f"mfbench: {remark}", file=sys.stderr)
@@ -93,8 +93,8 @@ def _report(options: argparse.Namespace) -> None:
             f"no finished runs in {options.runs}: make some with `mfbench demo` or `mfbench run`, name their "
             "folder with --runs, or see this project's own with `mfbench report --reference`"
         )
-    publish(table, options.out, provenance, options.unit)
-    print(text_table(table, options.unit))
+    publish(table, options.out, provenance, options.unit, stored)
+    print(text_table(table, options.unit, stored))
     print(f"Report: {options.out.resolve().as_uri()}")
 
 

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -443,6 +444,20 @@ def _together(read: Sequence[tuple[RunFolder, Sequence[tuple[str, pa.Table]]]]) 
         return checked(pd.concat(frames).sort_index(kind="stable"), "") if frames else empty_table()
     except (UserError, *_NOT_PARQUET):
         return None
+
+
+def predictions_of(folders: Iterable[Path]) -> Callable[[str], Predictions | None]:
+    """What runs predicted, by name, read when it is asked for; None of a run that is not there or kept none."""
+    by_name = {folder.name: folder for folder in folders}
+
+    @lru_cache(maxsize=64)
+    def stored(run: str) -> Predictions | None:
+        if run not in by_name:
+            return None
+        folder = RunFolder(by_name[run])
+        return folder.predictions() if PREDICTIONS_FILE in folder.listed() else None
+
+    return stored
 
 
 def load_runs(folders: str | Path | Iterable[str | Path]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from mfbench.files import replacing
 from mfbench.results.folder import RunFolder
 from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL
+from mfbench.results.summary import Stored, nothing_stored
 from mfbench.show import plots
 from mfbench.show.html import STYLE, arm_html, card_html, errors_html, gaps_html, physical_html, spread_html
 from mfbench.show.styles import arm_order, arm_style
@@ -52,6 +53,7 @@ def write_html(
     provenance: Mapping[str, str],
     system: str = "kcal/mol",
     cases: Mapping[str, tuple[str, str]] | None = None,
+    stored: Stored = nothing_stored,
 ) -> None:
     """Write the results as one page that needs nothing else: it opens from disk, without a network.
 
@@ -61,6 +63,7 @@ def write_html(
         provenance: what to say about where the numbers come from (device, date, commit, versions).
         system: unit system shown, ``kcal/mol`` or ``meV``.
         cases: case name -> (title, basis), texts of the case files.
+        stored: see ``results.summary``.
 
     Raises:
         UserError: the table is empty or the unit system unknown.
@@ -73,7 +76,7 @@ def write_html(
         return f"{{{name}}}"
 
     found = sections(table)
-    body = [_section(table, case, setup, system, cases or {}, place) for case, setup in found]
+    body = [_section(table, case, setup, system, cases or {}, place, stored) for case, setup in found]
     script, divs = components(figures) if figures else ("", {})
     text = "\n".join(body)
     for name, div in divs.items():
@@ -90,7 +93,7 @@ def write_html(
             '</head>\n<body class="mfb">\n<main>',
             _opening(table, found),
             text,
-            _closing(table, found, provenance, system),
+            _closing(table, found, provenance, system, stored),
             "</main>",
             script,
             "</body>\n</html>\n",
@@ -100,7 +103,13 @@ def write_html(
         temporary.write_text(page, encoding="utf-8")
 
 
-def publish(table: pd.DataFrame, path: Path, provenance: Iterable[Path], system: str = "kcal/mol") -> None:
+def publish(
+    table: pd.DataFrame,
+    path: Path,
+    provenance: Iterable[Path],
+    system: str = "kcal/mol",
+    stored: Stored = nothing_stored,
+) -> None:
     """``write_html`` with the texts of the case files and what the provenance files of the runs say."""
     texts: dict[str, tuple[str, str]] = {}
     for name in set(table["case"]):
@@ -108,7 +117,7 @@ def publish(table: pd.DataFrame, path: Path, provenance: Iterable[Path], system:
             texts[name] = (find_case(name).title, find_case(name).basis)
         except UserError:  # a case of somebody's own, whose file is not at hand: its name is all there is
             continue
-    write_html(table, path, origin(provenance), system, texts)
+    write_html(table, path, origin(provenance), system, texts, stored)
 
 
 def origin(provenance: Iterable[Path]) -> dict[str, str]:
@@ -172,6 +181,7 @@ def _section(
     system: str,
     cases: Mapping[str, tuple[str, str]],
     place: Callable[[hv.Element], str],
+    stored: Stored,
 ) -> str:
     rows = with_setup(case_rows(table, case), setup)
     title, basis = cases.get(case, ("", ""))
@@ -197,7 +207,7 @@ def _section(
             f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
             f'<div class="plots">{panel}</div>',
             errors_html(rows, case, part, system),
-            spread_html(rows, case, part, system),
+            spread_html(rows, case, part, system, stored=stored),
         ]
     if checks := physical_html(physical_table(table, case, setup)):
         text += ["<h3>Physical checks: what the models do, beside their errors</h3>", checks]
@@ -209,12 +219,14 @@ def _closing(
     found: Sequence[tuple[str, tuple[str, ...]]],
     provenance: Mapping[str, str],
     system: str,
+    stored: Stored,
 ) -> str:
     gaps = []
     for (case, setup), title in _titles(found).items():
         rows = with_setup(case_rows(table, case), setup)
         for part in parts_of(rows, case):
-            gaps.append((title if part == "test" else f"{title}, {part}", gap_table(rows, case, part, system)))
+            found_gaps = gap_table(rows, case, part, system, stored=stored)
+            gaps.append((title if part == "test" else f"{title}, {part}", found_gaps))
     gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'
     origin = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
     items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in origin.items())

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL, QUANTITIES, errors, metrics_of, shown
+from mfbench.results.summary import Stored, nothing_stored
 from mfbench.show.tables import (
     GAP_QUANTITIES,
     columns_of,
@@ -103,8 +104,11 @@ def headline(rows: pd.DataFrame, system: str = "kcal/mol") -> str:
     return f"{name} MAE: {', '.join(texts)}"
 
 
-def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
+def text_table(table: pd.DataFrame, system: str = "kcal/mol", stored: Stored = nothing_stored) -> str:
     """The errors and the gap closed of every case, aligned; its tables are some 100 columns wide.
+
+    Args:
+        stored: see ``results.summary``.
 
     Raises:
         UserError: the table is empty or the unit system unknown.
@@ -120,8 +124,8 @@ def text_table(table: pd.DataFrame, system: str = "kcal/mol") -> str:
         for part in parts_of(rows, case):
             lines += ["", f"  Part {part}: {PART_LABELS[part]}", *_text_errors(rows, case, part, system)]
             lines += [f"    {remark}" for remark in remarks(rows, case, part)]
-            lines += _text_spread(rows, case, part, system)
-        lines += _text_gaps(rows, case, system)
+            lines += _text_spread(rows, case, part, system, stored)
+        lines += _text_gaps(rows, case, system, stored)
         lines += _text_physical(physical_table(table, case, setup))
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, CONVENTION, GAP_CONVENTION.replace("−", "-"), INFERRED]) + "\n"
@@ -168,8 +172,8 @@ def _text_errors(rows: pd.DataFrame, case: str, part: str, system: str) -> list[
     return _aligned([*head, *body], left=[1])
 
 
-def _text_spread(rows: pd.DataFrame, case: str, part: str, system: str) -> list[str]:
-    lines = spread_lines(spread_table(rows, case, part, system))
+def _text_spread(rows: pd.DataFrame, case: str, part: str, system: str, stored: Stored) -> list[str]:
+    lines = spread_lines(spread_table(rows, case, part, system, stored=stored))
     if not lines:
         return []
     quantities = [QUANTITIES[name] for name in GAP_QUANTITIES]
@@ -178,11 +182,11 @@ def _text_spread(rows: pd.DataFrame, case: str, part: str, system: str) -> list[
     return ["", *(f"  {line}" for line in wrap(f"MAE. {SPREAD}.", 96)), *_aligned([*head, *lines], left=[1])]
 
 
-def _text_gaps(rows: pd.DataFrame, case: str, system: str) -> list[str]:
+def _text_gaps(rows: pd.DataFrame, case: str, system: str, stored: Stored) -> list[str]:
     head = ["part", "n_high", "MAE of", "unit", "arm", "SF-E", "arm's", "SF-EF", "arm/SF-E", "gap closed", "seeds"]
     body = []
     for part in parts_of(rows, case):
-        for _, row in gap_table(rows, case, part, system).iterrows():
+        for _, row in gap_table(rows, case, part, system, stored=stored).iterrows():
             quantity = QUANTITIES[row["quantity"]]
             name, unit = quantity.label.lower(), pretty_unit(quantity.shown[system])
             errors = [number(row[c]) if np.isfinite(row[c]) else "n = 0" for c in ("SF-E", "error", "SF-EF")]
