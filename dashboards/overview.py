@@ -49,7 +49,7 @@ class Overview(pn.viewable.Viewer):
     """One page over a results table; everything a person can choose is a parameter."""
 
     source: Any = param.Selector(default="runs", objects={"Run folders": "runs"}, label="Results")
-    folder = param.String(label="Folder of run folders (on the server)")
+    folder = param.String(constant=True, precedence=-1, doc="Of run folders: fixed at the start, as pages are public.")
     reload = param.Event(label="Reload")
     case: Any = param.Selector(default=ALL, objects=[ALL], label="Case")
     setup: Any = param.Selector(objects=[], label="Data · network · preset")
@@ -75,7 +75,7 @@ class Overview(pn.viewable.Viewer):
 
     # State
 
-    @param.depends("source", "folder", "reload", watch=True)
+    @param.depends("source", "reload", watch=True)
     def _read(self) -> None:
         """Read the table again; what was chosen stays chosen where it still exists."""
         table, problem = empty_table(), ""
@@ -151,7 +151,7 @@ class Overview(pn.viewable.Viewer):
             "Make some, then press *Reload*:\n\n"
             "- `mfbench demo` trains the arms on all three cases (some minutes)\n"
             "- `mfbench run ani1x-tz --arm MF --n-high 50` trains one\n\n"
-            "Runs kept elsewhere: type their folder at the left, or set `MFBENCH_RUNS` before starting.\n\n"
+            "Runs kept elsewhere: start with `mfbench serve --runs FOLDER`, or set `MFBENCH_RUNS` before.\n\n"
             f"{shipped}"
         )
 
@@ -182,7 +182,6 @@ class Overview(pn.viewable.Viewer):
             self,
             parameters=[
                 "source",
-                "folder",
                 "reload",
                 "case",
                 "setup",

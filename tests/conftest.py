@@ -58,6 +58,16 @@ RUN_FILES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_what_was_added() -> Iterator[None]:
+    """Cases, arms and datasets that a module's tests add are known to them alone."""
+    from mfbench import extensions
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extensions, "_own", {kind: dict(things) for kind, things in extensions._own.items()})
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_case_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test brings case files of its own, under the same names as others: as a process of its own would."""

@@ -108,8 +108,16 @@ def test_a_metric_of_ones_own_can_be_chosen(overview, tmp_path):
     shown = html_of(page.main())
     assert shown.count("<th>hit rate</th>") == 4
     assert "MAE of" in shown  # what is no error closes no gap: those stay the MAE's
-    page.folder = str(tmp_path / "none")
+    page.source = "arms"
     assert page.metric == "mae"
+
+
+def test_the_folder_is_fixed_at_the_start(overview, runs, tmp_path):
+    """Whoever reaches the server must not name a path on it."""
+    page = overview.Overview(folder=str(runs))
+    with pytest.raises(TypeError, match="Constant parameter"):
+        page.folder = str(tmp_path)
+    assert not any("older" in widget.name for widget in page.controls().select(pn.widgets.TextInput))
 
 
 def test_reload_finds_new_runs_and_keeps_the_choice(overview, tmp_path):
@@ -310,6 +318,13 @@ def test_report_in_a_browser_without_a_network(tab, tmp_path):
     tab.context.set_offline(True)
     tab.goto(path.as_uri())
     tab.wait_for_function(f"() => ({INK})() == 10")
+    ranges = """() => Bokeh.documents.flatMap(d => [...d._all_models.values()])
+        .filter(m => m.type == 'Range1d').map(m => [m.start, m.end])"""
+    before, (figure, *_) = tab.evaluate(ranges), tab.evaluate(FIGURES)
+    tab.mouse.move(figure["x"] + figure["width"] / 2, min(figure["y"] + figure["height"] / 2, 990))
+    tab.mouse.wheel(0, 300)  # over a plot: the page scrolls, and the plot stays
+    tab.wait_for_function("() => scrollY > 100")
+    assert tab.evaluate(ranges) == before
     for width, columns in ((1400, 2), (420, 1)):
         tab.set_viewport_size({"width": width, "height": 900})
         tab.wait_for_function(f"() => new Set(({FIGURES})().map(f => Math.round(f.x))).size == {columns}")

@@ -3,7 +3,6 @@
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from conftest import script
 from sealing import reseal
 
 import mfbench
-from mfbench import extensions
 from mfbench.cli.main import main
 from mfbench.cli.models import outside_lines
 from mfbench.data import datasets
@@ -39,14 +37,6 @@ from mfbench.study.predict_file import predict_file
 INPUTS = Path(__file__).parent / "inputs"
 narrow_high = script("narrow_high")
 LOW, CCSD, CBS = narrow_high.LOW, narrow_high.CCSD, narrow_high.CBS
-
-
-@pytest.fixture(scope="module", autouse=True)
-def forget() -> Iterator[None]:
-    """What is added here is forgotten after."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extensions, "_own", {kind: dict(things) for kind, things in extensions._own.items()})
-        yield
 
 
 @pytest.fixture(scope="module")

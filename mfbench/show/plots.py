@@ -206,6 +206,7 @@ def _message(text: str, title: str, subtitle: str) -> hv.Text:
         yaxis=None,
         responsive=True,
         frame_height=FRAME_HEIGHT,
+        default_tools=[],
         text_font_size=f"{FONT_PT}pt",
         text_color=INK,
         hooks=[_dress(title, subtitle, [])],
@@ -279,6 +280,7 @@ def learning_curve(
         yticks=[(tick, _plain(tick)) for tick in log_ticks(*ylim)] if logarithmic else 5,
         responsive=True,
         frame_height=FRAME_HEIGHT,
+        default_tools=[],  # a wheel over the plot scrolls the page
         show_grid=True,
         gridstyle={"grid_line_color": FAINT, "grid_line_width": 1},
         show_legend=True,
