@@ -21,7 +21,7 @@ from mfbench.results.schema import CONVENTION, METRICS, QUANTITIES, UNIT_SYSTEMS
 from mfbench.show import plots
 from mfbench.show.html import STYLE, card_html, errors_html, gaps_html, spread_html
 from mfbench.show.styles import INK
-from mfbench.show.tables import gap_table
+from mfbench.show.tables import gap_table, spread_table
 from mfbench.show.words import GAP_CONVENTION, INFERRED, levels_label, metric_labels, seeds_text
 
 TITLE = "mfbench: errors and learning curves"
@@ -123,7 +123,8 @@ class Overview(pn.viewable.Viewer):
         rows = self.chosen_table()
         gaps = gap_table(rows, case, self.part, self.system, self.measured())
         gap = gaps_html([(case, gaps)], self.system, self.measured())
-        spread = spread_html(rows, case, self.part, self.system)
+        found = spread_table(rows, case, self.part, self.system, self.measured())
+        spread = spread_html(found, self.system, self.measured())
         return errors_html(rows, case, self.part, self.system) + spread + gap
 
     def status(self) -> str:

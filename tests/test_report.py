@@ -112,7 +112,7 @@ def test_spread_is_the_geometric_mean_with_range_or_interval_over_seeds():
     assert f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" in text_table(results_table(seeds=range(5)))
     assert spread_table(results_table(), "rmd17-cc").empty
     assert SPREAD[:20] not in text_table(results_table())
-    assert spread_html(results_table(), "rmd17-cc") == ""
+    assert spread_html(spread_table(results_table(), "rmd17-cc")) == ""
     no_forces = spread_table(results_table(cases=["ani1ccx"], seeds=(0, 1)), "ani1ccx").set_index("arm")
     assert "SF-EF" not in no_forces.index  # n = 0: the table of errors says why
 

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
+from mfbench.results.rows import gap
+
 Array = NDArray[np.float64]
 
 FEWEST = 5  # seeds, for an interval
@@ -153,8 +155,7 @@ def gap_closed(arm: LogErrors, sf_e: LogErrors, sf_ef: LogErrors, level: float =
     worse one; below, where SF-EF is no better in any of the seeds. Its ``seeds`` say which ones have a gap.
     """
     above, whole = arm - sf_ef, sf_e - sf_ef
-    with np.errstate(divide="ignore", invalid="ignore"):
-        seeds = np.where(whole.of_seeds > 0, 1 - above.of_seeds / whole.of_seeds, np.nan)
+    seeds = gap(*(np.exp(one.of_seeds) for one in (arm, sf_e, sf_ef)))
     none = Estimate(np.nan, np.nan, np.nan, seeds, np.nan, np.nan)
     mean, below = float(above.values.mean()), float(whole.values.mean())
     if len(seeds) < FEWEST:

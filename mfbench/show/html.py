@@ -8,9 +8,8 @@ import pandas as pd
 
 from mfbench.results.rows import base_arm
 from mfbench.results.schema import QUANTITIES
-from mfbench.results.summary import Stored, nothing_stored
 from mfbench.show.styles import HORIZONTAL, arm_style
-from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, gap_table, remarks, spread_lines, spread_table
+from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, gap_table, remarks, spread_lines
 from mfbench.show.words import (
     METRIC_LABELS,
     PART_LABELS,
@@ -109,16 +108,9 @@ def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str 
     return _rows_html(head, found, zip(*texts, *counts)) + _notes(remarks(table, case, part))
 
 
-def spread_html(
-    table: pd.DataFrame,
-    case: str,
-    part: str = "test",
-    system: str = "kcal/mol",
-    metric: str = "mae",
-    stored: Stored = nothing_stored,
-) -> str:
-    """The ``spread_table`` of one case and part; empty where there is one seed alone."""
-    lines = spread_lines(spread_table(table, case, part, system, metric, stored))
+def spread_html(spread: pd.DataFrame, system: str = "kcal/mol", metric: str = "mae") -> str:
+    """A ``spread_table`` as HTML; empty text where it has no rows."""
+    lines = spread_lines(spread)
     if not lines:
         return ""
     heads = "".join(

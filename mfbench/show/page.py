@@ -22,7 +22,7 @@ from mfbench.results.summary import Stored, nothing_stored
 from mfbench.show import plots
 from mfbench.show.html import STYLE, arm_html, card_html, errors_html, gaps_html, physical_html, spread_html
 from mfbench.show.styles import arm_order, arm_style
-from mfbench.show.tables import gap_table, parts_of, physical_table, sections
+from mfbench.show.tables import gap_table, parts_of, physical_table, sections, spread_table
 from mfbench.show.words import CLAIM, GAP_CONVENTION, INFERRED, PART_LABELS, n_low_text, seeds_text
 
 # The page
@@ -207,7 +207,7 @@ def _section(
             f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
             f'<div class="plots">{panel}</div>',
             errors_html(rows, case, part, system),
-            spread_html(rows, case, part, system, stored=stored),
+            spread_html(spread_table(rows, case, part, system, stored=stored), system),
         ]
     if checks := physical_html(physical_table(table, case, setup)):
         text += ["<h3>Physical checks: what the models do, beside their errors</h3>", checks]
