@@ -32,8 +32,6 @@ ARMS: dict[str, ArmStyle] = {
     "oracle": ArmStyle("#882255", "circle", "as many high-level energies and forces as the low level has"),
 }
 
-HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
-
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
 
