@@ -149,9 +149,10 @@ def _points(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 def _point(alike: Sequence[Mapping[Any, Any]]) -> dict[str, object]:
     held = [row for row in alike if row["n"] > 0]
+    places = {row["x"] for row in held or alike}
     values = [row["value"] for row in held]
     return {
-        "x": over_seeds([row["x"] for row in held or alike]),
+        "x": places.pop() if len(places) == 1 else over_seeds(list(places)),
         "value": over_seeds(values),
         "low": np.nan,
         "high": np.nan,

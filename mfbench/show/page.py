@@ -15,12 +15,23 @@ from bokeh.util.paths import bokehjs_path
 from mfbench.data.cases import case as find_case
 from mfbench.errors import UserError
 from mfbench.files import replacing
+from mfbench.results.curves import Curves, curves
 from mfbench.results.folder import RunFolder
 from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL
-from mfbench.results.summary import Stored, nothing_stored
+from mfbench.results.summary import Stored, nothing_stored, summary
 from mfbench.show import plots
-from mfbench.show.html import STYLE, arm_html, card_html, errors_html, gaps_html, physical_html, spread_html
+from mfbench.show.html import (
+    STYLE,
+    arm_html,
+    card_html,
+    errors_html,
+    gaps_html,
+    legend_html,
+    notes_html,
+    physical_html,
+    spread_html,
+)
 from mfbench.show.styles import arm_order, arm_style
 from mfbench.show.tables import gap_table, parts_of, physical_table, sections, spread_table
 from mfbench.show.words import CLAIM, GAP_CONVENTION, INFERRED, PART_LABELS, n_low_text, seeds_text
@@ -38,7 +49,6 @@ h3{font-size:17px;margin:1.6em 0 .2em}
 .mfb .facts{max-width:none;color:var(--soft)}
 .plots{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:8px 36px;margin:1em 0}
 .plots>div{min-width:0}
-.arms{display:flex;flex-wrap:wrap;gap:4px 26px;margin:.8em 0;padding:0;list-style:none;font-size:15px}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15em 1.4em;font-size:15px}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 @media(max-width:900px){main{padding:18px 14px 40px}.plots{grid-template-columns:minmax(0,1fr);gap:26px}
@@ -202,16 +212,24 @@ def _section(
         f'<p class="facts">{"; ".join(fact for fact in facts if fact)}.</p>',
     ]
     for part in parts_of(rows, case):
-        panel = "".join(f"<div>{place(curve)}</div>" for curve in plots.case_panel(rows, case, "mae", system, part))
+        spread = summary(rows, case, part, "mae", stored)
+        panels = [curves(rows, case, name, "mae", system, part, spread=spread) for name in ("energy", "force")]
         text += [
             f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
-            f'<div class="plots">{panel}</div>',
+            legend_html(rows["arm"]),
+            f'<div class="plots">{"".join(_panel(found, place) for found in panels)}</div>',
             errors_html(rows, case, part, system),
             spread_html(spread_table(rows, case, part, system, stored=stored), system),
         ]
     if checks := physical_html(physical_table(table, case, setup)):
         text += ["<h3>Physical checks: what the models do, beside their errors</h3>", checks]
     return "\n".join([*text, "</section>"])
+
+
+def _panel(found: Curves, place: Callable[[hv.Element], str]) -> str:
+    """One plot, or why there is none, and what must be known to read it."""
+    plot = place(plots.draw(found)) if len(found.runs) else ""
+    return f"<div>{plot}{notes_html(plots.notes(found))}</div>"
 
 
 def _closing(

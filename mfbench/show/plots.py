@@ -9,6 +9,7 @@ room.
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import holoviews as hv
@@ -19,7 +20,7 @@ from bokeh.models.annotations import Legend, LegendItem, Title
 from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the backend)
 
 from mfbench.results.curves import AGAINST, Against, Curves, curves
-from mfbench.results.rows import level_names
+from mfbench.results.rows import HORIZONTAL, base_arm, level_names
 from mfbench.results.schema import METRICS, QUANTITIES
 from mfbench.results.statistics import FEWEST
 from mfbench.results.summary import summary
@@ -54,10 +55,23 @@ def series_order(points: pd.DataFrame) -> list[str]:
     return [series for _, _, series in sorted((place[arm], rest, series) for arm, rest, series in distinct)]
 
 
+def missing_arms(found: Curves) -> dict[str, str]:
+    """Series without any number (n = 0), with the reason."""
+    missing = found.points[found.points.groupby("series")["n"].transform("max") == 0]
+    return {str(series): "; ".join(rows["remark"].unique()) for series, rows in missing.groupby("series")}
+
+
+def nothing_text(quantity: str, part: str, levels: Sequence[str] = ()) -> str:
+    """Why there is nothing to plot."""
+    where = ", ".join(map(level_label, levels)) or "the high level"
+    return f"No {QUANTITIES[quantity].label.lower()} labels at {where} for {PART_LABELS[part]} (n = 0)."
+
+
 def notes(found: Curves) -> list[str]:
     """What a reader must know to read the curves: what is missing and why, seeds, repeated experiments."""
-    missing = found.points.groupby("series").filter(lambda alike: (alike["n"] == 0).all())
-    said = [f"{name} (n = 0): {'; '.join(rows['remark'].unique())}" for name, rows in missing.groupby("series")]
+    if found.runs.empty:
+        return [nothing_text(found.quantity, found.part)]
+    said = [f"{series} (n = 0): {reason}" for series, reason in missing_arms(found).items()]
     drawn = found.points[(found.points["n"] > 0) & (found.points["n_high"] > 0)]
     if drawn.empty:
         return said
@@ -126,6 +140,13 @@ def _plain(value: float) -> str:
 # Elements
 
 
+_LINE = ["x", "value", "x_end", "end", "series", "color", "width", "dash", "alpha"]
+
+_MARK = ["x", "value", "color", "marker", "size", "alpha", "fill", "series", "n_low", "shown", "range", "told", "n"]
+
+_Row = dict[str, Any]
+
+
 def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     """Learning curves, without title and legend: always the same elements, empty where there is nothing of the kind.
 
@@ -137,28 +158,50 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     y_label = f"{quantity.label} {METRIC_LABELS.get(found.metric, found.metric)}"
     y = hv.Dimension("value", label=y_label, unit=pretty_unit(found.unit))
     points, runs = _styled(found.points, found), _styled(found.runs, found)
-    held = points[points["n"] > 0]
-    drawn = held[held["x"].notna()]
-    flat = held[held["x"].isna()] if found.against == "n_high" else held[held["n_high"] == 0]
-    several = runs[runs.groupby(["series", "n_high", "n_low"])["run"].transform("nunique") > 1].dropna(subset=["x"])
-    sizes = sorted(set(drawn["x"])) or [1.0]
-    shown = [*held["value"], *several["value"], *_bars(drawn)["low"], *_bars(drawn)["high"]] or [1.0]
+    held = [point for point in points if point["n"] > 0]
+    flat = [point for point in held if _is_flat(point["arm"])]
+    drawn = [point for point in held if not math.isnan(point["x"])]
+    bars = [_bar(point) for point in drawn if point["seeds"] > 1]
+    seeds = [_seed(run) for run in runs if (run["series"], run["n_high"], run["n_low"]) in _repeated(drawn)]
+    sizes = sorted({point["x"] for point in drawn}) or [1.0]
+    ends = [end for bar in bars for end in (bar["value"], bar["end"])]
     xlim = _limits(sizes, 0.15)
+    shown = [one["value"] for one in (*held, *seeds)] + ends or [1.0]
     ylim = _limits(shown, 0.08) if found.logarithmic else _linear_limits(shown, 0.08)
     xticks = spread(sizes, math.log(xlim[1] / xlim[0])) if found.against == "n_high" else log_ticks(*xlim)
-    elements = [_flat(flat, x, y, xlim), _bar(drawn, x, y), _lines(drawn, x, y), _seeds(several, x, y)]
-    return hv.Overlay([*elements, _marks(points, found, x, y)]).opts(
+    lines = [*(_across(point, xlim) for point in flat), *bars, *_pieces(drawn)]
+    # Unseen points along dashed lines, for these to tell their number, too.
+    along = [point | {"x": x, "alpha": 0.0, "fill": 0.0} for point in flat for x in np.geomspace(*xlim, 9)]
+    # Not drawn, being nowhere: for a legend to show of series without a number.
+    nowhere = [point | {"fill": 0.0} for point in points if point["n"] == 0]
+    marks = [*along, *seeds, *drawn, *nowhere]
+    segments = hv.Segments(_columns(lines, _LINE), [x, y, "x_end", "end"], _LINE[4:])
+    scatter = hv.Scatter(_columns(marks, _MARK), x, [y, *_MARK[2:]])
+    # No wheel: over the plot it scrolls the page. Ranges follow what is drawn.
+    common: dict[str, Any] = {"backend": "bokeh", "color": "color", "default_tools": [], "framewise": True}
+    segments = segments.opts(line_width="width", line_dash="dash", alpha="alpha", **common)
+    scatter = scatter.opts(
+        marker="marker",
+        size="size",
+        line_alpha="alpha",
+        fill_alpha="fill",
+        line_width=2,
+        tools=["hover"],
+        hover_tooltips=_hover(x, y),
+        **common,
+    )
+    return hv.Overlay([segments, scatter]).opts(
         backend="bokeh",
         logx=True,
         logy=found.logarithmic,
         xlim=xlim,
         ylim=ylim,
-        xticks=[(tick, _plain(tick)) for tick in xticks] if len(drawn) else [(1, "")],
+        xticks=[(tick, _plain(tick)) for tick in xticks] if drawn else [(1, "")],
         yticks=[(tick, _plain(tick)) for tick in log_ticks(*ylim)] if found.logarithmic else 5,
         responsive=True,
         frame_height=frame_height,
-        default_tools=["box_zoom", "reset", "save"],  # no wheel: over the plot it scrolls the page
-        active_tools=[],  # nor does a finger's drag zoom
+        default_tools=["box_zoom", "reset", "save"],
+        active_tools=[],  # a finger's drag scrolls the page, too
         toolbar="right",
         show_grid=True,
         gridstyle={"grid_line_color": _GREY, "grid_line_alpha": 0.3, "grid_line_width": 1},
@@ -168,121 +211,75 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     )
 
 
-def _styled(rows: pd.DataFrame, found: Curves) -> pd.DataFrame:
-    """The rows, with how each is drawn."""
-    arms = {arm: arm_style(arm) for arm in found.points["arm"].unique()}
+def _is_flat(arm: str) -> bool:
+    return base_arm(arm) in HORIZONTAL
+
+
+def _styled(table: pd.DataFrame, found: Curves) -> list[_Row]:
+    """The rows, with how each is drawn and what it tells."""
     rests = {rest: curve_style(k) for k, rest in enumerate(sorted(found.points["rest"].unique()))}
-    markers = rows["arm"].map({arm: style.marker for arm, style in arms.items()})
-    return rows.assign(
-        color=rows["arm"].map({arm: style.color for arm, style in arms.items()}),
-        marker=markers,
-        size=markers.map(lambda name: _MARKER_SIZES.get(name, 12)),
-        dash=rows["rest"].map({rest: dash for rest, (dash, _) in rests.items()}),
-        fill=rows["rest"].map({rest: float(filled) for rest, (_, filled) in rests.items()}),
-    )
+    rows: list[_Row] = table.to_dict("records")  # type: ignore[assignment]
+    for row in rows:
+        style, (dash, filled) = arm_style(row["arm"]), rests[row["rest"]]
+        size = _MARKER_SIZES.get(style.marker, 12)
+        row |= {"color": style.color, "marker": style.marker, "size": size, "dash": dash, "width": 3.0}
+        row |= {"alpha": 1.0, "fill": float(filled), "shown": number(row["value"])}
+        row |= {"range": _range_text(row), "told": str(row["seeds"])} if "seeds" in row else {}
+    return rows
 
 
-def _bars(points: pd.DataFrame) -> pd.DataFrame:
-    """The points with an interval, else with a range, as ``low`` and ``high``."""
-    known = points["low"].notna()
-    bars = points.assign(
-        low=points["low"].where(known, points["least"]), high=points["high"].where(known, points["most"])
-    )
-    return bars.assign(width=np.where(known, 4.0, 2.0))[known | (points["seeds"] > 1)]
+def _range_text(point: _Row) -> str:
+    if point["seeds"] < 2:
+        return "–"
+    low, high, what = ("least", "most", "range") if math.isnan(point["low"]) else ("low", "high", "95 %")
+    return f"{number(point[low])} to {number(point[high])} ({what})"
 
 
-def _flat(rows: pd.DataFrame, x: hv.Dimension, y: hv.Dimension, xlim: tuple[float, float]) -> hv.Contours:
-    told = ["series", "color", "shown", "range", "seeds", "n"]
-    lines = [
-        {x.name: list(xlim), y.name: [row["value"]] * 2, **{name: row[name] for name in told}}
-        for row in _told(rows).to_dict("records")
+def _columns(rows: Sequence[_Row], names: Sequence[str]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _bar(point: _Row) -> _Row:
+    """The interval; or the range where there is none, which is thinner."""
+    low, high, width = ("least", "most", 2.0) if math.isnan(point["low"]) else ("low", "high", 4.0)
+    ends = {"value": point[low], "x_end": point["x"], "end": point[high]}
+    return point | ends | {"width": width, "dash": "solid", "alpha": 0.45}
+
+
+def _across(point: _Row, xlim: tuple[float, float]) -> _Row:
+    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": "dashed"}
+
+
+def _pieces(points: Sequence[_Row]) -> list[_Row]:
+    """Each point of a curve, joined to the next."""
+    rows = sorted((p for p in points if not _is_flat(p["arm"])), key=lambda p: (p["series"], p["n_low"], p["x"]))
+    return [
+        one | {"x_end": other["x"], "end": other["value"]}
+        for one, other in pairwise(rows)
+        if (one["series"], one["n_low"]) == (other["series"], other["n_low"])
     ]
-    element = hv.Contours(lines, [x, y], told, label="Flat")
-    hover = _hover(y, told)
-    return element.opts(
-        backend="bokeh", color="color", line_width=3, line_dash="dashed", tools=["hover"], hover_tooltips=hover
-    )
 
 
-def _bar(points: pd.DataFrame, x: hv.Dimension, y: hv.Dimension) -> hv.Segments:
-    bars = _bars(points)
-    ends = pd.DataFrame({"x": bars["x"], "low": bars["low"], "end": bars["x"], "high": bars["high"]})
-    ends = ends.assign(color=bars["color"], width=bars["width"])
-    element = hv.Segments(ends, [x, "low", "end", "high"], ["color", "width"], label="Spread")
-    return element.opts(backend="bokeh", color="color", line_width="width", alpha=0.45)
+def _repeated(points: Sequence[_Row]) -> set[tuple[str, int, int]]:
+    return {(point["series"], point["n_high"], point["n_low"]) for point in points if point["runs"] > 1}
 
 
-def _lines(points: pd.DataFrame, x: hv.Dimension, y: hv.Dimension) -> hv.Contours:
-    lines = []
-    for _, rows in points[points["n_high"] > 0].groupby(["series", "n_low"]):
-        rows = rows.sort_values("x")
-        first = rows.iloc[0]
-        lines.append({x.name: rows["x"], y.name: rows["value"], "color": first["color"], "dash": first["dash"]})
-    element = hv.Contours(lines, [x, y], ["color", "dash"], label="Lines")
-    return element.opts(backend="bokeh", color="color", line_dash="dash", line_width=3)
+def _seed(run: _Row) -> _Row:
+    look = {"marker": "circle", "size": 6, "alpha": 0.0, "fill": 0.45}
+    return run | look | {"range": "this seed alone", "told": f"{run['seed']} (split {run['split_seed']})"}
 
 
-def _seeds(runs: pd.DataFrame, x: hv.Dimension, y: hv.Dimension) -> hv.Scatter:
-    rows = runs.assign(shown=[number(one) for one in runs["value"]])
-    told = ["series", "shown", "seed", "split_seed", "n"]
-    element = hv.Scatter(rows, x, [y, "color", *told], label="Seeds")
-    return element.opts(
-        backend="bokeh",
-        color="color",
-        size=6,
-        alpha=0.45,
-        line_color=None,
-        tools=["hover"],
-        hover_tooltips=_hover(y, told, x),
-    )
-
-
-def _marks(points: pd.DataFrame, found: Curves, x: hv.Dimension, y: hv.Dimension) -> hv.Scatter:
-    """One marker a size; of a series without a number one that is nowhere, so that a legend can show it."""
-    flat = points["x"].isna() & (points["n"] > 0)
-    rows = _told(points[~flat])
-    told = ["series", "n_low", "shown", "range", "seeds", "n"]
-    element = hv.Scatter(rows, x, [y, "color", "marker", "size", "fill", *told], label="Marks")
-    return element.opts(
-        backend="bokeh",
-        color="color",
-        marker="marker",
-        size="size",
-        fill_alpha="fill",
-        line_width=2,
-        tools=["hover"],
-        hover_tooltips=_hover(y, told, x),
-    )
-
-
-def _told(points: pd.DataFrame) -> pd.DataFrame:
-    """The points with what is read beside them, as text."""
-    known = points["low"].notna()
-    bounds = zip(points["low"].where(known, points["least"]), points["high"].where(known, points["most"]))
-    return points.assign(
-        shown=[number(one) for one in points["value"]],
-        range=[
-            "–" if seeds < 2 else f"{number(low)} to {number(high)}{' (95 %)' if interval else ' (range)'}"
-            for (low, high), seeds, interval in zip(bounds, points["seeds"], known)
-        ],
-    )
-
-
-def _hover(y: hv.Dimension, told: Sequence[str], x: hv.Dimension | None = None) -> list[tuple[str, str]]:
-    """What a point says: its column names in braces, as HoloViews would otherwise take the @n of @n_high for n."""
-    texts = {
-        "series": ("Arm", "@{series}"),
-        "n_low": ("Low-level structures", "@{n_low}{0,0}"),
-        "shown": (y.pprint_label, "@{shown}"),
-        "range": ("Over seeds", "@{range}"),
-        "seeds": ("Seeds", "@{seeds}"),
-        "seed": ("Seed", "@{seed}"),
-        "split_seed": ("Seed of the split", "@{split_seed}"),
-        "n": ("n averaged over", "@{n}{0,0}"),
-    }
-    across = [] if x is None else [(x.pprint_label, "@{x}{0,0.[0]}")]
-    lines = [texts[name] for name in told if name in texts]
-    return [*lines[:1], *across, *lines[1:]]
+def _hover(x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
+    """What a point says; names in braces, as HoloViews would otherwise take the @n of @n_low for the column n."""
+    return [
+        ("Arm", "@{series}"),
+        (x.pprint_label, "@{x}{0,0.[0]}"),
+        ("Low-level structures", "@{n_low}{0,0}"),
+        (y.pprint_label, "@{shown}"),
+        ("Over seeds", "@{range}"),
+        ("Seeds", "@{told}"),
+        ("n averaged over", "@{n}{0,0}"),
+    ]
 
 
 def _dress(plot: Any, element: Any) -> None:
@@ -331,10 +328,7 @@ def learning_curve(
     title = case if part == "test" else f"{case}, {part} molecules"
     headings = [title, levels_label(table, case)]
     if found.runs.empty:
-        _, high = level_names(table, case)
-        where = ", ".join(map(level_label, high)) or "the high level"
-        reason = f"No {QUANTITIES[quantity].label.lower()} labels at {where} for {PART_LABELS[part]} (n = 0)."
-        return _message(reason, headings)
+        return _message(nothing_text(quantity, part, level_names(table, case)[1]), headings)
     if metric in METRICS:
         found = curves(table, case, quantity, metric, system, part, against, (), summary(table, case, part, metric))
     return draw(found).opts(backend="bokeh", hooks=[_dress, _explained(headings, found)])
@@ -350,7 +344,7 @@ def case_panel(
 ) -> hv.Layout:
     """The learning curves of one case side by side: an energy (any energy of QUANTITIES) and the forces."""
     figures = [learning_curve(table, case, quantity, metric, system, part) for quantity in (energy, "force")]
-    return hv.Layout(figures).cols(2).opts(backend="bokeh", shared_axes=False)
+    return hv.Layout(figures).cols(2).opts(backend="bokeh", shared_axes=False, merge_tools=False)
 
 
 def _message(text: str, headings: Sequence[str]) -> hv.Text:
@@ -398,19 +392,18 @@ def _text(text: str, **style: Any) -> Title:
 def _legend(plot: Any, found: Curves) -> Legend:
     """A legend: an item a series, drawn as its first point or as its dashed line."""
     places: dict[str, tuple[Any, int]] = {}
-    for subplot in plot.subplots.values():
-        if subplot.current_frame.label in ("Flat", "Marks"):
-            renderer = subplot.handles["glyph_renderer"]
-            for k, series in enumerate(renderer.data_source.data["series"]):
-                places.setdefault(series, (renderer, k))
-    missing = found.points.groupby("series")["n"].max() == 0
+    for subplot in reversed(plot.subplots.values()):  # markers before lines
+        rows = subplot.current_frame.dframe()
+        for k, (series, alpha) in enumerate(zip(rows["series"], rows["alpha"])):
+            if alpha == 1:
+                places.setdefault(series, (subplot.handles["glyph_renderer"], k))
+    missing = missing_arms(found)
     items = [
-        LegendItem(label=literal(f"{name} (n = 0)" if missing[name] else name), renderers=[renderer], index=index)
+        LegendItem(label=literal(f"{name} (n = 0)" if name in missing else name), renderers=[renderer], index=index)
         for name in series_order(found.points)
         for renderer, index in (places[name],)
     ]
-    return Legend(
-        items=items,
+    legend = Legend(
         orientation="horizontal",
         ncols=3 if len(items) > 4 else 2,
         location="left",
@@ -419,7 +412,8 @@ def _legend(plot: Any, found: Curves) -> Legend:
         background_fill_alpha=0,
         glyph_width=34,
         spacing=12,
-        padding=2,
         margin=4,
         tags=["mfbench"],
     )
+    legend.update(items=items, padding=2)
+    return legend
