@@ -146,6 +146,15 @@ _MARK = ["x", "value", "color", "marker", "size", "alpha", "fill", "series", "n_
 
 _Row = dict[str, Any]
 
+# Two that are nowhere and look unlike: a column of equal values HoloViews makes a constant of, and where that comes and
+# goes in a live plot, bokeh looks for the column in vain.
+_UNLIKE: list[_Row] = [
+    dict.fromkeys(("x", "value", "x_end", "end"), math.nan)
+    | {"series": "", "color": color, "width": size, "dash": dash, "alpha": alpha, "fill": alpha}
+    | {"marker": marker, "size": size, "n_low": 0, "shown": "", "range": "", "told": "", "n": 0}
+    for color, size, dash, alpha, marker in (("#000000", 1, "solid", 0.0, "dot"), ("#ffffff", 2, "dashed", 0.5, "dash"))
+]
+
 
 def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     """Learning curves, without title and legend: always the same elements, empty where there is nothing of the kind.
@@ -175,8 +184,8 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     # Not drawn, being nowhere: for a legend to show of series without a number.
     nowhere = [point | {"fill": 0.0} for point in points if point["n"] == 0]
     marks = [*along, *seeds, *drawn, *nowhere]
-    segments = hv.Segments(_columns(lines, _LINE), [x, y, "x_end", "end"], _LINE[4:])
-    scatter = hv.Scatter(_columns(marks, _MARK), x, [y, *_MARK[2:]])
+    segments = hv.Segments(_columns([*lines, *_UNLIKE], _LINE), [x, y, "x_end", "end"], _LINE[4:])
+    scatter = hv.Scatter(_columns([*marks, *_UNLIKE], _MARK), x, [y, *_MARK[2:]])
     # No wheel: over the plot it scrolls the page. Ranges follow what is drawn.
     common: dict[str, Any] = {"backend": "bokeh", "color": "color", "default_tools": [], "framewise": True}
     segments = segments.opts(line_width="width", line_dash="dash", alpha="alpha", **common)
