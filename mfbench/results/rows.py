@@ -12,6 +12,9 @@ from mfbench.results.schema import EXPERIMENT, EXTERNAL, PARTS, QUANTITIES, erro
 SETUP = ["data", "backbone", "preset"]  # rows that differ here are never drawn as one curve
 
 
+HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
+
+
 def base_arm(arm: str) -> str:
     """The arm without what makes it a variant: ``MF`` of ``MF (no low forces)``."""
     return arm.partition(" (")[0]
@@ -52,17 +55,6 @@ def with_setup(table: pd.DataFrame, setup: Sequence[str]) -> pd.DataFrame:
     """The rows with these (data, backbone, preset), and other codes' rows of the same data."""
     external = (table["data"] == setup[0]) & (table["preset"] == EXTERNAL)
     return table[(table[SETUP] == list(setup)).all(axis=1) | external]
-
-
-def joined(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with other codes' rows under the one recipe beside them, so that they pair with its arms."""
-    external = table["preset"] == EXTERNAL
-    found = [one for one in setups_of(table) if one[2] != EXTERNAL]
-    if len(found) != 1 or not external.any():
-        return table
-    backbone, preset = found[0][1:]
-    rest = {"backbone": table["backbone"].mask(external, backbone), "preset": table["preset"].mask(external, preset)}
-    return table.assign(**rest)
 
 
 def largest_n_low(rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mfbench.results.rows import HORIZONTAL as HORIZONTAL
 from mfbench.results.rows import base_arm
 
 INK, FAINT = "#1f2933", "#dde3e9"
@@ -31,8 +32,6 @@ ARMS: dict[str, ArmStyle] = {
     "SF-EF": ArmStyle("#009E73", "triangle", "high-level energies and forces"),
     "oracle": ArmStyle("#882255", "circle", "as many high-level energies and forces as the low level has"),
 }
-
-HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
 
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
