@@ -11,7 +11,7 @@ from bokeh.models import HoverTool, Legend, LogScale, Title
 from tables import NO_FORCES, NO_TOTAL_ENERGY, error, results_table
 
 from mfbench.errors import UserError
-from mfbench.results.rows import HORIZONTAL, joined, setups_of, with_setup
+from mfbench.results.rows import HORIZONTAL, setups_of, with_setup
 from mfbench.results.schema import EXTERNAL
 from mfbench.results.summary import summary
 from mfbench.show import plots
@@ -342,7 +342,6 @@ def test_another_code_has_settings_of_its_own_where_nothing_else_is():
     external = ("mini", EXTERNAL, EXTERNAL)
     assert setups_of(alone) == [external]
     assert len(with_setup(alone, external)) == len(alone)
-    assert joined(alone) is alone
     elsewhere = pd.concat([results_table().assign(data="full"), alone])
     assert setups_of(elsewhere) == [("full", "hipnn-ts", "demo"), external]
     assert "Other" not in set(with_setup(elsewhere, ("full", "hipnn-ts", "demo"))["arm"])

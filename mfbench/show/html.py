@@ -6,10 +6,12 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from mfbench.results.evidence import Evidence
 from mfbench.results.rows import HORIZONTAL, base_arm
 from mfbench.results.schema import QUANTITIES
+from mfbench.show.claims import FEWER_LABELS, best_lines
 from mfbench.show.styles import arm_order, arm_style, curve_style
-from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, gap_table, remarks, spread_lines
+from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, fewer_lines, gap_rows, remarks, spread_lines
 from mfbench.show.words import (
     METRIC_LABELS,
     PART_LABELS,
@@ -243,9 +245,36 @@ def physical_html(checks: pd.DataFrame) -> str:
     return f'<div class="scroll">{table}</div>'
 
 
-def card_html(table: pd.DataFrame, case: str, part: str = "test", metric: str = "mae", arm: str = "MF") -> str:
-    """A case at a glance: the arm's error over SF-E's, and the gap closed, at the smallest n_high."""
-    gaps = gap_table(table, case, part, metric=metric)
+def fewer_html(evidence: Evidence) -> str:
+    """How many times as many labels SF-E needs, for the errors of the other arms; empty text where nothing is told."""
+    lines = fewer_lines(evidence.fewer())
+    if not lines:
+        return ""
+    heads = "".join(f"<th>{QUANTITIES[name].label}</th>" for name in GAP_QUANTITIES)
+    head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
+    return f"<h4>{FEWER_LABELS}.</h4>{_blocks_html(head, lines)}"
+
+
+def best_html(evidence: Evidence) -> str:
+    """The best arm of each size, in energies and forces, and which ones cannot be told from it."""
+    return notes_html([f"{where}: {text}" for where, text in best_lines(evidence)])
+
+
+def card_html(
+    table: pd.DataFrame,
+    case: str,
+    part: str = "test",
+    metric: str = "mae",
+    arm: str = "MF",
+    own: Evidence | None = None,
+) -> str:
+    """A case at a glance: the arm's error over SF-E's, and the gap closed, at the smallest n_high.
+
+    Args:
+        own: the evidence of these rows, where it is at hand.
+    """
+    own = own or Evidence(table, case, part, metric)
+    gaps = gap_rows(own.summary)
     gaps = gaps[gaps["arm"] == arm]
     gaps = gaps[gaps["n_high"] == gaps["n_high"].min()].set_index("quantity")
     cells = []
