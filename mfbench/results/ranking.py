@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mfbench.results.paired import PairedErrors
+from mfbench.results.paired import Key, PairedErrors
 from mfbench.results.rows import HORIZONTAL, base_arm
 from mfbench.results.scaling import curves
-from mfbench.results.statistics import estimate, holm, resolvable
+from mfbench.results.statistics import Estimate, estimate, holm, resolvable
 
 DIFFERENCES = {
     "n_high": "int64",
@@ -42,20 +43,42 @@ def differences(errors: PairedErrors) -> pd.DataFrame:
     for quantity in errors.quantities():
         keys = [key for of_arm in curves(errors, quantity).values() for key in of_arm]
         for n_high in sorted({key.n_high for key in keys}):
-            pairs = combinations([key for key in keys if key.n_high == n_high], 2)
-            compared = [
-                (one, other, estimate(logs[0] - logs[1]))
-                for one, other in pairs
-                if len((logs := errors.logs([one, other]))[0].values)
-            ]
-            differ = holm([ratio.p for *_, ratio in compared])
-            for (one, other, ratio), differs in zip(compared, differ):
-                told = differs if np.isfinite(ratio.low) else pd.NA
-                bounds = np.array([ratio.value, ratio.low, ratio.high, ratio.seeds.min(), ratio.seeds.max()])
-                rest = told, resolvable(ratio), len(ratio.seeds)
-                found.append((n_high, quantity, one.arm, other.arm, *bounds, *rest))
-                found.append((n_high, quantity, other.arm, one.arm, *(1 / bounds[[0, 2, 1, 4, 3]]), *rest))
+            pairs = list(combinations([key for key in keys if key.n_high == n_high], 2))
+            ratios = [_ratio(errors, *pair) for pair in pairs]
+            differ = holm([ratio.p if ratio else np.nan for ratio in ratios])
+            for pair, ratio, differs in zip(pairs, ratios, differ):
+                found += _both_ways(*pair, ratio, differs) if ratio else []
     return pd.DataFrame(found, columns=list(DIFFERENCES)).astype(DIFFERENCES)
+
+
+def difference(errors: PairedErrors, n_high: int, quantity: str, arm: str, other: str) -> "pd.Series[Any] | None":
+    """One arm against one other that was thought of beforehand: corrected for nothing else.
+
+    Returns:
+        What a row of ``differences`` holds; None where they have no seed in common.
+    """
+    keys = [key for one in (arm, other) for key in errors.curve(quantity, one) if key.n_high == n_high]
+    ratio = _ratio(errors, keys[0], keys[1]) if len(keys) == 2 else None
+    if ratio is None:
+        return None
+    line = _both_ways(keys[0], keys[1], ratio, holm([ratio.p])[0])[0]
+    return pd.DataFrame([line], columns=list(DIFFERENCES)).astype(DIFFERENCES).iloc[0]
+
+
+def _ratio(errors: PairedErrors, one: Key, other: Key) -> Estimate | None:
+    logs = errors.logs([one, other])
+    return estimate(logs[0] - logs[1]) if len(logs[0].values) else None
+
+
+def _both_ways(one: Key, other: Key, ratio: Estimate, differs: bool) -> list[tuple[object, ...]]:
+    told = differs if np.isfinite(ratio.low) else pd.NA
+    bounds = np.array([ratio.value, ratio.low, ratio.high, ratio.seeds.min(), ratio.seeds.max()])
+    rest = told, resolvable(ratio), len(ratio.seeds)
+    where = one.n_high, one.quantity
+    return [
+        (*where, one.arm, other.arm, *bounds, *rest),
+        (*where, other.arm, one.arm, *(1 / bounds[[0, 2, 1, 4, 3]]), *rest),
+    ]
 
 
 @dataclass(frozen=True)

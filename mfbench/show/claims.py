@@ -74,12 +74,9 @@ def spread_verdict(row: pd.Series) -> str:
 
 def ratio_text(evidence: Evidence, n_high: int, quantity: str, arm: str = "MF", other: str = "SF-E") -> str:
     """``MF’s energy error is 0.24 [0.18, 0.33] times SF-E’s: more than the seeds’ spread.``"""
-    rows = evidence.differences
-    chosen = (rows["n_high"] == n_high) & (rows["quantity"] == quantity)
-    rows = rows[chosen & (rows["arm"] == arm) & (rows["other"] == other)]
-    if rows.empty:
+    row = evidence.difference(n_high, quantity, arm, other)
+    if row is None:
         return f"{arm} and {other} have no seed in common here."
-    row = rows.iloc[0]
     ratio = " ".join(filter(None, [number(row["ratio"]), interval_text(row)]))
     name = QUANTITIES[quantity].label.lower()
     return f"{arm}’s {name} error is {ratio} times {other}’s: {spread_verdict(row)}."
