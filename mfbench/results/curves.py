@@ -3,8 +3,8 @@
 Every backend draws the same: rows are chosen, summed up over seeds and brought to the units shown here, once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -71,10 +71,23 @@ class Curves:
     points: pd.DataFrame  # columns ``POINTS``: a row for each series and size
     runs: pd.DataFrame  # columns ``RUNS``: a row for each run that has a number
 
+    def without(self, arms: Collection[str]) -> "Curves":
+        """The same, some arms left out."""
+        points, runs = (one[~one["arm"].isin(arms)] for one in (self.points, self.runs))
+        return replace(self, points=points, runs=runs)
+
     @property
     def logarithmic(self) -> bool:
         """Whether all errors are positive: always so but for people's own metrics."""
         return bool((self.runs["value"] > 0).all())
+
+    def with_line(self, arm: str, value: float) -> "Curves":
+        """The same, with a line from side to side at an error (of the unit shown) that is of no run."""
+        line = {"series": arm, "arm": arm, "rest": "", "n_high": 0, "n_low": 0, "x": np.nan, "value": value}
+        line |= {"low": np.nan, "high": np.nan, "least": value, "most": value, "remark": ""}
+        counts = {"seeds": 0, "runs": 0, "n": int(self.runs["n"].max())}
+        own = pd.DataFrame([line | counts])[list(POINTS)].astype(POINTS)
+        return replace(self, points=pd.concat([self.points, own], ignore_index=True))
 
 
 def curves(

@@ -9,7 +9,7 @@ import pandas as pd
 from mfbench.results.baselines import zero
 from mfbench.results.memo import Memo
 from mfbench.results.paired import Means, PairedErrors, Stored, nothing_stored
-from mfbench.results.ranking import Best, best, difference, differences
+from mfbench.results.ranking import Best, bests, difference, differences
 from mfbench.results.scaling import Axis, crossings, fewer, slopes
 from mfbench.results.summary import summarised
 
@@ -67,9 +67,14 @@ class Evidence:
         """Of two arms that were thought of beforehand: ``results.ranking``."""
         return difference(self.errors, n_high, quantity, arm, other)
 
+    @cached_property
+    def bests(self) -> dict[tuple[int, str], Best]:
+        """The best arm by size and quantity: ``results.ranking``."""
+        return bests(self.summary, self.differences)
+
     def best(self, n_high: int, quantity: str) -> Best | None:
-        """The best arm of a size and quantity: ``results.ranking``."""
-        return best(self.summary, self.differences, n_high, quantity)
+        """The best arm of a size and quantity; None where no arm has an error."""
+        return self.bests.get((n_high, quantity))
 
     @cached_property
     def zero(self) -> dict[str, float]:

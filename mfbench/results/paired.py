@@ -42,6 +42,7 @@ class Run(NamedTuple):
     level: str  # that it is judged at
     error: float  # internal unit
     cost: float  # of its labels, core-seconds; NaN where it is not known
+    n: int  # number of values averaged over
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class PairedErrors:
         seeds = zip(*(rows[name].tolist() for name in ("split_seed", "seed")))
         found: dict[Key, dict[Seed, Run]] = {}
         for key, seed, run in zip(
-            keys, seeds, map(Run, *(rows[name].tolist() for name in ("run", "level", "value", "label_seconds")))
+            keys, seeds, map(Run, *(rows[name].tolist() for name in ("run", "level", "value", "label_seconds", "n")))
         ):
             found.setdefault(key, {})[seed] = run
         return cls(part, metric, found, stored, {} if means is None else means)

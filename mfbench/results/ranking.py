@@ -91,27 +91,33 @@ class Best:
     seeds: int  # the fewest over which it was compared; of no comparison its own
 
 
-def best(summary: pd.DataFrame, differences: pd.DataFrame, n_high: int, quantity: str) -> Best | None:
-    """The best arm, and which ones cannot be told from it; None where no arm has an error.
+def bests(summary: pd.DataFrame, differences: pd.DataFrame) -> dict[tuple[int, str], Best]:
+    """The best arm of each size and quantity, and which ones cannot be told from it.
 
     Args:
         summary: of ``results.summary``.
         differences: of the same errors.
     """
-    rows = summary[(summary["n_high"] == n_high) & (summary["quantity"] == quantity)]
-    pairs = differences[(differences["n_high"] == n_high) & (differences["quantity"] == quantity)]
-    rows = rows[~rows["arm"].map(base_arm).isin([*HORIZONTAL, *WITH_HIGH_FORCES])]
-    rows = rows[rows["n_low"] == rows.groupby("arm")["n_low"].transform("max")]
-    if rows.empty:
-        return None
-    rows = rows.sort_values("value")
-    first = rows.iloc[0]
-    pairs = pairs[(pairs["arm"] == first["arm"]) & pairs["other"].isin(rows["arm"])]
-    others = rows["arm"].tolist()[1:]
-    told = dict(zip(pairs["other"], pairs["differs"]))
-    return Best(
-        str(first["arm"]),
-        tuple(arm for arm in others if told.get(arm, pd.NA) is not pd.NA and not told[arm]),
-        tuple(arm for arm in others if told.get(arm, pd.NA) is pd.NA),
-        int(pairs["seeds"].min() if len(pairs) else first["seeds"]),
-    )
+    told: dict[tuple[int, str, str], dict[str, tuple[Any, int]]] = {}
+    for n_high, quantity, arm, other, differs, seeds in zip(
+        *(differences[name].tolist() for name in ("n_high", "quantity", "arm", "other", "differs", "seeds"))
+    ):
+        told.setdefault((n_high, quantity, arm), {})[other] = differs, seeds
+    rows = summary.sort_values(["n_low", "value"]).drop_duplicates(["n_high", "quantity", "arm"], keep="last")
+    rows = rows[~rows["arm"].map(base_arm).isin([*HORIZONTAL, *WITH_HIGH_FORCES]).astype(bool)].sort_values("value")
+    arms: dict[tuple[int, str], list[str]] = {}
+    for n_high, quantity, arm in zip(*(rows[name].tolist() for name in ("n_high", "quantity", "arm"))):
+        arms.setdefault((n_high, quantity), []).append(arm)
+    own = dict(zip(zip(rows["n_high"], rows["quantity"], rows["arm"]), rows["seeds"]))
+    found = {}
+    for (n_high, quantity), (first, *others) in arms.items():
+        pairs = told.get((n_high, quantity, first), {})
+        differs = {arm: pairs[arm][0] if arm in pairs else pd.NA for arm in others}
+        seeds = [pairs[arm][1] for arm in others if arm in pairs]
+        found[n_high, quantity] = Best(
+            first,
+            tuple(arm for arm in others if differs[arm] is not pd.NA and not differs[arm]),
+            tuple(arm for arm in others if differs[arm] is pd.NA),
+            int(min(seeds, default=own[n_high, quantity, first])),
+        )
+    return found

@@ -20,7 +20,7 @@ from bokeh.models.annotations import Legend, LegendItem, Title
 from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the backend)
 
 from mfbench.results.curves import AGAINST, Against, Curves, curves
-from mfbench.results.rows import HORIZONTAL, base_arm, level_names
+from mfbench.results.rows import HORIZONTAL, NOTHING, base_arm, level_names
 from mfbench.results.schema import METRICS, QUANTITIES
 from mfbench.results.statistics import FEWEST
 from mfbench.results.summary import summary
@@ -256,7 +256,8 @@ def _bar(point: _Row) -> _Row:
 
 
 def _across(point: _Row, xlim: tuple[float, float]) -> _Row:
-    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": "dashed"}
+    dash = "dotted" if point["arm"] == NOTHING else "dashed"
+    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": dash}
 
 
 def _pieces(points: Sequence[_Row]) -> list[_Row]:
