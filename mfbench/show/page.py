@@ -15,6 +15,7 @@ from bokeh.util.paths import bokehjs_path
 from mfbench.data.cases import case as find_case
 from mfbench.errors import UserError
 from mfbench.files import replacing
+from mfbench.results.curves import Curves, curves
 from mfbench.results.evidence import Evidence
 from mfbench.results.folder import RunFolder
 from mfbench.results.paired import Stored, nothing_stored
@@ -29,6 +30,8 @@ from mfbench.show.html import (
     errors_html,
     fewer_html,
     gaps_html,
+    legend_html,
+    notes_html,
     physical_html,
     spread_html,
 )
@@ -49,7 +52,6 @@ h3{font-size:17px;margin:1.6em 0 .2em}
 .mfb .facts{max-width:none;color:var(--soft)}
 .plots{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:8px 36px;margin:1em 0}
 .plots>div{min-width:0}
-.arms{display:flex;flex-wrap:wrap;gap:4px 26px;margin:.8em 0;padding:0;list-style:none;font-size:15px}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15em 1.4em;font-size:15px}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 @media(max-width:900px){main{padding:18px 14px 40px}.plots{grid-template-columns:minmax(0,1fr);gap:26px}
@@ -227,10 +229,12 @@ def _section(
         f'<p class="facts">{"; ".join(fact for fact in facts if fact)}.</p>',
     ]
     for part, said in evidence.items():
-        panel = "".join(f"<div>{place(curve)}</div>" for curve in plots.case_panel(rows, case, "mae", system, part))
+        quantities = ("energy", "force")
+        panels = [curves(rows, case, name, "mae", system, part, spread=said.summary) for name in quantities]
         text += [
             f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
-            f'<div class="plots">{panel}</div>',
+            legend_html(rows["arm"]),
+            f'<div class="plots">{"".join(_panel(found, place) for found in panels)}</div>',
             errors_html(rows, case, part, system),
             spread_html(spread_rows(said.summary, system), system),
             fewer_html(said),
@@ -239,6 +243,12 @@ def _section(
     if checks := physical_html(physical_table(table, case, setup)):
         text += ["<h3>Physical checks: what the models do, beside their errors</h3>", checks]
     return "\n".join([*text, "</section>"])
+
+
+def _panel(found: Curves, place: Callable[[hv.Element], str]) -> str:
+    """One plot, or why there is none, and what must be known to read it."""
+    plot = place(plots.draw(found)) if len(found.runs) else ""
+    return f"<div>{plot}{notes_html(plots.notes(found))}</div>"
 
 
 def _closing(evidence: Mapping[_Section, Mapping[str, Evidence]], provenance: Mapping[str, str], system: str) -> str:

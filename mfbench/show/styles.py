@@ -33,6 +33,8 @@ ARMS: dict[str, ArmStyle] = {
     "oracle": ArmStyle("#882255", "circle", "as many high-level energies and forces as the low level has"),
 }
 
+_DASHES = ("solid", "dashed", "dotted", "dotdash")
+
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
 
@@ -53,3 +55,8 @@ def arm_order(arms: Iterable[str]) -> list[str]:
     """The distinct arms in the order of ``ARMS``, each followed by its variants, then others by name."""
     known = list(ARMS)
     return sorted(set(arms), key=lambda arm: (known.index(base_arm(arm)) if base_arm(arm) in ARMS else len(known), arm))
+
+
+def curve_style(rest: int) -> tuple[str, bool]:
+    """How the curves of one arm differ: dash of the line, and whether markers are filled; by place among them."""
+    return _DASHES[rest % len(_DASHES)], rest % 2 == 0
