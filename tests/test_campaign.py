@@ -22,7 +22,7 @@ from conftest import RUN_FILES
 from mfbench.cli.main import main
 from mfbench.errors import UserError
 from mfbench.results.folder import EXTRA, RunFolder, as_parquet, read_runs
-from mfbench.show.page import origin
+from mfbench.results.origin import origin
 from mfbench.study.experiment import Experiment, experiment
 from mfbench.study.load import load
 from mfbench.study.run import run

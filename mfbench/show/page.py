@@ -15,7 +15,7 @@ from bokeh.util.paths import bokehjs_path
 from mfbench.data.cases import case as find_case
 from mfbench.errors import UserError
 from mfbench.files import replacing
-from mfbench.results.folder import RunFolder
+from mfbench.results.origin import origin
 from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL
 from mfbench.results.summary import Stored, nothing_stored
@@ -120,25 +120,6 @@ def publish(
     write_html(table, path, origin(provenance), system, texts, stored)
 
 
-def origin(provenance: Iterable[Path]) -> dict[str, str]:
-    """Device, date, commit and versions of some runs, from their ``provenance.json``: what differs is listed."""
-    found: dict[str, set[str]] = {}
-    for file in provenance:
-        content = RunFolder(file.parent).provenance()
-        versions = content.get("versions", {})
-        for key, value in (
-            ("device", content.get("device", "")),
-            ("date", str(content.get("finished", ""))[:10]),
-            ("commit", content.get("commit", "")),
-            ("platform", content.get("platform", "")),
-            ("threads", str(content.get("threads", ""))),
-            ("versions", ", ".join(f"{name} {versions[name]}" for name in sorted(versions))),
-        ):
-            if value:
-                found.setdefault(key, set()).add(value)
-    return {key: "; ".join(sorted(values)) for key, values in found.items()}
-
-
 def _bokeh_js() -> str:
     """BokehJS itself. Not ``bokeh.resources``: once Panel is imported, that adds links to its own server."""
     code = (bokehjs_path() / "js" / "bokeh.min.js").read_text(encoding="utf-8")
@@ -228,8 +209,8 @@ def _closing(
             found_gaps = gap_table(rows, case, part, system, stored=stored)
             gaps.append((title if part == "test" else f"{title}, {part}", found_gaps))
     gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'
-    origin = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
-    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in origin.items())
+    written = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
+    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in written.items())
     return (
         f"<section><h2>Gap closed</h2><p>{escape(GAP_CONVENTION)}</p>{gap}</section>"
         f"<section><h2>How the numbers are made</h2><p>{escape(CONVENTION)} n<sub>high</sub> counts every "

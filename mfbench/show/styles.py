@@ -32,6 +32,18 @@ ARMS: dict[str, ArmStyle] = {
     "oracle": ArmStyle("#882255", "circle", "as many high-level energies and forces as the low level has"),
 }
 
+MATPLOTLIB_MARKERS = {  # bokeh's name -> matplotlib's
+    "circle": "o",
+    "square": "s",
+    "triangle": "^",
+    "inverted_triangle": "v",
+    "hex": "H",
+    "star": "*",
+    "plus": "P",
+    "square_pin": "X",
+    "diamond": "D",
+}
+
 HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
 
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
