@@ -11,10 +11,10 @@ from bokeh.models import HoverTool, Legend, LogScale, Title
 from tables import NO_FORCES, NO_TOTAL_ENERGY, error, results_table
 
 from mfbench.errors import UserError
-from mfbench.results.rows import joined, setups_of, with_setup
+from mfbench.results.rows import HORIZONTAL, joined, setups_of, with_setup
 from mfbench.results.schema import EXTERNAL
 from mfbench.show import plots
-from mfbench.show.styles import ARMS, HORIZONTAL, arm_order, arm_style
+from mfbench.show.styles import ARMS, arm_order, arm_style
 from mfbench.show.words import counts, integers, number
 
 KCAL_PER_EV = 23.0605  # kcal/mol in an eV, from a handbook

@@ -6,9 +6,9 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from mfbench.results.rows import base_arm
+from mfbench.results.rows import HORIZONTAL, base_arm
 from mfbench.results.schema import QUANTITIES
-from mfbench.show.styles import HORIZONTAL, arm_style
+from mfbench.show.styles import arm_style
 from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, gap_table, remarks, spread_lines
 from mfbench.show.words import (
     METRIC_LABELS,

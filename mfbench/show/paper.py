@@ -21,9 +21,9 @@ from matplotlib.lines import Line2D
 
 from mfbench.errors import UserError, unknown
 from mfbench.files import write_bytes
-from mfbench.results.rows import base_arm
+from mfbench.results.rows import HORIZONTAL, base_arm
 from mfbench.show.sheets import Numbers
-from mfbench.show.styles import FAINT, HORIZONTAL, INK, MATPLOTLIB_MARKERS, arm_style
+from mfbench.show.styles import FAINT, INK, MATPLOTLIB_MARKERS, arm_style
 from mfbench.version import __version__
 
 FORMATS = ("pdf", "png", "svg")

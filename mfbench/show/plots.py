@@ -17,10 +17,10 @@ from bokeh.models.annotations import Legend, Title
 from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the backend)
 
 from mfbench.errors import unknown
-from mfbench.results.rows import base_arm, curve_rows, level_names
+from mfbench.results.rows import HORIZONTAL, base_arm, curve_rows, level_names
 from mfbench.results.schema import QUANTITIES, UNIT_SYSTEMS, shown
 from mfbench.results.statistics import over_seeds
-from mfbench.show.styles import FAINT, HORIZONTAL, INK, arm_order, arm_style
+from mfbench.show.styles import FAINT, INK, arm_order, arm_style
 from mfbench.show.words import (
     METRIC_LABELS,
     PART_LABELS,

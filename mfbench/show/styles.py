@@ -44,8 +44,6 @@ MATPLOTLIB_MARKERS = {  # bokeh's name -> matplotlib's
     "diamond": "D",
 }
 
-HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
-
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
 
