@@ -1,16 +1,13 @@
-"""Where results came from: device, date, commit and versions, as their provenance files tell."""
+"""Where results came from: device, date, commit and versions, as their runs tell."""
 
-from collections.abc import Iterable
-from pathlib import Path
-
-from mfbench.results.folder import RunFolder
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
-def origin(provenance: Iterable[Path]) -> dict[str, str]:
-    """Device, date, commit and versions of some runs, from their ``provenance.json``: what differs is listed."""
+def origin(provenances: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Device, date, commit and versions of some runs (``RunFolder.provenance``): what differs is listed."""
     found: dict[str, set[str]] = {}
-    for file in provenance:
-        content = RunFolder(file.parent).provenance()
+    for content in provenances:
         versions = content.get("versions", {})
         for key, value in (
             ("device", content.get("device", "")),

@@ -15,6 +15,7 @@ from bokeh.util.paths import bokehjs_path
 from mfbench.data.cases import case as find_case
 from mfbench.errors import UserError
 from mfbench.files import replacing
+from mfbench.results.folder import RunFolder
 from mfbench.results.origin import origin
 from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL
@@ -117,7 +118,8 @@ def publish(
             texts[name] = (find_case(name).title, find_case(name).basis)
         except UserError:  # a case of somebody's own, whose file is not at hand: its name is all there is
             continue
-    write_html(table, path, origin(provenance), system, texts, stored)
+    came = origin(RunFolder(file.parent).provenance() for file in provenance)
+    write_html(table, path, came, system, texts, stored)
 
 
 def _bokeh_js() -> str:
