@@ -3,7 +3,7 @@
 Every backend draws the same: rows are chosen, summed up over seeds and brought to the units shown here, once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ from mfbench.results.statistics import over_seeds
 
 Against = Literal["n_high", "label_seconds"]
 
-AGAINST: dict[str, str] = {"n_high": "Number of high-level labels", "label_seconds": "Label cost"}
+AGAINST: dict[str, str] = {"n_high": "High-level structures", "label_seconds": "Label cost"}
+
+COST_UNITS = {"core-days": 86400.0, "core-hours": 3600.0, "core-minutes": 60.0, "core-seconds": 1.0}  # seconds in each
 
 POINTS = {
     "series": "str",  # the arm, and what else tells this curve from others
@@ -65,6 +67,7 @@ class Curves:
     part: str
     unit: str  # of errors
     against: Against
+    against_unit: str  # of x; empty for numbers
     points: pd.DataFrame  # columns ``POINTS``: a row for each series and size
     runs: pd.DataFrame  # columns ``RUNS``: a row for each run that has a number
 
@@ -92,7 +95,7 @@ def curves(
         quantity: a key of ``QUANTITIES``.
         metric: ``mae``, ``rmse`` or one of one's own that the table holds.
         system: unit system shown, ``kcal/mol`` or ``meV``.
-        against: a key of ``AGAINST``; costs are in core-seconds.
+        against: a key of ``AGAINST``; costs are shown in one of ``COST_UNITS``.
         by: columns that tell curves of one arm apart.
         spread: ``results.summary`` of the case, part and metric, with columns of ``by`` where it holds several of a
             kind: where intervals come from. None: no intervals.
@@ -107,18 +110,19 @@ def curves(
     points = _points(rows, by)
     if spread is not None:
         points = _with_intervals(points, spread[spread["quantity"] == quantity], QUANTITIES[quantity].factor(system))
-    held = rows[rows["n"] > 0]
+    runs = rows[rows["n"] > 0]
+    against_unit = "" if against == "n_high" else cost_unit(points["x"])
+    if against_unit:
+        points, runs = (one.assign(x=one["x"] / COST_UNITS[against_unit]) for one in (points, runs))
     unit = str(rows["unit"].iloc[0]) if len(rows) else QUANTITIES[quantity].shown[system]
-    return Curves(
-        case,
-        quantity,
-        metric,
-        part,
-        unit,
-        against,
-        points[list(POINTS)].astype(POINTS),
-        held[list(RUNS)].astype(RUNS).reset_index(drop=True),
-    )
+    points, runs = points[list(POINTS)].astype(POINTS), runs[list(RUNS)].astype(RUNS).reset_index(drop=True)
+    return Curves(case, quantity, metric, part, unit, against, against_unit, points, runs)
+
+
+def cost_unit(seconds: Iterable[float]) -> str:
+    """The largest of ``COST_UNITS`` in which none of some costs (core-seconds) is below 0.5, NaN left aside."""
+    least = min((cost for cost in seconds if cost > 0), default=1.0)
+    return next((name for name, size in COST_UNITS.items() if least >= size / 2), "core-seconds")
 
 
 def _named(rows: pd.DataFrame, by: Sequence[str], against: Against) -> pd.DataFrame:

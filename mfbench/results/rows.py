@@ -86,6 +86,11 @@ def _judged(table: pd.DataFrame, case: str, part: str) -> "pd.Series[bool]":
     return _of_case(table, case) & (table["role"] == "high") & (table["part"] == part)
 
 
+def judged_at(table: pd.DataFrame, level: str) -> pd.DataFrame:
+    """The table with a level in the place of the high one: its errors are those that are judged by."""
+    return table.assign(role=table["role"].mask(table["level"] == level, "high").mask(table["level"] != level, "low"))
+
+
 def curve_rows(
     table: pd.DataFrame, case: str, quantity: str, metric: str = "mae", part: str = "test", by: Sequence[str] = ()
 ) -> pd.DataFrame:

@@ -36,6 +36,8 @@ DPI = 300  # of PNG
 
 _PER_INCH = {"in": 1.0, "cm": 2.54, "mm": 25.4, "pt": 72.0}
 
+_FEW, _MANY = 60, 5000  # points in a panel
+
 _NARROWEST = 2.2  # in, of a panel beside another
 
 _DRAWING = threading.Lock()  # Matplotlib's settings are the process's
@@ -174,30 +176,39 @@ def line_style(arm: str) -> dict[str, Any]:
     return {"color": arm_style(arm).color, "linewidth": 1.2, "linestyle": "--" if across else "-"}
 
 
-def mark_style(arm: str) -> dict[str, Any]:
-    """An arm's markers, for ``hv.Scatter``."""
+def mark_style(arm: str, many: int = 1) -> dict[str, Any]:
+    """An arm's markers, for ``hv.Scatter``; of many points small and pale dots."""
     style = arm_style(arm)
-    return {
-        "color": style.color,
-        "marker": MATPLOTLIB_MARKERS[style.marker],
-        "s": 22,
-        "edgecolors": "white",
-        "linewidth": 0.4,
-    }
+    if many > _FEW:
+        return {"color": style.color, "marker": "o", "s": 3, "alpha": 0.35, "linewidth": 0}
+    marker = MATPLOTLIB_MARKERS[style.marker]
+    return {"color": style.color, "marker": marker, "s": 22, "edgecolors": "white", "linewidth": 0.4}
 
 
-def panel(elements: Sequence[hv.Element], **options: Any) -> hv.Overlay:
-    """Elements as one panel of a figure; on log axes the ticks that are given are all there are."""
-    return hv.Overlay(list(elements)).opts(
-        backend="matplotlib",
-        aspect="auto",
-        show_title=False,
-        show_legend=False,
-        show_frame=True,
-        show_grid=True,
-        hooks=[_no_minor_ticks],
-        **options,
-    )
+def bar_style(arm: str) -> dict[str, Any]:
+    """The bars over an arm's seeds, for ``hv.ErrorBars``."""
+    return {"edgecolor": arm_style(arm).color, "linewidth": 0.8, "capsize": 1.5}
+
+
+def rule_style() -> dict[str, Any]:
+    """A line to compare with, for ``hv.Curve``, ``hv.HLine`` and ``hv.VLine``."""
+    return {"color": INK, "linewidth": 0.7}
+
+
+def panel(elements: Sequence[hv.Element], many: int = 1, **options: Any) -> hv.Overlay:
+    """Elements as one panel of a figure; on log axes the ticks that are given are all there are.
+
+    Args:
+        many: points in it; very many are kept as a picture inside a drawing.
+    """
+    hooks = [_no_minor_ticks, *([_as_picture] if many > _MANY else [])]
+    usual = {"aspect": "auto", "show_title": False, "show_legend": False, "show_frame": True, "show_grid": True}
+    return hv.Overlay(list(elements)).opts(backend="matplotlib", hooks=hooks, **{**usual, **options})
+
+
+def _as_picture(plot: Any, element: hv.Element) -> None:
+    for points in plot.handles["axis"].collections:
+        points.set_rasterized(True)
 
 
 def _no_minor_ticks(plot: Any, element: hv.Element) -> None:
