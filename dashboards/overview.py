@@ -13,10 +13,11 @@ import param
 
 from mfbench import resources
 from mfbench.errors import UserError
-from mfbench.results.folder import METRICS_FILE, read_runs
+from mfbench.results.folder import METRICS_FILE
 from mfbench.results.reference import REFERENCES, reference_table
 from mfbench.results.rows import cases as cases_of
 from mfbench.results.rows import setups_of, with_setup
+from mfbench.results.runs import read_runs
 from mfbench.results.schema import CONVENTION, METRICS, QUANTITIES, UNIT_SYSTEMS, empty_table, metrics_of
 from mfbench.show import plots
 from mfbench.show.html import STYLE, card_html, errors_html, gaps_html, spread_html

@@ -60,10 +60,10 @@ if TYPE_CHECKING:
     from mfbench.learning.optimisation import Optimisation as Optimisation
     from mfbench.learning.problem import Arm as Arm
     from mfbench.models.backbones.kinds import BackboneKind as BackboneKind
-    from mfbench.results.folder import load_runs as load_runs
     from mfbench.results.metrics import Metric as Metric
     from mfbench.results.reference import reference_table as reference_table
     from mfbench.results.rows import gap_closed as gap_closed
+    from mfbench.results.runs import load_runs as load_runs
     from mfbench.results.summary import summary as summary
     from mfbench.show import html as html
     from mfbench.show import plots as plots
@@ -131,7 +131,7 @@ _OFFERED = {
     "levels": "mfbench.data.overview",
     "load": "mfbench.study.load",
     "load_data": "mfbench.data.overview",
-    "load_runs": "mfbench.results.folder",
+    "load_runs": "mfbench.results.runs",
     "predict_file": "mfbench.study.predict_file",
     "prepare": "mfbench.study.prepare",
     "reference_table": "mfbench.results.reference",

@@ -21,7 +21,8 @@ from conftest import RUN_FILES
 
 from mfbench.cli.main import main
 from mfbench.errors import UserError
-from mfbench.results.folder import EXTRA, RunFolder, as_parquet, read_runs
+from mfbench.results.folder import EXTRA, RunFolder, as_parquet
+from mfbench.results.runs import read_runs
 from mfbench.show.page import origin
 from mfbench.study.experiment import Experiment, experiment
 from mfbench.study.load import load

@@ -24,7 +24,7 @@ from conftest import ROOT, RUN_FILES
 from mfbench.cli import showing
 from mfbench.cli.main import main
 from mfbench.errors import UserError
-from mfbench.results.folder import load_runs
+from mfbench.results.runs import load_runs
 from mfbench.results.schema import CONVENTION
 from mfbench.study.load import load
 

@@ -22,9 +22,10 @@ from mfbench.learning.device import DeviceStructures
 from mfbench.learning.problem import Stage
 from mfbench.learning.training import FitState
 from mfbench.results import schema
-from mfbench.results.folder import METRICS_FILE, STAGES, RunFolder, is_finished, load_runs, read_metrics
+from mfbench.results.folder import METRICS_FILE, STAGES, RunFolder, is_finished, read_metrics
 from mfbench.results.predictions import Predictions, read_arrays
 from mfbench.results.rows import gap_closed
+from mfbench.results.runs import load_runs
 from mfbench.study.build import build
 from mfbench.study.evaluation import predict
 from mfbench.study.experiment import Experiment, experiment

@@ -28,8 +28,9 @@ from mfbench.learning.optimisation import Optimisation
 from mfbench.learning.problem import Levels, Problem
 from mfbench.models.backbones.kinds import BACKBONES, Network, backbone
 from mfbench.results import metrics, schema
-from mfbench.results.folder import EXTRA, METRICS_FILE, PROVENANCE_FILE, load_runs, read_run
+from mfbench.results.folder import EXTRA, METRICS_FILE, PROVENANCE_FILE, read_run
 from mfbench.results.metrics import Metric
+from mfbench.results.runs import load_runs
 from mfbench.results.schema import metrics_of
 from mfbench.show import plots
 from mfbench.show.html import errors_html

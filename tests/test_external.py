@@ -21,9 +21,10 @@ from mfbench.cli.main import main
 from mfbench.data.structures import Structures
 from mfbench.errors import UserError
 from mfbench.files import read_json
-from mfbench.results.folder import METRICS_FILE, load_runs, read_metrics
+from mfbench.results.folder import METRICS_FILE, read_metrics
 from mfbench.results.predictions import Predictions, read_arrays
 from mfbench.results.rows import curve_rows
+from mfbench.results.runs import load_runs
 from mfbench.show.tables import error_table, gap_table, sections
 from mfbench.study import experiment
 from mfbench.study.experiment import Experiment

@@ -10,7 +10,8 @@ import pytest
 from mfbench import bars
 from mfbench.errors import UserError
 from mfbench.learning.training import FitState, Stage, silent
-from mfbench.results.folder import is_finished, load_runs
+from mfbench.results.folder import is_finished
+from mfbench.results.runs import load_runs
 from mfbench.study.experiment import Experiment, experiment
 from mfbench.study.grid import Outcome, comparison, run_all
 

@@ -14,7 +14,8 @@ from mfbench.learning.arms import ARMS
 from mfbench.learning.problem import Arm, Levels, Problem
 from mfbench.learning.sources import Term
 from mfbench.models.backbones.kinds import BACKBONES, Network
-from mfbench.results.folder import METRICS_FILE, load_runs, read_metrics, read_run
+from mfbench.results.folder import METRICS_FILE, read_metrics, read_run
+from mfbench.results.runs import load_runs
 from mfbench.show import plots
 from mfbench.show.html import errors_html
 from mfbench.show.styles import arm_order, arm_style

@@ -27,7 +27,8 @@ from mfbench.physics.measure import Effort, Number, Targets
 from mfbench.physics.scans import has_one_well, roughness, scan, scans
 from mfbench.physics.surface import Geometry, Surface, bonds, skeleton
 from mfbench.results import schema
-from mfbench.results.folder import METRICS_FILE, load_runs, read_metrics
+from mfbench.results.folder import METRICS_FILE, read_metrics
+from mfbench.results.runs import load_runs
 from mfbench.results.schema import EXPERIMENT, PHYSICS, conform, errors, physical
 from mfbench.show.page import write_html
 from mfbench.show.tables import error_table

@@ -10,8 +10,9 @@ from sealing import as_run
 
 from mfbench.errors import UserError
 from mfbench.files import read_json, replacing, write_json
-from mfbench.results.folder import METRICS_FILE, RunFolder, is_finished, load_runs, read_metrics
+from mfbench.results.folder import METRICS_FILE, RunFolder, is_finished, read_metrics
 from mfbench.results.rows import gap_closed
+from mfbench.results.runs import load_runs
 from mfbench.results.schema import COLUMNS, conform, shown
 
 

@@ -1,6 +1,5 @@
 """Seals, what is checked when run folders are read, and the index of what was checked."""
 
-import json
 import math
 import os
 import shutil
@@ -8,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from mfbench.files import as_json, digest, read_json, write_json
 from mfbench.learning.problem import Stage
 from mfbench.learning.training import FitState
 from mfbench.results import index as index_module
-from mfbench.results.folder import EXTRA, RunFolder, as_parquet, load_runs, read_metrics, read_run, read_runs
+from mfbench.results.folder import EXTRA, RunFolder, as_parquet, read_metrics, read_run
 from mfbench.results.index import INDEX_FILE
 from mfbench.results.predictions import Predictions, arrays_bytes, arrays_from
+from mfbench.results.runs import load_runs, read_runs
 from mfbench.results.seal import Seal
 from mfbench.study import load as load_module
 from mfbench.study.experiment import Experiment, experiment
@@ -503,10 +504,9 @@ def test_a_damaged_index_is_made_again(content: bytes, many: Path, monkeypatch: 
 
 def test_an_index_somebody_wrote_is_not_believed(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed(many, monkeypatch)
-    said = json.loads((many / INDEX_FILE).read_text())
-    for state in said["files"].values():
-        state[0] += 1
-    (many / INDEX_FILE).write_text(json.dumps(said))
+    records, rows = index_module.read_index(many)
+    older = {name: replace(one, state=(("seal.json", 1, 2, 3, 4), *one.state[1:])) for name, one in records.items()}
+    index_module.write_index(many, older, rows.assign(value=0.0))
     assert hashed(many, monkeypatch)[0] == 25
 
 
@@ -524,7 +524,7 @@ def test_the_index_of_a_folder_that_is_read_only_is_the_users(
     monkeypatch.setattr(index_module, "write_bytes", closed)
     assert hashed(many, monkeypatch)[0] == 25
     assert not (many / INDEX_FILE).exists()
-    assert list((tmp_path / "cache" / "mfbench" / "checked").iterdir())
+    assert list((tmp_path / "cache" / "mfbench" / "runs").iterdir())
     assert hashed(many, monkeypatch)[0] == 0
 
 

@@ -9,8 +9,8 @@ from test_groups import predictions
 
 import mfbench
 from mfbench.errors import UserError
-from mfbench.results.folder import predictions_of
 from mfbench.results.predictions import Predictions
+from mfbench.results.runs import predictions_of
 from mfbench.results.schema import shown
 from mfbench.results.summary import COLUMNS, summary
 from mfbench.show.text import text_table

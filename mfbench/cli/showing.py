@@ -73,8 +73,9 @@ def _cases(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from mfbench.results.folder import PROVENANCE_FILE, predictions_of, read_runs
+    from mfbench.results.folder import PROVENANCE_FILE
     from mfbench.results.reference import reference, reference_table
+    from mfbench.results.runs import predictions_of, read_runs
     from mfbench.show.page import publish
     from mfbench.show.text import text_table
 

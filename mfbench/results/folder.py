@@ -18,27 +18,23 @@ then the file itself says that a seal comes after it, so that a run that was cut
 """
 
 import io
-import os
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+from safetensors import SafetensorError, safe_open
 
 from mfbench.errors import UserError
 from mfbench.files import as_json, digest, parse_json, read_bytes, settle, sha256, sweep, write_bytes
 from mfbench.results.checks import checked, one_line
-from mfbench.results.index import Index, index
 from mfbench.results.locks import Lock, locked, read, to_stderr
 from mfbench.results.predictions import Predictions, arrays_from
-from mfbench.results.schema import conform, empty_table
 from mfbench.results.seal import Seal, read_seal, write_seal
 
 SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE = "settings.json", "provenance.json", "history.csv"
@@ -61,7 +57,7 @@ WEIGHTS_KEY = "mfbench"  # in the metadata of the weights: JSON of the potential
 
 _MARK = {b"mfbench": b"sealed"}  # in the metadata of a table that a seal follows
 
-_NOT_PARQUET = (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, pa.ArrowException)
+NOT_PARQUET = (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -82,6 +78,10 @@ class RunFolder:
     def checkpoint(self, stage: int) -> Path:
         """Where a stage that is this run's alone stands."""
         return self.path / f"checkpoint-{stage}.safetensors"
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that there are, by stage."""
+        return sorted(self.path.glob("checkpoint-*.safetensors"), key=lambda path: (len(path.name), path.name))
 
     def locked(self, told: Callable[[str], None] = to_stderr) -> AbstractContextManager[Lock]:
         """Hold the run while the block writes to it (see ``locks``). The lock is beside the folder."""
@@ -125,11 +125,8 @@ class RunFolder:
 
     # Reading
 
-    def read(self, name: str, known: Index | None = None) -> bytes:
+    def read(self, name: str) -> bytes:
         """The content of a file, as it was sealed.
-
-        Args:
-            known: what was checked already.
 
         Raises:
             UserError: it is missing, or not the one that was sealed.
@@ -140,24 +137,21 @@ class RunFolder:
                 f"{path}: expected it in the folder of a finished run, found none; restore it from a copy, or delete "
                 "the run's folder and give the command that made it again"
             )
-        state = None if known is None else known.state(path)
         content = read_bytes(path)
         if seal is None and name.startswith(f"{EXTRA}/") and self.sealed:
             raise UserError(
                 f"{path}: expected its seal beside it, found none; delete the file and make the check again"
             )
-        if seal is None or (known is not None and known.holds(path, seal.files.get(name, ""))):
+        if seal is None:
             return content
         try:
             seal.check(name, content, path)
         except UserError:
             # Whoever adds to a finished run may have replaced both since the seal was read.
-            seal, content, state = self.seal(name), read_bytes(path), None
+            seal, content = self.seal(name), read_bytes(path)
             if seal is None:
                 raise
             seal.check(name, content, path)
-        if known is not None and state is not None:
-            known.remember(path, state, digest(content))
         return content
 
     def settings(self) -> dict[str, Any]:
@@ -182,32 +176,52 @@ class RunFolder:
         """What was predicted for the test structures."""
         return arrays_from(self.read(PREDICTIONS_FILE), Predictions, self.file(PREDICTIONS_FILE))
 
+    def history(self) -> pd.DataFrame:
+        """A row for each look at the validation errors; of an unfinished run, what its checkpoints tell.
+
+        Returns:
+            ``step`` (of its stage), ``seconds``, ``loss``, ``learning_rate``, ``LEVEL energy mae`` and the like (in
+            kcal/mol and kcal/mol/Angstrom), ``selected`` (what the best weights are chosen by), ``stage``.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        if self.finished:
+            there = HISTORY_FILE in self.listed()
+            return parse_history(self.read(HISTORY_FILE), self.file(HISTORY_FILE)) if there else empty_history()
+        looks = [
+            {**row, "stage": float(path.stem.rpartition("-")[2])}
+            for path in self.checkpoints()
+            for row in checkpoint_state(path)["history"]
+        ]
+        return _as_history(pd.DataFrame(looks), self.path) if looks else empty_history()
+
     def listed(self) -> tuple[str, ...]:
         """The names of the files that were sealed; of a run from before, those that are there."""
         seal = self.seal()
         names = [*TRAINED, METRICS_FILE]
         return tuple(name for name in names if (self.file(name).is_file() if seal is None else name in seal.files))
 
-    def metrics(self, known: Index | None = None) -> pd.DataFrame:
+    def metrics(self) -> pd.DataFrame:
         """The rows of the results table that the run itself made."""
-        return self._own(self.table(METRICS_FILE, known), METRICS_FILE)
+        return self._own(self.table(METRICS_FILE), METRICS_FILE)
 
-    def table(self, name: str, known: Index | None = None) -> pd.DataFrame:
+    def table(self, name: str) -> pd.DataFrame:
         """The rows of the results table in one of the run's files."""
-        return parse_metrics(self.read(name, known), self.file(name))
+        return parse_metrics(self.read(name), self.file(name))
 
-    def tables(self, known: Index | None = None) -> list[tuple[str, pa.Table]]:
+    def tables(self) -> list[tuple[str, pa.Table]]:
         """The files that hold rows of the results table, the run's own first, and what is in them, unchecked."""
         names = [METRICS_FILE, *(f"{EXTRA}/{path.name}" for path in sorted(self.file(EXTRA).glob("*.parquet")))]
-        found = [(name, _parquet(self.read(name, known), self.file(name))) for name in names]
+        found = [(name, parse_parquet(self.read(name), self.file(name))) for name in names]
         # Later checks keep curves, too.
         return [
             one for k, one in enumerate(found) if not k or {"quantity", "metric", "value"} <= set(one[1].column_names)
         ]
 
-    def rows(self, known: Index | None = None) -> pd.DataFrame:
+    def rows(self) -> pd.DataFrame:
         """The run's rows of the results table, followed by those that later checks added."""
-        found = [self._own(_rows(table, self.file(name)), name) for name, table in self.tables(known)]
+        found = [self._own(_rows(table, self.file(name)), name) for name, table in self.tables()]
         return checked(pd.concat(found), self.path) if len(found) > 1 else found[0]
 
     def _own(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -280,7 +294,7 @@ class RunFolder:
         found = [self.lock] if holder is not None and holder.dead() else []
         with suppress(OSError):
             found += [entry for entry in self.path.iterdir() if entry.name.endswith(".part")]
-            found += self.path.glob("checkpoint-*.safetensors")
+            found += self.checkpoints()
             found += self.file(EXTRA).glob(".*.part")
         return found
 
@@ -289,7 +303,7 @@ class RunFolder:
         for folder in (self.path, self.file(EXTRA)):
             sweep(folder, own=True)
         if self.finished:
-            for path in self.path.glob("checkpoint-*.safetensors"):
+            for path in self.checkpoints():
                 path.unlink(missing_ok=True)
 
 
@@ -326,17 +340,17 @@ def _marked(file: Path) -> bool:
     """Whether a table is one that a seal follows."""
     try:
         metadata = pyarrow.parquet.read_schema(file).metadata or {}
-    except _NOT_PARQUET:  # whoever reads it says so
+    except NOT_PARQUET:  # whoever reads it says so
         return False
     return all(metadata.get(key) == value for key, value in _MARK.items())
 
 
-def _parquet(content: bytes, path: Path) -> pa.Table:
+def parse_parquet(content: bytes, path: Path) -> pa.Table:
     """The table that was read from ``path``; raises UserError where it is none."""
     try:
         # Not pandas.read_parquet, which loads Arrow's machinery for folders of many files first: seconds.
         return pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
-    except _NOT_PARQUET as error:
+    except NOT_PARQUET as error:
         raise UserError(f"{path} is not a results table of mfbench: {error}") from error
 
 
@@ -347,13 +361,13 @@ def _rows(table: pa.Table, path: Path) -> pd.DataFrame:
     except UserError as error:
         told = str(error) if str(path) in str(error) else f"{path} is not a results table of mfbench: {error}"
         raise UserError(told) from error
-    except _NOT_PARQUET as error:
+    except NOT_PARQUET as error:
         raise UserError(f"{path} is not a results table of mfbench: {error}") from error
 
 
 def parse_metrics(content: bytes, path: Path) -> pd.DataFrame:
     """The results rows that were read from ``path`` (Parquet), checked; raises UserError where it holds no such."""
-    return _rows(_parquet(content, path), path)
+    return _rows(parse_parquet(content, path), path)
 
 
 def read_metrics(file: Path) -> pd.DataFrame:
@@ -363,129 +377,40 @@ def read_metrics(file: Path) -> pd.DataFrame:
     return folder.table(f"{EXTRA}/{file.name}" if inside else file.name)
 
 
-# Many runs
+# Histories
+
+_HISTORY = ("step", "seconds", "loss", "learning_rate", "selected", "stage")
 
 
-@dataclass(frozen=True)
-class Runs:
-    """What folders of runs hold."""
-
-    table: pd.DataFrame  # the rows of all finished runs that can be read, each followed by those of later checks
-    folders: tuple[Path, ...]  # of those runs
-    problems: tuple[str, ...]  # one for each run that was left out: which, and why
-    unsealed: tuple[str, ...]  # names of runs from before there were seals: what was changed in them, nothing tells
-
-    def remarks(self) -> list[str]:
-        """What a reader of the table must know, each in a line: what was left out and why, and what is not sealed."""
-        said = [f"left out: {one_line(problem)}" for problem in self.problems]
-        if self.unsealed:
-            names = ", ".join(self.unsealed[:3]) + (", ..." if len(self.unsealed) > 3 else "")
-            said.append(f"{len(self.unsealed):,} of {len(self.folders):,} runs are {UNSEALED}: {names}")
-        return said
+def empty_history() -> pd.DataFrame:
+    """A history of no validation."""
+    return pd.DataFrame({name: pd.Series(dtype="float64") for name in _HISTORY})
 
 
-def read_runs(folders: str | Path | Iterable[str | Path]) -> Runs:
-    """Read all finished runs in a folder (or folders) of run folders; what cannot be read is named and left out.
+def parse_history(content: bytes, path: Path) -> pd.DataFrame:
+    """The history that was read from ``path`` (CSV); raises UserError where it is none."""
+    try:
+        return _as_history(pd.read_csv(io.BytesIO(content)), path)
+    except ValueError as error:
+        raise UserError(f"{path}: expected the history of a training, got something else: {error}") from error
+
+
+def _as_history(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Numbers under the names of a history."""
+    if missing := [name for name in _HISTORY if name not in frame]:
+        raise UserError(f"{path}: expected the history of a training, found no column {missing[0]!r}")
+    return frame.astype("float64")
+
+
+def checkpoint_state(path: Path) -> dict[str, Any]:
+    """Where a training stands, out of its checkpoint: at least ``step``, ``seconds`` and ``history``.
 
     Raises:
-        UserError: a folder cannot be read, or there are finished runs, none of which can be.
+        UserError: it cannot be read.
     """
-    roots = [Path(one) for one in ([folders] if isinstance(folders, str | Path) else folders)]
-    read, problems = list[tuple[RunFolder, list[tuple[str, pa.Table]]]](), list[str]()
-    with ExitStack() as stack:
-        indices = {root: stack.enter_context(index(root)) for root in dict.fromkeys(roots)}
-        found = [(path, indices[root]) for root in roots for path in _entries(root)]
-        for path, known in sorted(found, key=lambda one: one[0]):
-            try:
-                if path.is_symlink() and not path.exists():
-                    raise UserError(
-                        f"{path}: expected a run folder, got a link to {os.readlink(path)}, which is not there"
-                    )
-                folder = RunFolder(path)
-                if folder.finished:
-                    tables = folder.tables(known)
-                    folder.provenance()  # pages show it
-                    read.append((folder, tables))
-            except (UserError, OSError) as error:
-                problems.append(str(error) if isinstance(error, UserError) else f"cannot read {path}: {error}")
-    good, table = [folder for folder, _ in read], _together(read)
-    if table is None:  # some are wrong: which?
-        good, frames = [], list[pd.DataFrame]()
-        for folder, _ in read:
-            try:
-                frames.append(folder.rows())
-                good.append(folder)
-            except UserError as error:
-                problems.append(str(error))
-        table = conform(pd.concat(frames)) if frames else empty_table()
-    if problems and not good:
-        more = f"; and {len(problems) - 3:,} more" if len(problems) > 3 else ""
-        raise UserError(f"no run in {', '.join(map(str, roots))} can be read: {'; '.join(problems[:3])}{more}")
-    unsealed = tuple(folder.name for folder in good if not folder.sealed)
-    return Runs(table, tuple(folder.path for folder in good), tuple(problems), unsealed)
-
-
-def _together(read: Sequence[tuple[RunFolder, Sequence[tuple[str, pa.Table]]]]) -> pd.DataFrame | None:
-    """All rows in order, checked at once, which takes a tenth of the time of one by one; None where some are wrong."""
-    tables = [(folder, table) for folder, found in read for _, table in found]
-    alike: dict[tuple[str, ...], list[int]] = {}  # tables from before some column was there have fewer
-    for k, (_, table) in enumerate(tables):
-        alike.setdefault(tuple(table.column_names), []).append(k)
     try:
-        frames = []
-        for group in alike.values():
-            frame = pa.concat_tables([tables[k][1] for k in group], promote_options="permissive").to_pandas()
-            names = [[tables[k][0].path.name, tables[k][0].name] for k in group]
-            counts = [tables[k][1].num_rows for k in group]
-            own = [np.repeat([pair[k] for pair in names], counts) for k in (0, 1)]
-            if not ((frame["run"].to_numpy() == own[0]) | (frame["run"].to_numpy() == own[1])).all():
-                return None
-            frames.append(checked(frame, "").set_axis(np.repeat(group, counts)))
-        return checked(pd.concat(frames).sort_index(kind="stable"), "") if frames else empty_table()
-    except (UserError, *_NOT_PARQUET):
-        return None
-
-
-def predictions_of(folders: Iterable[Path]) -> Callable[[str], Predictions | None]:
-    """What runs predicted, by name, read when it is asked for; None of a run that is not there or kept none."""
-    by_name = {folder.name: folder for folder in folders}
-
-    @lru_cache(maxsize=64)
-    def stored(run: str) -> Predictions | None:
-        if run not in by_name:
-            return None
-        folder = RunFolder(by_name[run])
-        return folder.predictions() if PREDICTIONS_FILE in folder.listed() else None
-
-    return stored
-
-
-def load_runs(folders: str | Path | Iterable[str | Path]) -> pd.DataFrame:
-    """The results table of all finished runs in a folder (or folders) of run folders.
-
-    Runs that cannot be read are left out, with a warning that names them; ``read_runs`` returns what is wrong.
-
-    Returns:
-        The rows of every run, each followed by those that later checks added, ordered by run; empty where there is
-        none. ``errors`` and ``physical`` part the two.
-
-    Raises:
-        UserError: a folder cannot be read, or there are finished runs, none of which can be.
-    """
-    runs = read_runs(folders)
-    for problem in runs.problems:
-        warnings.warn(f"left out: {one_line(problem)}", stacklevel=2)
-    return runs.table
-
-
-def _entries(root: Path) -> list[Path]:
-    """What may be run folders in a folder; nothing where it does not exist."""
-    try:
-        with os.scandir(root) as entries:
-            return [root / one.name for one in entries if one.name[0] != "." and (one.is_dir() or one.is_symlink())]
-    except FileNotFoundError as error:
-        if not root.is_symlink():
-            return []
-        raise UserError(f"{root}: expected a folder, got a link to {os.readlink(root)}, which is not there") from error
-    except OSError as error:
-        raise UserError(f"{root}: expected a folder of runs, cannot read it: {error.strerror}") from error
+        with safe_open(path, "np") as file:
+            said = json.loads((file.metadata() or {})["state"])
+        return {**said, "step": int(said["step"]), "seconds": float(said["seconds"]), "history": list(said["history"])}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error

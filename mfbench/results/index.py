@@ -1,95 +1,115 @@
-"""What was checked already: so that many sealed runs are not hashed anew each time that they are read.
+"""What was read of a folder of runs already: so that many finished runs are not read and hashed anew each time.
 
 The index is a cache: a file among the run folders, or in the user's cache where those cannot be written. It can be
-deleted at any time, and is made again. A file counts as checked while its size, times and inode are those of then.
+deleted at any time, and is made again. What it holds of a run counts while the size, times and inode of every file that
+it was read from are those of then.
 """
 
+import io
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
+import pandas as pd
 import platformdirs
+import pyarrow as pa
+import pyarrow.parquet
 
 from mfbench.errors import UserError
-from mfbench.files import as_json, digest, parse_json, read_bytes, write_bytes
+from mfbench.files import digest, read_bytes, write_bytes
+from mfbench.results.folder import EXTRA, METRICS_FILE, PROVENANCE_FILE, SEAL_FILE, SETTINGS_FILE, RunFolder, as_parquet
+from mfbench.results.schema import COLUMNS, conform, empty_table
+from mfbench.version import __version__
 
-INDEX_FILE = ".checked.json"
+INDEX_FILE = ".runs.index"
 
-_FORMAT = 1
+FEWEST = 20  # runs; for fewer, a cache is not worth a file
 
-_FEWEST = 20  # files; for fewer, a cache is not worth a file
+_FORMAT = [1, __version__, list(COLUMNS.items())]  # what was read by other rules is read again
 
 _SETTLED = 2 * 10**9  # ns since a file was last changed; times are coarser than two changes may be apart
 
+_KEY = b"mfbench"  # in the metadata of the table
 
-@dataclass
-class Index:
-    """The sha256 that files had when they were checked, by path below the folder of runs."""
+_READ = (SEAL_FILE, METRICS_FILE, PROVENANCE_FILE, SETTINGS_FILE)  # what a run's rows and facts are read from
 
-    folder: Path
-    known: dict[str, list[int | str]] = field(default_factory=dict)  # path -> size, mtime, ctime, inode, sha256
-    changed: bool = False
-
-    def holds(self, path: Path, sha256: str) -> bool:
-        """Whether the file was found to have this sha256, and was not touched since."""
-        return self.known.get(self._key(path)) == [*_state(path)[0], sha256]
-
-    def remember(self, path: Path, state: tuple[list[int], bool], sha256: str) -> None:
-        """A file that was in this state (see ``state``) before it was read, and was found to have this sha256."""
-        if state[1] and state == _state(path):
-            self.known[self._key(path)] = [*state[0], sha256]
-            self.changed = True
-
-    def state(self, path: Path) -> tuple[list[int], bool]:
-        """A file's size, times and inode, and whether that is enough to see the next change by."""
-        return _state(path)
-
-    def _key(self, path: Path) -> str:
-        return os.path.relpath(path, self.folder)
+State = tuple[tuple[str, int, int, int, int], ...]  # of files: name, size, mtime, ctime, inode
 
 
-def _state(path: Path) -> tuple[list[int], bool]:
+@dataclass(frozen=True)
+class Record:
+    """What is known of one folder among the run folders."""
+
+    condition: Literal["finished", "unfinished", "broken"]
+    state: State = ()  # of its files when they were read; empty where that does not show the next change
+    rows: int = 0  # of the results table
+    sealed: bool = True
+    problem: str = ""  # why it is broken, or what is wrong with an unfinished one
+    facts: Mapping[str, Any] = field(default_factory=dict)  # columns of ``library.ENTRIES`` that are not in its rows
+
+
+def state(folder: Path) -> tuple[State, bool]:
+    """The state of the files that a run is read from, and whether it is enough to see the next change by."""
+    found = []
     try:
-        stat = path.stat()
+        names = list(_READ)
+        if os.path.isdir(f"{folder}/{EXTRA}"):
+            names += [f"{EXTRA}/{name}" for name in sorted(os.listdir(f"{folder}/{EXTRA}"))]
+        if not os.path.exists(f"{folder}/{METRICS_FILE}"):  # it may be trained just now
+            run = RunFolder(folder)
+            names += [path.name for path in run.checkpoints()] + [str(run.lock)]
+        for name in names:
+            with suppress(FileNotFoundError):
+                stat = os.stat(os.path.join(folder, name))
+                found.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
     except OSError:
-        return [], False
-    last = max(stat.st_mtime_ns, stat.st_ctime_ns)
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino], time.time_ns() - last > _SETTLED
+        return (), False
+    last = max((max(one[2:4]) for one in found), default=0)
+    return tuple(found), bool(found) and time.time_ns() - last > _SETTLED
 
 
-@contextmanager
-def index(folder: Path) -> Iterator[Index]:
-    """The index of a folder of runs, written again at the end where something new was learned."""
-    files = _files(folder)
-    found = Index(folder, {key: value for file in reversed(files) for key, value in _read(file).items()})
-    yield found
-    if not found.changed or len(found.known) < _FEWEST:
-        return
-    known = {key: value for key, value in found.known.items() if (folder / key).is_file()}
-    said = {"format": _FORMAT, "files": known}
-    content = as_json({**said, "sha256": digest(json.dumps(said, sort_keys=True).encode())})
-    for file in files:
+def read_index(folder: Path) -> tuple[dict[str, Record], pd.DataFrame]:
+    """What is remembered of a folder of runs, by the names of their folders, and their rows in that order."""
+    files = [file for file in _files(folder) if file.is_file()]
+    for file in sorted(files, key=lambda one: one.stat().st_mtime_ns, reverse=True):
+        with suppress(UserError, OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException):
+            return _parse(read_bytes(file))
+    return {}, empty_table()
+
+
+def write_index(folder: Path, records: Mapping[str, Record], table: pd.DataFrame) -> None:
+    """Remember finished runs, whose rows the table holds in their order, where a file can be written."""
+    said = {"format": _FORMAT, "runs": [[name, vars(one)] for name, one in records.items()]}
+    content = as_parquet(table, {_KEY: json.dumps(said).encode()})
+    for file in _files(folder):
         with suppress(OSError, UserError):
-            write_bytes(file, content)
+            write_bytes(file, digest(content).encode() + content)
             return
+
+
+def _parse(content: bytes) -> tuple[dict[str, Record], pd.DataFrame]:
+    """What ``write_index`` wrote; raises ValueError (or another of those that ``read_index`` expects) if it did not."""
+    own, content = content[:64], content[64:]
+    if own != digest(content).encode():
+        raise ValueError("not as it was written")
+    table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
+    said = json.loads(table.schema.metadata[_KEY])
+    if said["format"] != json.loads(json.dumps(_FORMAT)):
+        raise ValueError("of another version")
+    records = {
+        name: Record(**{**one, "state": tuple(tuple(file) for file in one["state"])}) for name, one in said["runs"]
+    }
+    if sum(one.rows for one in records.values()) != table.num_rows:
+        raise ValueError("rows of no run")
+    return records, conform(table.to_pandas())
 
 
 def _files(folder: Path) -> list[Path]:
     """Where the index of a folder may be."""
-    name = f"{digest(os.fsencode(folder.absolute()))[:24]}.json"
-    return [folder / INDEX_FILE, platformdirs.user_cache_path("mfbench") / "checked" / name]
-
-
-def _read(file: Path) -> dict[str, list[int | str]]:
-    """What an index holds; nothing where it is missing or damaged."""
-    try:
-        said = parse_json(read_bytes(file), file)
-        own = said.pop("sha256", None)
-        whole = own == digest(json.dumps(said, sort_keys=True).encode()) and said.get("format") == _FORMAT
-        return dict(said["files"]) if whole else {}
-    except (UserError, KeyError, TypeError, ValueError):
-        return {}
+    name = f"{digest(os.fsencode(folder.absolute()))[:24]}.index"
+    return [folder / INDEX_FILE, platformdirs.user_cache_path("mfbench") / "runs" / name]

@@ -141,6 +141,12 @@ def read(path: Path) -> Holder | None:
         return Holder("a machine that is not known", 0, "", "", "a time that is not known", "")
 
 
+def at_work(path: Path) -> bool:
+    """Whether somebody seems to hold a lock: a process that lives, or one of another machine that touched it lately."""
+    holder = read(path)
+    return holder is not None and not holder.dead() and (holder.here() or time.time() - _touched(path) / 1e9 < SILENT)
+
+
 def _acquire(lock: Lock, what: str, told: Callable[[str], None] | None) -> None:
     """Wait until the lock is this one's."""
     # The content is there before the name is, and the name of this file is of this one time alone.

@@ -76,6 +76,11 @@ def judged_at_high_level(table: pd.DataFrame, case: str, part: str = "test") -> 
     return rows[(rows["role"] == "high") & (rows["part"] == part)]
 
 
+def judged_at(table: pd.DataFrame, level: str) -> pd.DataFrame:
+    """The table with a level in the place of the high one: its errors are those that are judged by."""
+    return table.assign(role=table["role"].mask(table["level"] == level, "high").mask(table["level"] != level, "low"))
+
+
 def curve_rows(table: pd.DataFrame, case: str, quantity: str, metric: str = "mae", part: str = "test") -> pd.DataFrame:
     """The rows a learning curve shows: one quantity and metric, judged at the high level.
 

@@ -25,18 +25,24 @@ from mfbench.show.words import (
 
 # HTML, shared by the report and the dashboard
 
+# Colours are the page's theme's, light or dark, where it has one; texts follow the size that the page gives.
 STYLE = """
-.mfb{--ink:#1f2933;--soft:#52606d;--line:#dde3e9;--wash:#f6f8fa;color:var(--ink);
-  font:16px/1.55 "Helvetica Neue",Helvetica,Arial,"Liberation Sans",sans-serif}
+.mfb{--ink:var(--mui-palette-text-primary,#1f2933);--soft:var(--mui-palette-text-secondary,#52606d);
+  --line:var(--mui-palette-divider,#dde3e9);--wash:var(--mui-palette-action-hover,#f6f8fa);
+  --paper:var(--mui-palette-background-paper,#fff);color:var(--ink);
+  font:var(--mfb-text,16px)/1.55 Roboto,"Helvetica Neue",Helvetica,Arial,"Liberation Sans",sans-serif}
 .mfb *{box-sizing:border-box}
+.mfb h1,.mfb h2,.mfb h3{color:inherit;font-family:inherit;line-height:1.25;margin:.9em 0 .35em}
+.mfb h1{font-size:1.5em}.mfb h2{font-size:1.25em}.mfb h3{font-size:1.06em}
 .mfb p{max-width:76ch;margin:.5em 0}
 .mfb .soft{color:var(--soft)}
+.mfb code{color:inherit;background:var(--wash);padding:.1em .35em;border-radius:4px;font-size:.94em}
 .mfb .scroll{overflow-x:auto;margin:.7em 0}
-.mfb table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:15px;line-height:1.35;
+.mfb table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.94em;line-height:1.35;
   white-space:nowrap}
 .mfb th,.mfb td{padding:.32em .75em;text-align:right}
 .mfb th{font-weight:600;vertical-align:bottom}
-.mfb thead th .unit{display:block;font-weight:400;color:var(--soft);font-size:13px}
+.mfb thead th .unit{display:block;font-weight:400;color:var(--soft);font-size:.94em}
 .mfb thead tr:last-child th{border-bottom:2px solid var(--ink)}
 .mfb thead th.group{border-bottom:1px solid var(--line);text-align:center}
 .mfb .left{text-align:left}
@@ -46,13 +52,24 @@ STYLE = """
 .mfb tbody tr:hover td{background:var(--wash)}
 .mfb .arm{font-weight:600;white-space:nowrap}
 .mfb .arm svg{vertical-align:-1px;margin-right:.45em}
-.mfb ul.notes{margin:.2em 0 .8em;padding-left:1.2em;color:var(--soft);font-size:15px}
+.mfb ul.notes{margin:.2em 0 .8em;padding-left:1.2em;color:var(--soft);font-size:.94em}
 .mfb .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:14px;margin:1em 0}
-.mfb .card{max-width:460px;border:1px solid var(--line);border-radius:8px;padding:14px 18px;background:#fff}
-.mfb .card h3{margin:0;font-size:17px}
+.mfb .card{max-width:460px;border:1px solid var(--line);border-radius:8px;padding:14px 18px;background:var(--paper)}
+.mfb .card h3{margin:0}
 .mfb .card .pair{display:grid;grid-template-columns:1fr 1fr;gap:10px;margin-top:8px}
-.mfb .card .big{font-size:30px;line-height:1.2;font-weight:650;color:#0072B2}
-.mfb .card small{display:block;color:var(--soft);font-size:14px;line-height:1.35}
+.mfb .card .big{font-size:1.9em;line-height:1.2;font-weight:650}
+.mfb .card small{display:block;color:var(--soft);font-size:.9em;line-height:1.35}
+.mfb details.why{display:inline-block;position:relative;margin-left:.3em;font-weight:400}
+.mfb details.why>summary{list-style:none;cursor:pointer;width:1.45em;height:1.45em;line-height:1.4em;text-align:center;
+  border:1px solid var(--line);border-radius:50%;color:var(--soft);font-size:.9em}
+.mfb details.why>summary::-webkit-details-marker{display:none}
+.mfb details.why>summary:hover,.mfb details.why[open]>summary{color:var(--ink);border-color:var(--ink)}
+.mfb details.why>div{position:absolute;z-index:20;left:0;top:1.8em;width:min(44ch,80vw);white-space:normal;
+  text-align:left;  background:var(--paper);color:var(--ink);border:1px solid var(--line);border-radius:8px;padding:.6em .9em;
+  box-shadow:0 4px 18px rgb(0 0 0/18%);font-size:.94em;line-height:1.45}
+.mfb dl.glossary dt{font-weight:650;margin-top:.7em}
+.mfb dl.glossary dd{margin:0;max-width:76ch}
+.mfb .badge{border:1px solid currentcolor;border-radius:1em;padding:0 .6em;font-size:.88em;white-space:nowrap}
 """
 
 

@@ -1,0 +1,208 @@
+"""The page around a view: navigation, choices, light and dark, a switch for lectures, the state in the address."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar
+
+import panel as pn
+import panel_material_ui as pmui
+import param
+from panel.custom import JSComponent
+
+from mfbench import resources
+from mfbench.errors import UserError
+from mfbench.results.folder import METRICS_FILE
+from mfbench.results.library import Library
+from mfbench.results.reference import REFERENCES
+from mfbench.show.html import STYLE
+from mfbench.show.selection import Selection
+from mfbench.show.styles import INK
+
+# Pages by the name of their file, in the order of the navigation.
+PAGES = {
+    "overview": "Overview",
+    "curves": "Learning curves",
+    "inside": "Inside a run",
+    "training": "Training",
+    "data": "Data",
+    "runs": "Runs",
+}
+
+RUNS = "runs"  # the folder's name among the results that can be chosen
+
+SIDEBAR = 272  # px
+
+# Labels above widgets are of 14 px, like the least of all texts; the gap in the frame that they stand in is as wide.
+_COMPONENTS = {
+    "MuiAppBar": {"styleOverrides": {"root": {"backgroundColor": INK, "color": "#ffffff"}}},
+    "MuiInputLabel": {"styleOverrides": {"shrink": {"transform": "translate(14px, -10px) scale(0.88)"}}},
+    "MuiOutlinedInput": {"styleOverrides": {"notchedOutline": {"fontSize": "1.17em"}}},
+    "MuiChip": {"styleOverrides": {"label": {"fontSize": "14px"}}},
+}
+THEME = {
+    "light": {"palette": {"primary": {"main": INK}}, "components": _COMPONENTS},
+    "dark": {"palette": {"primary": {"main": "#9db2c7"}}, "components": _COMPONENTS},
+}
+
+CSS = """
+@media (prefers-color-scheme: dark) { html:not(.mfb-light), html:not(.mfb-light) body { background: #121212 } }
+@media print {
+  header, nav, .MuiDrawer-root { display: none !important }
+  html, body, main, .main-content, main > div, body > div { height: auto !important; overflow: visible !important }
+}
+"""
+
+
+class Bar(JSComponent):
+    """The navigation, and what is the browser's alone: light or dark (the system's, or as switched), the lecture."""
+
+    pages: list[dict[str, str]] = param.List(default=[], doc="title and href of each.")  # type: ignore[assignment]
+    current = param.String(doc="href of the page that is shown.")
+
+    _esm = Path(__file__).with_name("bar.js")
+    _stylesheets: ClassVar = [Path(__file__).with_name("bar.css").read_text()]
+
+
+class View(pn.viewable.Viewer):
+    """What a page shows: parts that follow a selection. A page, a notebook and a test show the same one.
+
+    A view builds its parts once and changes them in place, when ``selection.chosen`` changes.
+    """
+
+    selection: Selection = param.ClassSelector(class_=Selection, constant=True)  # type: ignore[assignment]
+
+    choices: ClassVar[Sequence[str]] = ()  # of the selection's, that stand at the left
+
+    def __init__(self, selection: Selection | None = None, **params: Any) -> None:
+        super().__init__(selection=selection or Selection(libraries()), **params)
+        self.body = self.build()
+
+    def build(self) -> pn.viewable.Viewable:
+        """What is shown, beside the choices."""
+        raise NotImplementedError
+
+    def controls(self) -> list[pn.viewable.Viewable]:
+        """The widgets at the left."""
+        return [self.selection.widget(name) for name in self.choices]
+
+    def on_change(self, show: Callable[[], None]) -> None:
+        """Call a function now, and each time that something else is chosen."""
+        self.selection.param.watch(lambda _event: show(), "chosen")
+        show()
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return pn.Row(
+            pn.Column(*self.controls(), width=SIDEBAR, stylesheets=[STYLE]), self.body, sizing_mode="stretch_width"
+        )
+
+
+# Results that can be chosen
+
+
+def runs_folder() -> Path:
+    """Where the run folders are: MFBENCH_RUNS, else ``runs``. Fixed at the start, as pages are public."""
+    return Path(os.environ.get("MFBENCH_RUNS", "runs")).expanduser()
+
+
+def libraries() -> Mapping[str, Callable[[], Library]]:
+    """What can be shown by its name: the folder of runs, and this project's own results that ship with this copy."""
+    there = [name for name in REFERENCES if (resources.references() / name / METRICS_FILE).is_file()]
+    return {RUNS: partial(Library.of_folder, runs_folder()), **{name: partial(Library.shipped, name) for name in there}}
+
+
+# Pages
+
+
+def figure(plot: Any, **params: Any) -> pn.pane.HoloViews:
+    """A plot in a page: as wide as its place, axes its own. Give a DynamicMap for one that changes in place."""
+    return pn.pane.HoloViews(plot, linked_axes=False, sizing_mode="stretch_width", **params)
+
+
+def html(content: str = "", **params: Any) -> pn.pane.HTML:
+    """A piece of HTML in a page; set ``object`` to change it. What comes from disk must be escaped in it."""
+    return pn.pane.HTML(f'<div class="mfb">{content}</div>', stylesheets=[STYLE], sizing_mode="stretch_width", **params)
+
+
+def serve(view: type[View], name: str) -> None:
+    """Show a view as the page of that name (see ``PAGES``) of a panel server."""
+    pn.extension(notifications=True)
+    location = pn.state.location
+    bar = Bar(
+        pages=[{"title": title, "href": page} for page, title in PAGES.items()],
+        current=name,
+        sizing_mode="stretch_width",
+    )
+    main = pn.Column(sizing_mode="stretch_width", margin=(4, 16, 24, 16))
+    page = pmui.Page(
+        title="mfbench",
+        meta_title=f"{PAGES[name]} · mfbench",
+        header=[bar],
+        sidebar=[],
+        main=[main],
+        sidebar_width=SIDEBAR,
+        sidebar_resizable=False,
+        raw_css=[CSS],
+        theme_config=THEME,
+        site_url="overview",
+    )
+
+    def fill() -> None:
+        selection = Selection(libraries(), location.search if location else "")
+        shown = view(selection)
+        page.sidebar = shown.controls()
+        main[:] = [shown.body]
+        if location is not None:
+            _keep_in_address(selection, location)
+
+    if RUNS in _read:
+        fill()
+    else:
+        said = html("<p>Reading the runs ...</p>")
+        main[:] = [said]
+        pn.state.onload(partial(_fill_later, fill, said))
+    page.servable()
+
+
+_read: set[str] = (
+    set()
+)  # results that this process has read: to look at them again takes no time
+
+
+async def _fill_later(fill: Callable[[], None], said: pn.pane.HTML) -> None:
+    """Open the results beside the server's loop, saying how far that is, then fill the page."""
+    progress = [0, 0]
+
+    def told(done: int, total: int) -> None:
+        progress[:] = done, total
+
+    opening = asyncio.ensure_future(asyncio.to_thread(Library.of_folder, runs_folder(), told))
+    while not opening.done():
+        await asyncio.wait([opening], timeout=0.3)
+        if progress[1]:
+            said.object = f'<div class="mfb"><p>Reading the runs: {progress[0]:,} of {progress[1]:,}</p></div>'
+    try:
+        await opening
+    except UserError as error:
+        said.object = f'<div class="mfb"><h2>These results cannot be read</h2><p>{escape(str(error))}</p></div>'
+        return
+    _read.add(RUNS)
+    fill()
+
+
+def _keep_in_address(selection: Selection, location: Any) -> None:
+    """The address says what is shown, and what it says is shown: links, bookmarks, and the browser's way back."""
+
+    def say(_event: Any) -> None:
+        if location.search != (query := selection.query()):
+            location.search = query
+
+    def follow(event: Any) -> None:
+        if event.new != selection.query():
+            selection.follow(event.new)
+
+    selection.param.watch(say, "chosen")
+    location.param.watch(follow, "search")
