@@ -65,8 +65,8 @@ STYLE = """
 .mfb details.why>summary::-webkit-details-marker{display:none}
 .mfb details.why>summary:hover,.mfb details.why[open]>summary{color:var(--ink);border-color:var(--ink)}
 .mfb details.why>div{position:absolute;z-index:20;left:0;top:1.8em;width:min(44ch,80vw);white-space:normal;
-  text-align:left;  background:var(--paper);color:var(--ink);border:1px solid var(--line);border-radius:8px;padding:.6em .9em;
-  box-shadow:0 4px 18px rgb(0 0 0/18%);font-size:.94em;line-height:1.45}
+  text-align:left;background:var(--paper);color:var(--ink);border:1px solid var(--line);border-radius:8px;
+  padding:.6em .9em;box-shadow:0 4px 18px rgb(0 0 0/18%);font-size:.94em;line-height:1.45}
 .mfb dl.glossary dt{font-weight:650;margin-top:.7em}
 .mfb dl.glossary dd{margin:0;max-width:76ch}
 .mfb .badge{border:1px solid currentcolor;border-radius:1em;padding:0 .6em;font-size:.88em;white-space:nowrap}

@@ -199,7 +199,20 @@ class Selection(param.Parameterized):
         self._settle({})
         return True
 
-    # What is not shown
+    # What is shown, and what is not
+
+    def status(self) -> str:
+        """What is shown, from where and made on what, and what is left out of it, in sentences."""
+        entries, shown = self.library.entries, self.chosen.table
+        runs = shown["run"].nunique()
+        devices = ", ".join(sorted(set(shown["device"]) - {""}))
+        said = [f"{runs:,} of {len(entries):,} runs ({self.library.label})" + (f", {devices}" if devices else "") + "."]
+        states = entries["state"].value_counts()
+        others = [f"{states[name]:,} {name}" for name in ("unfinished", "broken") if name in states]
+        said += [f"{' and '.join(others)}: see Runs."] if others else []
+        if shown["seed"].nunique() == 1:
+            said.append("One seed, so nothing is known of the spread.")
+        return " ".join([*said, *([found] if (found := self.not_shown()) else [])])
 
     def not_shown(self) -> str:
         """What else these results hold of the case and data, in a sentence; empty where all is shown."""

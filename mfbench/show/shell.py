@@ -122,9 +122,16 @@ def figure(plot: Any, **params: Any) -> pn.pane.HoloViews:
     return pn.pane.HoloViews(plot, linked_axes=False, sizing_mode="stretch_width", **params)
 
 
-def html(content: str = "", **params: Any) -> pn.pane.HTML:
-    """A piece of HTML in a page; set ``object`` to change it. What comes from disk must be escaped in it."""
-    return pn.pane.HTML(f'<div class="mfb">{content}</div>', stylesheets=[STYLE], sizing_mode="stretch_width", **params)
+class Html(pn.pane.HTML):
+    """A piece of HTML in a page, dressed as all are; what comes from disk must be escaped in it."""
+
+    def __init__(self, content: str = "", **params: Any) -> None:
+        super().__init__(stylesheets=[STYLE], sizing_mode="stretch_width", **params)
+        self.say(content)
+
+    def say(self, content: str) -> None:
+        """Show another."""
+        self.object = f'<div class="mfb">{content}</div>'
 
 
 def serve(view: type[View], name: str) -> None:
@@ -154,25 +161,25 @@ def serve(view: type[View], name: str) -> None:
         selection = Selection(libraries(), location.search if location else "")
         shown = view(selection)
         page.sidebar = shown.controls()
-        main[:] = [shown.body]
+        status = Html()
+        shown.on_change(lambda: status.say(f'<p class="soft">{escape(selection.status())}</p>'))
+        main[:] = [shown.body, status]
         if location is not None:
             _keep_in_address(selection, location)
 
     if RUNS in _read:
         fill()
     else:
-        said = html("<p>Reading the runs ...</p>")
+        said = Html("<p>Reading the runs ...</p>")
         main[:] = [said]
         pn.state.onload(partial(_fill_later, fill, said))
     page.servable()
 
 
-_read: set[str] = (
-    set()
-)  # results that this process has read: to look at them again takes no time
+_read: set[str] = set()  # results that this process has read: to look at them again takes no time
 
 
-async def _fill_later(fill: Callable[[], None], said: pn.pane.HTML) -> None:
+async def _fill_later(fill: Callable[[], None], said: Html) -> None:
     """Open the results beside the server's loop, saying how far that is, then fill the page."""
     progress = [0, 0]
 
@@ -183,11 +190,11 @@ async def _fill_later(fill: Callable[[], None], said: pn.pane.HTML) -> None:
     while not opening.done():
         await asyncio.wait([opening], timeout=0.3)
         if progress[1]:
-            said.object = f'<div class="mfb"><p>Reading the runs: {progress[0]:,} of {progress[1]:,}</p></div>'
+            said.say(f"<p>Reading the runs: {progress[0]:,} of {progress[1]:,}</p>")
     try:
         await opening
     except UserError as error:
-        said.object = f'<div class="mfb"><h2>These results cannot be read</h2><p>{escape(str(error))}</p></div>'
+        said.say(f"<h2>These results cannot be read</h2><p>{escape(str(error))}</p>")
         return
     _read.add(RUNS)
     fill()
