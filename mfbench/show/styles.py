@@ -35,6 +35,18 @@ ARMS: dict[str, ArmStyle] = {
 
 _DASHES = ("solid", "dashed", "dotted", "dotdash")
 
+MATPLOTLIB_MARKERS = {  # bokeh's name -> matplotlib's
+    "circle": "o",
+    "square": "s",
+    "triangle": "^",
+    "inverted_triangle": "v",
+    "hex": "H",
+    "star": "*",
+    "plus": "P",
+    "square_pin": "X",
+    "diamond": "D",
+}
+
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
 
