@@ -10,7 +10,7 @@ from mfbench.results.curves import AGAINST, Curves, ratios
 from mfbench.results.scaling import Axis
 from mfbench.show import scaling
 from mfbench.show.facets import BESIDE, Facet, facets, settings_that_differ
-from mfbench.show.legend import Legend
+from mfbench.show.legend import ArmSwitches
 from mfbench.show.panels import CurvesGrid
 from mfbench.show.shell import Html, View, later, serve
 from mfbench.show.styles import arm_order
@@ -34,7 +34,7 @@ class LearningCurves(View):
     other: Any = param.Selector(default="SF-E", objects=["SF-E"], check_on_set=False, label="with")
 
     def build(self) -> pn.viewable.Viewable:
-        self.legend, self.grid, self.numbers = Legend(sizing_mode="stretch_width"), CurvesGrid(), Html()
+        self.legend, self.grid, self.numbers = ArmSwitches(sizing_mode="stretch_width"), CurvesGrid(), Html()
         shown = ["against", "beside", "over", "arm", "other"]
         widgets = [pmui.Select.from_param(self.param[name], size="small", width=170, margin=(6, 4)) for name in shown]
         self.on_change(self.update)

@@ -1,4 +1,4 @@
-"""One legend for all panels of a page: it names the arms, and hides and shows them. Only pages import this: panel."""
+"""One legend for all panels of a page: it names the arms, hides and shows them. Only pages import this: it needs panel."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from mfbench.show.styles import arm_order
 _HERE = Path(__file__).parent
 
 
-class Legend(JSComponent):
+class ArmSwitches(JSComponent):
     """Buttons, one an arm, with its marker in its colour; pressed, with mouse or keyboard, an arm is hidden or shown.
 
     An arm without a number in any panel says so (n = 0), and why.

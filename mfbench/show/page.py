@@ -18,6 +18,7 @@ from mfbench.files import replacing
 from mfbench.results.curves import Curves, curves
 from mfbench.results.evidence import Evidence
 from mfbench.results.folder import RunFolder
+from mfbench.results.origin import origin
 from mfbench.results.paired import Stored, nothing_stored
 from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL
@@ -131,26 +132,8 @@ def publish(
             texts[name] = (find_case(name).title, find_case(name).basis)
         except UserError:  # a case of somebody's own, whose file is not at hand: its name is all there is
             continue
-    write_html(table, path, origin(provenance), system, texts, stored)
-
-
-def origin(provenance: Iterable[Path]) -> dict[str, str]:
-    """Device, date, commit and versions of some runs, from their ``provenance.json``: what differs is listed."""
-    found: dict[str, set[str]] = {}
-    for file in provenance:
-        content = RunFolder(file.parent).provenance()
-        versions = content.get("versions", {})
-        for key, value in (
-            ("device", content.get("device", "")),
-            ("date", str(content.get("finished", ""))[:10]),
-            ("commit", content.get("commit", "")),
-            ("platform", content.get("platform", "")),
-            ("threads", str(content.get("threads", ""))),
-            ("versions", ", ".join(f"{name} {versions[name]}" for name in sorted(versions))),
-        ):
-            if value:
-                found.setdefault(key, set()).add(value)
-    return {key: "; ".join(sorted(values)) for key, values in found.items()}
+    came = origin(RunFolder(file.parent).provenance() for file in provenance)
+    write_html(table, path, came, system, texts, stored)
 
 
 def _bokeh_js() -> str:
@@ -229,7 +212,8 @@ def _section(
         f'<p class="facts">{"; ".join(fact for fact in facts if fact)}.</p>',
     ]
     for part, said in evidence.items():
-        panels = [curves(rows, case, name, "mae", system, part, spread=said.summary) for name in ("energy", "force")]
+        quantities = ("energy", "force")
+        panels = [curves(rows, case, name, "mae", system, part, spread=said.summary) for name in quantities]
         text += [
             f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
             legend_html(rows["arm"]),
@@ -257,8 +241,8 @@ def _closing(evidence: Mapping[_Section, Mapping[str, Evidence]], provenance: Ma
         for part, own in evidence[section].items()
     ]
     gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'
-    origin = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
-    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in origin.items())
+    written = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
+    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in written.items())
     return (
         f"<section><h2>Gap closed</h2><p>{escape(GAP_CONVENTION)}</p>{gap}</section>"
         f"<section><h2>How the numbers are made</h2><p>{escape(CONVENTION)} n<sub>high</sub> counts every "

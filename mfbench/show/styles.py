@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mfbench.results.rows import HORIZONTAL as HORIZONTAL
 from mfbench.results.rows import base_arm
 
 INK, FAINT = "#1f2933", "#dde3e9"
@@ -33,6 +34,18 @@ ARMS: dict[str, ArmStyle] = {
 }
 
 _DASHES = ("solid", "dashed", "dotted", "dotdash")
+
+MATPLOTLIB_MARKERS = {  # bokeh's name -> matplotlib's
+    "circle": "o",
+    "square": "s",
+    "triangle": "^",
+    "inverted_triangle": "v",
+    "hex": "H",
+    "star": "*",
+    "plus": "P",
+    "square_pin": "X",
+    "diamond": "D",
+}
 
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
