@@ -35,15 +35,18 @@ class LearningCurves(View):
 
     def build(self) -> pn.viewable.Viewable:
         self.legend, self.grid, self.numbers = ArmSwitches(sizing_mode="stretch_width"), CurvesGrid(), Html()
-        shown = ["against", "beside", "over", "arm", "other"]
-        widgets = [pmui.Select.from_param(self.param[name], size="small", width=170, margin=(6, 4)) for name in shown]
+        against, beside, over, arm, other = (
+            pmui.Select.from_param(self.param[name], size="small", width=width, margin=(6, 4))
+            for name, width in (("against", 220), ("beside", 150), ("over", 190), ("arm", 190), ("other", 190))
+        )
         self.on_change(self.update)
         self.param.watch(lambda _event: self.update(), list(self.own))
         self.legend.param.watch(self._hide, "hidden")
         return pn.Column(
-            pn.FlexBox(*widgets, sizing_mode="stretch_width"),
+            pn.FlexBox(against, beside, over, sizing_mode="stretch_width"),
             self.legend,
             self.grid,
+            pn.FlexBox(arm, other, sizing_mode="stretch_width"),
             self.numbers,
             sizing_mode="stretch_width",
         )
@@ -58,7 +61,7 @@ class LearningCurves(View):
         panels = [[self._curves(facet, quantity) for quantity in self.quantities()] for facet in found]
         self.legend.of(arms, [one for pair in panels for one in pair], hidden)
         shown = [[one.without(hidden) for one in pair] for pair in panels]
-        self.grid.show_all([facet.heading for facet in found], shown)
+        self.grid.send([facet.heading for facet in found], shown)
         later(lambda: self.numbers.say("".join(map(self._numbers, found))))
 
     def quantities(self) -> tuple[str, str]:
@@ -81,6 +84,7 @@ class LearningCurves(View):
 
     def _offer(self, arms: list[str]) -> None:
         self.param.arm.objects = self.param.other.objects = arms
+        self.param.over.objects = {"errors": "error", f"errors over {self.other}’s": "ratio"}
         differing = {name: name for name in settings_that_differ(self.selection.chosen)}
         self.param.beside.objects = {**BESIDE, **differing}
 
