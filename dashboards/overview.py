@@ -19,7 +19,7 @@ from mfbench.show.plots import notes
 from mfbench.show.shell import Html, View, later, serve
 from mfbench.show.styles import arm_order
 
-FRAME = 230  # px of a figure's height: what is claimed and the curves are on one screen
+FRAME = 250  # px of a figure's height: what is claimed and the curves are on one screen
 
 SIDE = {"flex": "1 1 400px", "min-width": "0"}
 

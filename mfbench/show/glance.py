@@ -127,7 +127,7 @@ def _ratio_line(evidence: Evidence, size: int, quantity: str, other: str) -> str
         has = any(key.n_high == size for key in evidence.errors.curve(quantity, other))
         reason = "no seed in common" if has else f"no {other} with a number here"
         return f"<dt>{escape(name)}</dt><dd class='soft'>{reason}</dd>"
-    value = f"<b>{number(row['ratio'])}</b> {interval_text(row)}"
+    value = f"<b>{number(row['ratio'])}</b> {interval_text(row)}".rstrip()
     explanation = (
         f"{CLAIMED}’s error over {other}’s, seed by seed; the geometric mean over seeds. "
         f"{_interval(evidence, row)} {made_of(evidence, size, quantity, (CLAIMED, other))}"

@@ -74,7 +74,8 @@ STYLE = """
 .mfb dl.glossary dt{font-weight:650;margin-top:.7em}
 .mfb dl.glossary dd{margin:0;max-width:76ch}
 .mfb dl.claims{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.1em .9em;margin:0 0 .4em;
-  line-height:1.4}
+  font-size:.94em;line-height:1.4}
+.mfb h3:has(+dl.claims){margin:.2em 0 .15em}
 .mfb dl.claims dt{color:var(--soft)}.mfb dl.claims dd{margin:0}
 .mfb .badge{border:1px solid currentcolor;border-radius:1em;padding:0 .6em;font-size:.88em;white-space:nowrap}
 """
