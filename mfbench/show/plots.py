@@ -57,8 +57,12 @@ def series_order(points: pd.DataFrame) -> list[str]:
 
 def missing_arms(found: Curves) -> dict[str, str]:
     """Series without any number (n = 0), with the reason."""
-    missing = found.points[found.points.groupby("series")["n"].transform("max") == 0]
-    return {str(series): "; ".join(rows["remark"].unique()) for series, rows in missing.groupby("series")}
+    counts: dict[str, int] = {}
+    reasons: dict[str, dict[str, None]] = {}
+    for series, n, remark in zip(*(found.points[name].tolist() for name in ("series", "n", "remark"))):
+        counts[series] = counts.get(series, 0) + n
+        reasons.setdefault(series, {})[remark] = None
+    return {series: "; ".join(reasons[series]) for series, n in counts.items() if n == 0}
 
 
 def nothing_text(quantity: str, part: str, levels: Sequence[str] = ()) -> str:
@@ -165,10 +169,11 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     quantity = QUANTITIES[found.quantity]
     x = hv.Dimension("x", label=AGAINST[found.against], unit=found.against_unit or None)
     y_label = f"{quantity.label} {METRIC_LABELS.get(found.metric, found.metric)}"
-    y = hv.Dimension("value", label=y_label, unit=pretty_unit(found.unit))
+    y_label += f" / {found.over}’s" if found.over else ""
+    y = hv.Dimension("value", label=y_label, unit=pretty_unit(found.unit) or None)
     points, runs = _styled(found.points, found), _styled(found.runs, found)
     held = [point for point in points if point["n"] > 0]
-    flat = [point for point in held if _is_flat(point["arm"])]
+    flat = [point for point in held if _is_flat(point["arm"]) or point["arm"] == found.over]
     drawn = [point for point in held if not math.isnan(point["x"])]
     bars = [_bar(point) for point in drawn if point["seeds"] > 1]
     seeds = [_seed(run) for run in runs if (run["series"], run["n_high"], run["n_low"]) in _repeated(drawn)]

@@ -143,6 +143,15 @@ def figure(plot: Any, **params: Any) -> pn.pane.HoloViews:
     return pn.pane.HoloViews(plot, linked_axes=False, sizing_mode="stretch_width", **params)
 
 
+def later(show: Callable[[], None]) -> None:
+    """Show something after what is shown so far has gone to the browser; at once where there is none."""
+    document = pn.state.curdoc
+    if document is not None and document.session_context is not None:
+        document.add_next_tick_callback(show)
+    else:
+        show()
+
+
 class Html(pn.pane.HTML):
     """A piece of HTML in a page, dressed as all are; what comes from disk must be escaped in it."""
 
