@@ -37,22 +37,8 @@ def distribution(found: pd.DataFrame) -> pd.DataFrame:
 def ecdf(found: pd.DataFrame, quantity: str, system: str = "kcal/mol") -> hv.Segments:
     """Which share of the values has a smaller error, a line a run, on a logarithmic axis."""
     table = distribution(found)
-<<<<<<< HEAD
     unit = pretty_unit(QUANTITIES[quantity].shown[system])
     return lines(table, "error", "share").opts(
-=======
-    lines = [
-        {
-            "error": own["error"].to_numpy(),
-            "share": own["share"].to_numpy(),
-            "run": name,
-            "color": arm_style(name).color,
-        }
-        for name, own in table.groupby("run", sort=False)
-    ]
-    label = QUANTITIES[quantity].label.lower()
-    return hv.Path(lines, ["error", "share"], ["run", "color"]).opts(
->>>>>>> main
         backend="bokeh",
         logx=True,
         xformatter=LOG,
