@@ -51,8 +51,9 @@ def runs(tmp_path_factory) -> Path:
 
 
 def mf_at_50(layout: hv.Layout, which: int) -> float:
-    line = next(e for e in list(layout)[which] if type(e) is hv.Curve and e.label == "MF")
-    return dict(zip(line["n_high"], line["value"]))[50]
+    _, marks = list(layout)[which]
+    rows = marks.dframe()
+    return rows[(rows["series"] == "MF") & (rows["alpha"] == 1)].set_index("x").loc[50, "value"]
 
 
 def html_of(view) -> str:

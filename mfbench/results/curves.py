@@ -27,7 +27,7 @@ POINTS = {
     "rest": "str",  # of the series: all but the arm; empty where arms alone differ
     "n_high": "int64",
     "n_low": "int64",
-    "x": "float64",  # what the error is against; NaN of arms that have none: they are lines from side to side
+    "x": "float64",  # what the error is against; NaN where it has none, or is not known
     "value": "float64",  # geometric mean over seeds; NaN where n = 0
     "low": "float64",  # 95 % interval; NaN where there is none
     "high": "float64",
@@ -129,7 +129,7 @@ def _named(rows: pd.DataFrame, by: Sequence[str], against: Against) -> pd.DataFr
     """The rows with ``series``, ``rest`` and ``x``."""
     rest = [" · ".join(map(str, values)) for values in rows[list(by)].to_numpy()]
     series = [f"{arm} · {other}" if other else arm for arm, other in zip(rows["arm"], rest)]
-    x = rows[against].astype(float)
+    x = rows[against].where(rows[against] > 0).astype(float)
     if against == "n_high":
         x = x.mask(rows["arm"].map(base_arm).isin(HORIZONTAL).astype(bool))
     return rows.assign(series=series, rest=rest, x=x)
@@ -149,9 +149,10 @@ def _points(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 def _point(alike: Sequence[Mapping[Any, Any]]) -> dict[str, object]:
     held = [row for row in alike if row["n"] > 0]
+    places = {row["x"] for row in held or alike}
     values = [row["value"] for row in held]
     return {
-        "x": over_seeds([row["x"] for row in held or alike]),
+        "x": places.pop() if len(places) == 1 else over_seeds(list(places)),
         "value": over_seeds(values),
         "low": np.nan,
         "high": np.nan,

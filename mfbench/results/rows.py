@@ -61,17 +61,6 @@ def with_setup(table: pd.DataFrame, setup: Sequence[str]) -> pd.DataFrame:
     return table[(table[SETUP] == list(setup)).all(axis=1) | external]
 
 
-def joined(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with other codes' rows under the one recipe beside them, so that they pair with its arms."""
-    external = table["preset"] == EXTERNAL
-    found = [one for one in setups_of(table) if one[2] != EXTERNAL]
-    if len(found) != 1 or not external.any():
-        return table
-    backbone, preset = found[0][1:]
-    rest = {"backbone": table["backbone"].mask(external, backbone), "preset": table["preset"].mask(external, preset)}
-    return table.assign(**rest)
-
-
 def largest_n_low(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Of each arm (and whatever else it is told apart by), the rows with its largest number of low-level structures."""
     return rows[rows["n_low"] == rows.groupby(["arm", *by])["n_low"].transform("max")]
