@@ -28,7 +28,13 @@ NONE = pd.DataFrame({"low": [], "high": [], "gap": []}, dtype=float)
 
 OF_CASE = ""  # the dataset, or level, that is the case's
 
-LOOKS = {"low and high on one": "over", "side by side": "beside", "all levels": "all"}
+PLAIN = {
+    "textTransform": "none",
+    "fontSize": "14px",
+    "& .MuiToggleButton-root": {"textTransform": "none", "fontSize": "14px"},
+}
+
+LOOKS = {"overlaid": "over", "side by side": "beside", "all levels": "all"}
 
 
 class Wanted(NamedTuple):
@@ -63,6 +69,7 @@ class Data(View):
     def build(self) -> pn.viewable.Viewable:
         self.found: contents.Contents | None = None
         self._settling = False
+        self._widgets: dict[str, pn.widgets.Widget] = {}
         self._wanted: Wanted | None = None
         self._drawn: Sample | None = None
         self._entries, self._infos = listing(), dict[str, Info]()
@@ -83,15 +90,15 @@ class Data(View):
         self.slider = pmui.IntSlider(name="Structure", start=1, end=2, sizing_mode="stretch_width", margin=(0, 12))
         self.slider.param.watch(lambda event: self.param.update(structure=event.new), "value")
         steps = [
-            pmui.Button(label=name, variant="text", size="small", on_click=partial(self._step, by), margin=(4, 0))
+            pmui.Button(label=name, variant="text", on_click=partial(self._step, by), margin=(4, 0), sx=PLAIN)
             for name, by in (("Previous", -1), ("Next", 1))
         ]
         self.steps = pn.Row(steps[0], self.slider, steps[1], sizing_mode="stretch_width")
         self.check = pmui.Button(label="Check these data", variant="outlined", on_click=self._check)
         self.browser = pn.Column(
             pn.FlexBox(
-                pmui.Select.from_param(self.param.molecule, size="small", width=180, margin=(6, 4)),
-                pmui.RadioButtonGroup.from_param(self.param.look, size="small", margin=(6, 4)),
+                self._select("molecule", width=150),
+                pmui.RadioButtonGroup.from_param(self.param.look, label="", size="small", margin=(6, 4), sx=PLAIN),
                 gap="0 8px",
             ),
             self.steps,
@@ -128,11 +135,11 @@ class Data(View):
 
     def controls(self) -> list[pn.viewable.Viewable]:
         case, data, system = super().controls()
-        own = [
-            pmui.Select.from_param(self.param[name], size="small", sizing_mode="stretch_width", margin=(6, 4))
-            for name in ("dataset", "low", "high")
-        ]
-        return [case, data, *own, system]
+        return [case, data, *(self._select(name, sizing_mode="stretch_width") for name in self.own[:3]), system]
+
+    def _select(self, name: str, **params: Any) -> pn.widgets.Widget:
+        self._widgets[name] = pmui.Select.from_param(self.param[name], size="small", margin=(6, 4), **params)
+        return self._widgets[name]
 
     # What is shown
 
@@ -215,8 +222,9 @@ class Data(View):
             self._drawn = found.sample
             self.atoms_plot.send(labels.counts_plot(held.n_atoms, "Atoms of a molecule"))
             self.temperature_plot.send(labels.counts_plot(known, "Temperature (K)", 50))
-        for pane, values in zip(self.panes, (found.energies, found.forces, held, known)):
-            pane.visible = len(values) > 0
+        counts = [len(found.energies), len(found.forces), len(held), len(known)]
+        for pane, count in zip(self.panes, counts):
+            pane.visible = count > 0
         self.sizes.say(manifests.molecules_html(found.molecules, found.energies, self.system))
         self._draw_structure(found)
 
@@ -227,6 +235,8 @@ class Data(View):
             kept = getattr(self, name) if getattr(self, name) in choices.values() else self.param[name].default
             self.param[name].objects = dict(choices)
             setattr(self, name, kept)
+            if name in self._widgets:  # what the same value is called may have changed
+                self._widgets[name].param.trigger("value")
         finally:
             self._settling = False
 

@@ -6,6 +6,7 @@ sampled are molecules where there are many of them, else blocks of neighbours in
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -18,6 +19,8 @@ from mfbench.errors import UserError, unknown
 from mfbench.results.judged import Judged, judged
 from mfbench.results.predictions import Predictions
 from mfbench.results.statistics import LogErrors
+
+Array = NDArray[np.float64]
 
 By = Literal["element", "molecule", "temperature", "distance"]
 
@@ -127,7 +130,31 @@ def sampled(predictions: Predictions, rows: NDArray[np.integer]) -> NDArray[np.i
     return np.unique(molecule * (len(rows) + 1) + within, return_inverse=True)[1]
 
 
-def log_errors(runs: Sequence[Predictions], level: str, quantity: str, part: str, metric: str) -> LogErrors:
+@dataclass(frozen=True)
+class GroupMeans:
+    """Errors of one run in one quantity: means over each of G groups of test structures."""
+
+    structures: NDArray[np.int64]  # (R,) indices of those that are judged on, ascending rows
+    counts: NDArray[np.int64]  # (G,) numbers averaged over
+    absolute: Array  # (G,) means of absolute errors
+    square: Array  # (G,) of squared ones
+
+
+def group_means(predictions: Predictions, level: str, part: str) -> dict[str, GroupMeans]:
+    """A run's errors at a level in a part, by quantity; those without a label to judge by are not there."""
+    found = {}
+    for one in _judged_at(predictions, level, part):
+        rows = one.structure[one.labelled]
+        error = np.abs(one.predicted - one.reference)[one.labelled].reshape(len(rows), -1)
+        present, index = np.unique(rows, return_inverse=True)
+        group = sampled(predictions, present)[index]
+        counts = error.shape[1] * np.bincount(group)
+        sums = (np.bincount(group, each.sum(1)) for each in (error, np.square(error)))
+        found[one.quantity] = GroupMeans(predictions.structure[rows], counts, *(each / counts for each in sums))
+    return found
+
+
+def log_errors(runs: Sequence[GroupMeans], metric: str) -> LogErrors:
     """Log errors of an arm's runs over seeds, (S, G), as ``results.statistics`` takes them.
 
     Args:
@@ -135,26 +162,11 @@ def log_errors(runs: Sequence[Predictions], level: str, quantity: str, part: str
         metric: ``mae`` or ``rmse``.
 
     Raises:
-        UserError: they were not; there is nothing to judge; or an unknown metric.
+        UserError: they were not judged on the same; or an unknown metric.
     """
     if metric not in ("mae", "rmse"):
         raise unknown("metric with intervals over structures", metric, ("mae", "rmse"))
-    rows, first = [], None
-    for one in runs:
-        found = next((j for j in _judged_at(one, level, part) if j.quantity == quantity), None)
-        if found is None:
-            raise UserError(f"{quantity} at {level} in part {part}: expected labels to judge by, found none")
-        where = found.structure[found.labelled]
-        same = one.structure[where]
-        if first is not None and not np.array_equal(first, same):
-            raise UserError(
-                "intervals over structures: expected runs judged on the same structures, got several splits"
-            )
-        first = same
-        error = np.abs(found.predicted - found.reference)[found.labelled].reshape(len(where), -1)
-        present, index = np.unique(where, return_inverse=True)
-        group = sampled(one, present)[index]
-        counts = error.shape[1] * np.bincount(group)
-        sums = np.bincount(group, (np.square(error) if metric == "rmse" else error).sum(1))
-        rows.append((sums / counts, counts))
-    return LogErrors.of(np.stack([means for means, _ in rows]), rows[0][1], root=metric == "rmse")
+    if not all(np.array_equal(runs[0].structures, one.structures) for one in runs):
+        raise UserError("intervals over structures: expected runs judged on the same structures, got several splits")
+    root = metric == "rmse"
+    return LogErrors.of(np.stack([one.square if root else one.absolute for one in runs]), runs[0].counts, root)

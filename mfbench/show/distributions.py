@@ -37,7 +37,12 @@ def ecdf(found: pd.DataFrame, quantity: str, system: str = "kcal/mol") -> hv.Pat
     """Which share of the values has a smaller error, a line a run, on a logarithmic axis."""
     table = distribution(found)
     lines = [
-        {"error": own["error"].to_numpy(), "share": own["share"].to_numpy(), "run": name, "color": arm_style(name).color}
+        {
+            "error": own["error"].to_numpy(),
+            "share": own["share"].to_numpy(),
+            "run": name,
+            "color": arm_style(name).color,
+        }
         for name, own in table.groupby("run", sort=False)
     ]
     label = QUANTITIES[quantity].label.lower()

@@ -12,15 +12,16 @@ from mfbench.data.contents import of_geometry, onto
 from mfbench.data.structures import Structures
 from mfbench.results.schema import QUANTITIES
 from mfbench.show.parity import FRAME
+from mfbench.show.plots import dress
 from mfbench.show.scenes import INK, Arrows, Molecule, Scene
 from mfbench.show.words import level_label, number, pretty_unit
 
 # Of the low level, the high one, and what is between them (Paul Tol's bright set): no arm's colours.
 COLORS = {"low": "#4477AA", "high": "#EE6677", "gap": "#AA9A12"}
 
-_HEIGHT = 250  # px of a frame
+_FRAME = FRAME | {"frame_height": 200, "toolbar": "right", "active_tools": [], "hooks": [dress]}
 
-_BINS = 12  # a decade
+_BINS = 8  # a decade
 
 
 def energy_plot(apart: pd.DataFrame, system: str = "kcal/mol") -> hv.Polygons:
@@ -67,11 +68,12 @@ def _humps(values: Mapping[str, NDArray[np.float64]], x_label: str, y_label: str
         line_color="color",
         line_width=3,
         logx=True,
+        xformatter="%g",
         xlim=(float(edges[0]), float(edges[-1])),
         ylim=(0, None),
         xlabel=x_label,
         ylabel=y_label,
-        **FRAME | {"frame_height": _HEIGHT, "toolbar": "right"},
+        **_FRAME,
     )
 
 
@@ -88,7 +90,7 @@ def counts_plot(values: ArrayLike = (), label: str = "", width: float = 1.0) -> 
         xlabel=label,
         ylabel="Structures",
         ylim=(0, None),
-        **FRAME | {"frame_height": _HEIGHT, "toolbar": "right"},
+        **_FRAME,
     )
 
 

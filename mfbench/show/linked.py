@@ -1,7 +1,7 @@
 """Parts of pages that choose test structures: a parity plot and a table of the worst. They need panel."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import holoviews as hv

@@ -200,11 +200,11 @@ def gap_html(energies: pd.DataFrame, forces: pd.DataFrame, low: str, high: str, 
         energies, forces: of ``contents.energies_apart`` and ``contents.forces_apart``.
     """
     names = {"low": level_label(low), "high": level_label(high), "gap": "high minus low"}
-    key = " &nbsp; ".join(
-        f'<span class="key"><i style="background:{COLORS[name]}"></i>{escape(text)}</span>'
+    key = "".join(
+        f'<span class="swatch"><i style="background:{COLORS[name]}"></i>{escape(text)}</span>'
         for name, text in names.items()
     )
-    said = [f"<p>{key}</p>"]
+    said = [f"<div>{key}</div>"]
     if energies.empty:
         return f"{said[0]}<p>No geometry has energies at both levels in these data.</p>"
     per_atom, force = QUANTITIES["energy_per_atom"], QUANTITIES["force"]
@@ -214,19 +214,19 @@ def gap_html(energies: pd.DataFrame, forces: pd.DataFrame, low: str, high: str, 
         "to its composition explains: that is what a fit of atomic energies takes out before any training."
     )
     said.append(
-        f"<p>Energies: the gap is <b>{number(e_gap)}</b> {escape(per_atom.shown[system])}, the low level’s energies "
-        f"themselves {number(e_low)}{_times(e_low, e_gap)}. {why(how, 'the gap')}</p>"
+        f"<div>Energies: the gap is <b>{number(e_gap)}</b> {escape(per_atom.shown[system])}, the low level’s energies "
+        f"themselves {number(e_low)}{_times(e_low, e_gap)}. {why(how, 'the gap')}</div>"
     )
     if forces.empty:
-        return "".join([*said, "<p>Forces: no geometry has them at both levels.</p>"])
+        return "".join([*said, "<div>Forces: no geometry has them at both levels.</div>"])
     f_low, f_gap = (_rms(forces[name]) * force.factor(system) for name in ("low", "gap"))
     how = (
         f"Root mean squares of the forces’ lengths over {len(forces):,} atoms of "
         f"{forces['structure'].nunique():,} geometries that have forces at both levels."
     )
     said.append(
-        f"<p>Forces: <b>{number(f_gap)}</b> {escape(pretty_unit(force.shown[system]))}, of {number(f_low)}"
-        f"{_times(f_low, f_gap)}. {why(how, 'the difference of forces')}</p>"
+        f"<div>Forces: <b>{number(f_gap)}</b> {escape(pretty_unit(force.shown[system]))}, of {number(f_low)}"
+        f"{_times(f_low, f_gap)}. {why(how, 'the difference of forces')}</div>"
     )
     return "".join(said)
 

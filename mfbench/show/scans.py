@@ -30,12 +30,14 @@ def scan_curves(
     factor = QUANTITIES["energy"].factor(system)
     lines = []
     for name, table in scans.items():
-        own = table[(table["level"] == level) & (table[["molecule", "kind", "atoms"]] == list(which or ())).all(axis=1)] if which else table.head(0)
+        own = (
+            table[(table["level"] == level) & (table[["molecule", "kind", "atoms"]] == list(which or ())).all(axis=1)]
+            if which
+            else table.head(0)
+        )
         if len(own):
             energy = (own["energy"] - own["energy"].min()).to_numpy() * factor
-            lines.append(
-                {"x": own["coordinate"].to_numpy(), "y": energy, "run": name, "color": arm_style(name).color}
-            )
+            lines.append({"x": own["coordinate"].to_numpy(), "y": energy, "run": name, "color": arm_style(name).color})
     highest = max((float(np.nanmax(one["y"])) for one in lines), default=1.0)
     return hv.Path(lines, ["x", "y"], ["run", "color"]).opts(
         backend="bokeh",
