@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mfbench.results.rows import HORIZONTAL as HORIZONTAL
 from mfbench.results.rows import base_arm
 
 INK, FAINT = "#1f2933", "#dde3e9"
@@ -32,7 +33,19 @@ ARMS: dict[str, ArmStyle] = {
     "oracle": ArmStyle("#882255", "circle", "as many high-level energies and forces as the low level has"),
 }
 
-HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
+_DASHES = ("solid", "dashed", "dotted", "dotdash")
+
+MATPLOTLIB_MARKERS = {  # bokeh's name -> matplotlib's
+    "circle": "o",
+    "square": "s",
+    "triangle": "^",
+    "inverted_triangle": "v",
+    "hex": "H",
+    "star": "*",
+    "plus": "P",
+    "square_pin": "X",
+    "diamond": "D",
+}
 
 _OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
 
@@ -54,3 +67,8 @@ def arm_order(arms: Iterable[str]) -> list[str]:
     """The distinct arms in the order of ``ARMS``, each followed by its variants, then others by name."""
     known = list(ARMS)
     return sorted(set(arms), key=lambda arm: (known.index(base_arm(arm)) if base_arm(arm) in ARMS else len(known), arm))
+
+
+def curve_style(rest: int) -> tuple[str, bool]:
+    """How the curves of one arm differ: dash of the line, and whether markers are filled; by place among them."""
+    return _DASHES[rest % len(_DASHES)], rest % 2 == 0
