@@ -12,7 +12,7 @@ from mfbench.results.schema import CONVENTION, METRICS, QUANTITIES
 from mfbench.show.cards import Cards
 from mfbench.show.glance import card_html, claims_html, foreign_heads, glance_table, heads_html
 from mfbench.show.glossary import CASES, why
-from mfbench.show.legend import Legend
+from mfbench.show.legend import ArmSwitches
 from mfbench.show.panels import CurvesPanel
 from mfbench.show.selection import Chosen
 from mfbench.show.shell import Html, View, serve
@@ -44,7 +44,7 @@ class Overview(View):
         self.heading, self.notes, self.badges, self.nothing = Html(), Html(), Html(), Html(WITHOUT_RUNS)
         self.claims = Html(), Html()
         self.panels: list[CurvesPanel] = []
-        self.legend = Legend(sizing_mode="stretch_width")
+        self.legend = ArmSwitches(sizing_mode="stretch_width")
         self.table = pn.widgets.Tabulator(
             disabled=True,
             show_index=False,
@@ -112,7 +112,7 @@ class Overview(View):
         hidden = [arm for arm in self.hidden if arm in arms]
         shown = [one.without(hidden) for one in found]
         if not self.panels:
-            self.panels = [CurvesPanel(one, FRAME) for one in shown]
+            self.panels = [CurvesPanel(one, frame_height=FRAME) for one in shown]
             styles = {"flex": "1 1 400px", "min-width": "0"}
             self._sides[:] = [pn.Column(*side, styles=styles) for side in zip(self.claims, self.panels)]
         else:

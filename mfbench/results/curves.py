@@ -79,11 +79,6 @@ class Curves:
         points, runs = (one[~one["arm"].isin(arms)] for one in (self.points, self.runs))
         return replace(self, points=points, runs=runs)
 
-    def without(self, arms: Collection[str]) -> "Curves":
-        """The same, some arms left out."""
-        points, runs = (one[~one["arm"].isin(arms)] for one in (self.points, self.runs))
-        return replace(self, points=points, runs=runs)
-
     @property
     def logarithmic(self) -> bool:
         """Whether all errors are positive: always so but for people's own metrics."""
