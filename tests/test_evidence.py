@@ -93,12 +93,12 @@ def test_the_error_of_predicting_nothing_comes_from_stored_references() -> None:
 
 def test_numbers_are_those_of_the_functions_and_are_worked_out_once() -> None:
     table = mfbench.reference_table("arms")
-    own = evidence("arms", table, "ani1x-tz", "unseen", "rmse")
+    own = evidence("all", "arms", table, "ani1x-tz", "unseen", "rmse")
     pd.testing.assert_frame_equal(own.summary, summary(table, "ani1x-tz", "unseen", "rmse"))
-    assert evidence("arms", table, "ani1x-tz", "unseen", "rmse") is own
+    assert evidence("all", "arms", table, "ani1x-tz", "unseen", "rmse") is own
     assert own.summary is own.summary
     assert own.fewer("MF") is own.fewer("MF")
-    assert evidence("arms", table, "ani1x-tz", "test", "rmse") is not own
+    assert evidence("all", "arms", table, "ani1x-tz", "test", "rmse") is not own
 
 
 def test_what_is_read_of_predictions_is_read_once_for_all_choices_of_rows() -> None:
@@ -109,9 +109,9 @@ def test_what_is_read_of_predictions_is_read_once_for_all_choices_of_rows() -> N
         asked.append(run)
         return stored.get(run)
 
-    few = evidence("few", table[table["seed"] < 5], "ani1ccx", stored=counted, origin="here")
+    few = evidence("few", "here", table[table["seed"] < 5], "ani1ccx", stored=counted)
     assert (few.summary["groups"] > 1).all()
-    other = evidence("all", table, "ani1ccx", metric="rmse", stored=counted, origin="here")
+    other = evidence("all", "here", table, "ani1ccx", metric="rmse", stored=counted)
     assert (other.summary["groups"] > 1).all()
     assert sorted(asked) == sorted(stored)
 

@@ -88,12 +88,12 @@ _MEANS = Memo[Hashable, Means](8)
 
 def evidence(
     source: Hashable,
+    origin: Hashable,
     table: pd.DataFrame,
     case: str,
     part: str = "test",
     metric: str = "mae",
     stored: Stored = nothing_stored,
-    origin: Hashable = None,
 ) -> Evidence:
     """``Evidence`` that is kept, for pages that ask for the same again and again.
 
@@ -101,9 +101,7 @@ def evidence(
         source: what the table holds, and all that chose its rows: another table must have another ``source``.
         origin: where the runs are from, in which version: by it is kept what was read of their predictions.
     """
-
-    def make() -> Evidence:
-        means = None if origin is None else _MEANS.get(origin, dict)
-        return Evidence(table, case, part, metric, stored, means)
-
-    return _EVIDENCE.get((source, case, part, metric), make)
+    return _EVIDENCE.get(
+        (source, case, part, metric),
+        lambda: Evidence(table, case, part, metric, stored, _MEANS.get(origin, dict)),
+    )

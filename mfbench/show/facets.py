@@ -40,18 +40,19 @@ class Facet:
         chosen = self.source
         if chosen.metric not in METRICS or self.table.empty:
             return {}
-        origin = chosen.library, chosen.version
+        stored = chosen.library.predictions
+        setups = setups_of(self.table)
         return {
             one: evidence(
                 (chosen, one),
+                (chosen.library, chosen.version),
                 with_setup(self.table, one),
                 chosen.case,
                 chosen.part,
                 chosen.metric,
-                chosen.library.predictions,
-                origin,
+                stored,
             )
-            for one in setups_of(self.table)
+            for one in setups
         }
 
     @cached_property

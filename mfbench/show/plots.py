@@ -221,7 +221,7 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
         gridstyle={"grid_line_color": _GREY, "grid_line_alpha": 0.3, "grid_line_width": 1},
         show_legend=False,
         fontsize={"labels": f"{FONT_PT}pt", "ticks": f"{FONT_PT}pt"},
-        hooks=[_dress],
+        hooks=[dress],
     )
 
 
@@ -297,7 +297,7 @@ def _hover(x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
     ]
 
 
-def _dress(plot: Any, element: Any) -> None:
+def dress(plot: Any, element: Any) -> None:
     """A hook that gives the bokeh figure what HoloViews has no option for."""
     figure = plot.state
     for axis in figure.axis:
@@ -346,7 +346,7 @@ def learning_curve(
         return _message(nothing_text(quantity, part, level_names(table, case)[1]), headings)
     if metric in METRICS:
         found = curves(table, case, quantity, metric, system, part, against, (), summary(table, case, part, metric))
-    return draw(found).opts(backend="bokeh", hooks=[_dress, _explained(headings, found)])
+    return draw(found).opts(backend="bokeh", hooks=[dress, _explained(headings, found)])
 
 
 def case_panel(
@@ -375,7 +375,7 @@ def _message(text: str, headings: Sequence[str]) -> hv.Text:
         frame_height=FRAME_HEIGHT,
         default_tools=[],
         text_font_size=f"{FONT_PT}pt",
-        hooks=[_dress, _explained(headings, None)],
+        hooks=[dress, _explained(headings, None)],
     )
 
 
