@@ -173,7 +173,8 @@ def serve(view: type[View], name: str) -> None:
         current=name,
         sizing_mode="stretch_width",
     )
-    main = pn.Column(sizing_mode="stretch_width", margin=(4, 16, 24, 16))
+    # Panel's own max-height would end what stands here at the window's lower edge, and lay the rest over it.
+    main = pn.Column(sizing_mode="stretch_width", margin=(4, 16, 24, 16), styles={"max-height": "none"})
     page = pmui.Page(
         title="mfbench",
         meta_title=f"{PAGES[name]} · mfbench",
