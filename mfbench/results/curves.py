@@ -84,6 +84,14 @@ class Curves:
         """Whether all errors are positive: always so but for people's own metrics."""
         return bool((self.runs["value"] > 0).all())
 
+    def with_line(self, arm: str, value: float) -> "Curves":
+        """The same, with a line from side to side at an error (of the unit shown) that is of no run."""
+        line = {"series": arm, "arm": arm, "rest": "", "n_high": 0, "n_low": 0, "x": np.nan, "value": value}
+        line |= {"low": np.nan, "high": np.nan, "least": value, "most": value, "remark": ""}
+        counts = {"seeds": 0, "runs": 0, "n": int(self.runs["n"].max())}
+        own = pd.DataFrame([line | counts])[list(POINTS)].astype(POINTS)
+        return replace(self, points=pd.concat([self.points, own], ignore_index=True))
+
 
 def curves(
     table: pd.DataFrame,

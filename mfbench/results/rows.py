@@ -12,7 +12,10 @@ from mfbench.results.schema import EXPERIMENT, EXTERNAL, PARTS, QUANTITIES, erro
 
 SETUP = ["data", "backbone", "preset"]  # rows that differ here are never drawn as one curve
 
-HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
+NOTHING = "zero"  # no arm, but what predicting nothing gives: see ``results.baselines``
+
+# Arms whose number of high-level structures is not a choice: lines, not curves.
+HORIZONTAL = (NOTHING, "SF-low", "oracle")
 
 
 def base_arm(arm: str) -> str:

@@ -43,7 +43,15 @@ class Facet:
         stored = chosen.library.predictions
         setups = setups_of(self.table)
         return {
-            one: evidence((chosen, one), with_setup(self.table, one), chosen.case, chosen.part, chosen.metric, stored)
+            one: evidence(
+                (chosen, one),
+                (chosen.library, chosen.version),
+                with_setup(self.table, one),
+                chosen.case,
+                chosen.part,
+                chosen.metric,
+                stored,
+            )
             for one in setups
         }
 

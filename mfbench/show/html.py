@@ -73,6 +73,18 @@ STYLE = """
   padding:.6em .9em;box-shadow:0 4px 18px rgb(0 0 0/18%);font-size:.94em;line-height:1.45}
 .mfb dl.glossary dt{font-weight:650;margin-top:.7em}
 .mfb dl.glossary dd{margin:0;max-width:76ch}
+.mfb summary{cursor:pointer}
+.mfb table.long td{white-space:normal;min-width:9em;vertical-align:top;overflow-wrap:anywhere}
+.mfb table.long td:first-child{min-width:6em}
+.mfb .swatch{display:inline-flex;align-items:center;gap:.45em;margin-right:1.2em}
+.mfb .swatch i{width:14px;height:14px;border-radius:3px}
+.mfb .copy{display:flex;gap:8px;align-items:start;max-width:100%}
+.mfb .copy pre{margin:0;padding:.5em .8em;background:var(--wash);border-radius:6px;overflow-x:auto;font-size:.94em;
+  line-height:1.4;min-width:0}
+.mfb .copy button{font:inherit;font-size:.94em;color:inherit;background:none;border:1px solid var(--line);
+  border-radius:6px;padding:.3em .8em;cursor:pointer}
+.mfb .copy button:hover{background:var(--wash)}
+.mfb a{color:inherit}
 .mfb .badge{border:1px solid currentcolor;border-radius:1em;padding:0 .6em;font-size:.88em;white-space:nowrap}
 """
 
@@ -103,6 +115,20 @@ def arm_html(arm: str) -> str:
         shape = '<path d="M0 5.8h5.6v2.6H0zM8.4 5.8H14v2.6H8.4z"/>'
     icon = f'<svg width="14" height="14" fill="{style.color}" aria-hidden="true">{shape}</svg>'
     return f'<span class="arm">{icon}{escape(arm)}</span>'
+
+
+# Where a page has no clipboard (it is no secure context), the text is selected and copied as people do it.
+_COPY = (
+    "const text=this.previousElementSibling,said=()=>{this.textContent='Copied'};"
+    "getSelection().selectAllChildren(text);"
+    "navigator.clipboard?navigator.clipboard.writeText(text.textContent).then(said):"
+    "document.execCommand('copy')&&said()"
+)
+
+
+def copyable(text: str) -> str:
+    """A text to paste elsewhere, a command or a citation, with a button that copies it."""
+    return f'<div class="copy"><pre>{escape(text)}</pre><button type="button" onclick="{_COPY}">Copy</button></div>'
 
 
 def legend_html(arms: Iterable[str], rests: Sequence[str] = ("",)) -> str:

@@ -20,7 +20,7 @@ from bokeh.models.annotations import Legend, LegendItem, Title
 from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the backend)
 
 from mfbench.results.curves import AGAINST, Against, Curves, curves
-from mfbench.results.rows import HORIZONTAL, base_arm, level_names
+from mfbench.results.rows import HORIZONTAL, NOTHING, base_arm, level_names
 from mfbench.results.schema import METRICS, QUANTITIES
 from mfbench.results.statistics import FEWEST
 from mfbench.results.summary import summary
@@ -221,7 +221,7 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
         gridstyle={"grid_line_color": _GREY, "grid_line_alpha": 0.3, "grid_line_width": 1},
         show_legend=False,
         fontsize={"labels": f"{FONT_PT}pt", "ticks": f"{FONT_PT}pt"},
-        hooks=[_dress],
+        hooks=[dress],
     )
 
 
@@ -261,7 +261,8 @@ def _bar(point: _Row) -> _Row:
 
 
 def _across(point: _Row, xlim: tuple[float, float]) -> _Row:
-    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": "dashed"}
+    dash = "dotted" if point["arm"] == NOTHING else "dashed"
+    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": dash}
 
 
 def _pieces(points: Sequence[_Row]) -> list[_Row]:
@@ -296,7 +297,7 @@ def _hover(x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
     ]
 
 
-def _dress(plot: Any, element: Any) -> None:
+def dress(plot: Any, element: Any) -> None:
     """A hook that gives the bokeh figure what HoloViews has no option for."""
     figure = plot.state
     for axis in figure.axis:
@@ -345,7 +346,7 @@ def learning_curve(
         return _message(nothing_text(quantity, part, level_names(table, case)[1]), headings)
     if metric in METRICS:
         found = curves(table, case, quantity, metric, system, part, against, (), summary(table, case, part, metric))
-    return draw(found).opts(backend="bokeh", hooks=[_dress, _explained(headings, found)])
+    return draw(found).opts(backend="bokeh", hooks=[dress, _explained(headings, found)])
 
 
 def case_panel(
@@ -374,7 +375,7 @@ def _message(text: str, headings: Sequence[str]) -> hv.Text:
         frame_height=FRAME_HEIGHT,
         default_tools=[],
         text_font_size=f"{FONT_PT}pt",
-        hooks=[_dress, _explained(headings, None)],
+        hooks=[dress, _explained(headings, None)],
     )
 
 
