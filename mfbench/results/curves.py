@@ -151,13 +151,12 @@ def ratios(found: Curves, other: str, differences: pd.DataFrame | None = None) -
         dict(zip(_SERIES, key)) | _point(alike.assign(remark="").to_dict("records"))
         for key, alike in runs.groupby(_SERIES)
     ]
-    one = {**dict.fromkeys(POINTS, np.nan), "series": other, "arm": other, "rest": "", "remark": "", "value": 1.0}
-    one |= dict.fromkeys(("n_high", "n_low", "seeds", "runs"), 0) | {"n": 1}
-    points = pd.DataFrame([*rows, *([one] if rows else [])], columns=list(POINTS)).astype(POINTS)
+    points = pd.DataFrame(rows, columns=list(POINTS)).astype(POINTS)
     if differences is not None:
         own = differences[(differences["other"] == other) & (differences["quantity"] == found.quantity)]
         points = _with_intervals(points, own, 1.0)
-    return replace(found, unit="", points=points, runs=runs.reset_index(drop=True), over=other)
+    told = replace(found, unit="", points=points, runs=runs.reset_index(drop=True), over=other)
+    return told.with_line(other, 1.0) if rows else told
 
 
 def cost_unit(seconds: Iterable[float]) -> str:
