@@ -209,6 +209,7 @@ def _with_intervals(points: pd.DataFrame, spread: pd.DataFrame, factor: float) -
     """The points with the intervals that a summary, or a table of differences, has for them."""
     own = [name for name in points if name in spread and name not in POINTS]
     keys = [name for name in ("arm", "n_high", "n_low", *own) if name in spread]
-    known = dict(zip(zip(*(spread[key] for key in keys)), zip(spread["low"] * factor, spread["high"] * factor)))
-    bounds = [known.get(key, (np.nan, np.nan)) for key in zip(*(points[key] for key in keys))]
-    return points.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds])
+    bounds = (spread[["low", "high"]] * factor).itertuples(index=False, name=None)
+    known = dict(zip(zip(*(spread[key].tolist() for key in keys)), bounds))
+    found = [known.get(key, (np.nan, np.nan)) for key in zip(*(points[key].tolist() for key in keys))]
+    return points.assign(low=[low for low, _ in found], high=[high for _, high in found])
