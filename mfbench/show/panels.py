@@ -25,6 +25,7 @@ class CurvesPanel(pn.viewable.Viewer):
         notes: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        self._height = frame_height
         self._sent = hv.streams.Pipe(data=(found, frame_height))
         self._figure = figure(hv.DynamicMap(lambda data: plots.draw(*data), streams=[self._sent]))
         self._heading, self._notes = Html(), Html()
@@ -35,11 +36,12 @@ class CurvesPanel(pn.viewable.Viewer):
         self,
         found: Curves,
         heading: str = "",
-        frame_height: int = plots.FRAME_HEIGHT,
+        frame_height: int | None = None,
         notes: Sequence[str] | None = None,
     ) -> None:
-        """Show other curves; with notes of one's own, where some of them stand elsewhere."""
-        self._sent.send((found, frame_height))
+        """Show other curves: as high as those before, if nothing is said; notes may stand elsewhere."""
+        self._height = frame_height or self._height
+        self._sent.send((found, self._height))
         self._tell(found, heading, plots.notes(found) if notes is None else notes)
 
     def _tell(self, found: Curves, heading: str, notes: Sequence[str]) -> None:
