@@ -1,12 +1,15 @@
 """The page around a view: navigation, choices, light and dark, a switch for lectures, the state in the address."""
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import parse_qsl
 
 import panel as pn
 import panel_material_ui as pmui
@@ -19,7 +22,7 @@ from mfbench.results.folder import METRICS_FILE
 from mfbench.results.library import Library
 from mfbench.results.reference import REFERENCES
 from mfbench.show.html import STYLE
-from mfbench.show.selection import Selection
+from mfbench.show.selection import Selection, as_query
 from mfbench.show.styles import INK
 
 # Pages by the name of their file, in the order of the navigation.
@@ -76,6 +79,7 @@ class View(pn.viewable.Viewer):
     selection: Selection = param.ClassSelector(class_=Selection, constant=True)  # type: ignore[assignment]
 
     choices: ClassVar[Sequence[str]] = ()  # of the selection's, that stand at the left
+    kept: ClassVar[Sequence[str]] = ()  # of its own parameters, that its address keeps, in the order they are followed
 
     def __init__(self, selection: Selection | None = None, **params: Any) -> None:
         super().__init__(selection=selection or Selection(libraries()), **params)
@@ -167,6 +171,7 @@ def serve(view: type[View], name: str) -> None:
         main[:] = [shown.body, status]
         if location is not None:
             _keep_in_address(selection, location)
+            _keep_in_fragment(shown, location)
 
     if RUNS in _read:
         fill()
@@ -214,3 +219,24 @@ def _keep_in_address(selection: Selection, location: Any) -> None:
 
     selection.param.watch(say, "chosen")
     location.param.watch(follow, "search")
+
+
+def _keep_in_fragment(view: View, location: Any) -> None:
+    """What a view shows of its own choices, other pages have no use for: it stands behind the ``#`` of its address."""
+
+    def say(*_events: Any) -> None:
+        said = as_query({name: getattr(view, name) for name in view.kept if getattr(view, name) is not None})
+        location.hash = f"#{said[1:]}"
+
+    def follow() -> None:
+        wanted = dict(parse_qsl(location.hash.removeprefix("#")))
+        for name in view.kept:
+            if name in wanted:
+                with suppress(ValueError):  # an address of other results, or one that was mistyped
+                    text = wanted[name]
+                    setattr(view, name, text if isinstance(getattr(view, name), str) else json.loads(text))
+
+    if view.kept:
+        follow()
+        view.param.watch(say, list(view.kept))
+        location.param.watch(lambda _event: follow(), "hash")
