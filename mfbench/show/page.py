@@ -18,8 +18,8 @@ from mfbench.files import replacing
 from mfbench.results.curves import Curves, curves
 from mfbench.results.evidence import Evidence
 from mfbench.results.folder import RunFolder
-from mfbench.results.paired import Stored, nothing_stored
 from mfbench.results.origin import origin
+from mfbench.results.paired import Stored, nothing_stored
 from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL
 from mfbench.show import plots
