@@ -5,7 +5,7 @@ A test structure is no independent draw: those of one molecule, or of one stretc
 sampled are molecules where there are many of them, else blocks of neighbours in the data's order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -40,8 +40,13 @@ BINS = 6  # of distances, of equally many structures
 NONE_ALIKE = "no such composition"  # in what was trained on
 
 
-def errors_by(predictions: Predictions, by: By, level: str, part: str = "test") -> pd.DataFrame:
+def errors_by(
+    predictions: Predictions, by: By, level: str, part: str = "test", edges: NDArray[np.floating] | None = None
+) -> pd.DataFrame:
     """Errors at a level in a part, a row for each quantity and group.
+
+    Args:
+        edges: of the groups by distance; none for those of ``distance_edges``.
 
     Returns:
         Columns quantity, group (text), n, mae and rmse (internal units). By element there are forces alone.
@@ -54,7 +59,7 @@ def errors_by(predictions: Predictions, by: By, level: str, part: str = "test") 
         if by == "element" and one.quantity != "force":
             continue
         error = np.abs(one.predicted - one.reference)[one.labelled].reshape(np.count_nonzero(one.labelled), -1)
-        names, index = _named(predictions, by, one)
+        names, index = _named(predictions, by, one, edges)
         counts = error.shape[1] * np.bincount(index, minlength=len(names))
         absolute = np.bincount(index, error.sum(1), len(names)) / np.maximum(counts, 1)
         square = np.bincount(index, np.square(error).sum(1), len(names)) / np.maximum(counts, 1)
@@ -70,7 +75,16 @@ def _judged_at(predictions: Predictions, level: str, part: str) -> list[Judged]:
     return [one for one in judged(predictions) if one.level == level and one.part == part and one.labelled.any()]
 
 
-def _named(predictions: Predictions, by: By, one: Judged) -> tuple[Sequence[str], NDArray[np.int64]]:
+def distance_edges(runs: Iterable[Predictions]) -> NDArray[np.float64]:
+    """Edges of groups by distance that hold equally many structures of the runs together; empty where none is known."""
+    recorded = [one.distance.astype(np.float64) for one in runs if one.distance is not None]
+    known = np.concatenate([np.zeros(0), *(one[np.isfinite(one)] for one in recorded)])
+    return np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1))) if len(known) else known
+
+
+def _named(
+    predictions: Predictions, by: By, one: Judged, edges: NDArray[np.floating] | None
+) -> tuple[Sequence[str], NDArray[np.int64]]:
     """Names of groups, and which of them each labelled value is in."""
     rows = one.structure[one.labelled]
     if by == "molecule":
@@ -90,8 +104,7 @@ def _named(predictions: Predictions, by: By, one: Judged) -> tuple[Sequence[str]
             "errors by distance: expected what the run recorded of it, found nothing: it was made by an earlier version"
         )
     distance = predictions.distance.astype(np.float64)
-    known = distance[np.isfinite(distance)]
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1))) if len(known) else np.zeros(1)
+    edges = distance_edges([predictions]) if edges is None else edges
     names = [f"{low:.2f} to {high:.2f}" for low, high in pairwise(edges)] + [NONE_ALIKE]
     index = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, max(len(names) - 2, 0))
     return names, np.where(np.isfinite(distance), index, len(names) - 1)[rows]

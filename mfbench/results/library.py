@@ -27,6 +27,7 @@ from mfbench.results.folder import (
     SETTINGS_FILE,
     RunFolder,
     empty_history,
+    no_scans,
     read_metrics,
 )
 from mfbench.results.predictions import Predictions, arrays_from
@@ -121,6 +122,10 @@ class Library(ABC):
     @abstractmethod
     def predictions(self, run: str) -> Predictions | None:
         """What a finished run predicted for its test structures; None where it is not kept."""
+
+    @abstractmethod
+    def scans(self, run: str) -> pd.DataFrame:
+        """What ``RunFolder.scans`` tells of a finished run; no rows where it was not checked."""
 
     @abstractmethod
     def settings(self, run: str) -> dict[str, Any]:
@@ -229,6 +234,9 @@ class _Folder(Library):
         stat = folder.file(PREDICTIONS_FILE).stat() if folder.file(PREDICTIONS_FILE).is_file() else None
         key = (folder.path, stat and (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
         return _kept.get(key, folder.predictions)
+
+    def scans(self, run: str) -> pd.DataFrame:
+        return self._folder(run).scans()
 
     def settings(self, run: str) -> dict[str, Any]:
         return self._folder(run).settings()
@@ -346,6 +354,10 @@ class _Shipped(Library):
         if not path.is_file():
             return None
         return _kept.get(path, lambda: arrays_from(read_bytes(path), Predictions, path))
+
+    def scans(self, run: str) -> pd.DataFrame:
+        self._known(run)
+        return no_scans()
 
     def settings(self, run: str) -> dict[str, Any]:
         found: Any = self._settings.get(self._known(run), {})

@@ -1,0 +1,156 @@
+"""Parts of pages that choose test structures: a parity plot and a table of the worst. They need panel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import holoviews as hv
+import pandas as pd
+import panel as pn
+import param
+from bokeh.models.widgets.tables import NumberFormatter
+
+from mfbench.results.schema import QUANTITIES
+from mfbench.show import parity
+from mfbench.show.words import pretty_unit
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a parity plot shows."""
+
+    found: pd.DataFrame  # of ``parity.pairs``
+    quantity: str = "force"
+    system: str = "kcal/mol"
+    level: str = ""  # of the reference, as people call it
+
+
+class ParityPlot(pn.viewable.Viewer):
+    """Predicted against reference: it changes in place, can be zoomed into, and tells whose point was chosen."""
+
+    structure: Any = param.Integer(default=None, allow_None=True, doc="Index of what is marked, in the case's data.")
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        self._shown = hv.streams.Pipe(data=Shown(parity.pairs({}, "", "", "force")))
+        self._marked = hv.streams.Pipe(data=None)
+        self._window = hv.streams.RangeXY()
+        image = hv.DynamicMap(self._image, streams=[self._shown, self._window])
+        self._window.source = image
+        tap = hv.streams.SingleTap(source=image)
+        tap.add_subscriber(self._tapped)
+        points = hv.DynamicMap(lambda data: parity.points(data.found), streams=[self._shown])
+        frame = hv.DynamicMap(
+            lambda data: parity.diagonal(data.found, data.quantity, data.system, data.level), streams=[self._shown]
+        )
+        ring = hv.DynamicMap(lambda data: parity.ring(self.found, data), streams=[self._marked])
+        self.pane = pn.pane.HoloViews(frame * image * points * ring, linked_axes=False, sizing_mode="stretch_width")
+
+    @property
+    def found(self) -> pd.DataFrame:
+        """All values that are shown."""
+        return self._shown.data.found
+
+    def draw(self, shown: Shown) -> None:
+        """Show other values; the window is then all of them."""
+        self._window.reset()
+        self._shown.send(shown)
+        self._marked.send(self.structure)
+
+    @param.depends("structure", watch=True)
+    def _mark(self) -> None:
+        self._marked.send(self.structure)
+
+    def _seen(self, x_range: Any, y_range: Any) -> parity.Window:
+        if x_range is None or y_range is None:
+            return parity.limits(self.found)
+        return x_range[0], y_range[0], x_range[1], y_range[1]
+
+    def _image(self, data: Shown, x_range: Any, y_range: Any) -> hv.RGB:
+        return parity.image(data.found, self._seen(x_range, y_range))
+
+    def _tapped(self, x: float | None, y: float | None) -> None:
+        if x is None or y is None:
+            return
+        window = self._seen(self._window.x_range, self._window.y_range)
+        chosen = parity.nearest(self.found, x, y, window)
+        if chosen is not None:
+            self.structure = chosen
+
+    def __panel__(self) -> pn.pane.HoloViews:
+        return self.pane
+
+
+class WorstTable(pn.viewable.Viewer):
+    """Structures, the worst first, with what each run makes of them; a row that is clicked is the one chosen."""
+
+    structure: Any = param.Integer(default=None, allow_None=True, doc="Index of the row that is chosen.")
+
+    TITLES: ClassVar = {
+        "structure": "Structure",
+        "molecule": "Molecule",
+        "temperature": "T (K)",
+        "distance": "Distance (Å)",
+        "shown": "3-D",
+    }
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        self.place = pn.Column(sizing_mode="stretch_width")
+        self._columns: tuple[Any, ...] = ()
+        self.table = pn.widgets.Tabulator(pd.DataFrame())
+
+    def draw(self, found: pd.DataFrame, runs: Sequence[str], system: str) -> None:
+        """Show other structures.
+
+        Args:
+            found: of ``structures.worst``.
+            runs: their names in it.
+        """
+        if (columns := (tuple(runs), system)) != self._columns:
+            self._columns = columns
+            self.table = self._made(found, runs, system)
+            self.place[:] = [self.table]
+        else:
+            self.table.value = found
+        self._select()
+
+    def _made(self, found: pd.DataFrame, runs: Sequence[str], system: str) -> pn.widgets.Tabulator:
+        titles = dict(self.TITLES)
+        for what in ("energy", "force"):
+            unit = pretty_unit(QUANTITIES[what].shown[system])
+            label = "Energy error" if what == "energy" else "Force RMSE"
+            titles |= {f"{run} {what}": f"{label} ({unit})" for run in runs}
+        digits = NumberFormatter(format="0,0.00", nan_format="–", text_align="right")
+        whole = NumberFormatter(format="0", nan_format="–", text_align="right")
+        errors = [f"{run} {what}" for run in runs for what in ("energy", "force")]
+        table = pn.widgets.Tabulator(
+            found,
+            titles=titles,
+            groups={run: [f"{run} energy", f"{run} force"] for run in runs},
+            formatters={
+                **dict.fromkeys(("structure", "temperature"), whole),
+                **dict.fromkeys(["distance", *errors], digits),
+                "shown": {"type": "tickCross", "crossElement": False},
+            },
+            show_index=False,
+            disabled=True,
+            selectable=1,
+            layout="fit_data_fill",
+            height=330,
+            sizing_mode="stretch_width",
+        )
+        table.on_click(self._clicked)
+        return table
+
+    def _clicked(self, event: Any) -> None:
+        self.structure = int(self.table.value["structure"].iat[event.row])
+
+    @param.depends("structure", watch=True)
+    def _select(self) -> None:
+        if "structure" in self.table.value:
+            rows = (self.table.value["structure"] == self.structure).to_numpy().nonzero()[0]
+            self.table.selection = [int(row) for row in rows]
+
+    def __panel__(self) -> pn.Column:
+        return self.place
