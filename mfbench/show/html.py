@@ -80,6 +80,7 @@ STYLE = """
 .mfb summary{cursor:pointer}
 .mfb table.long td{white-space:normal;min-width:9em;vertical-align:top;overflow-wrap:anywhere}
 .mfb table.long td:first-child{min-width:6em}
+.mfb table.tight :is(th,td){padding:.32em .5em}
 .mfb .swatch{display:inline-flex;align-items:center;gap:.45em;margin-right:1.2em}
 .mfb .swatch i{width:14px;height:14px;border-radius:3px}
 .mfb .copy{display:flex;gap:8px;align-items:start;max-width:100%}
