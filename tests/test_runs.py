@@ -177,7 +177,7 @@ def test_showing_and_comparing(three: tuple[str, str, str], capsys: pytest.Captu
     assert "optimisation.steps" in out
     assert "resolved" not in out
     assert main(["runs", "show", three[2]]) == 0
-    assert "0 of" not in capsys.readouterr().out
+    assert "--seed 2" in capsys.readouterr().out
     assert main(["runs", "diff", three[0], three[1]]) == 0
     out = capsys.readouterr().out
     assert "SF-E" in out

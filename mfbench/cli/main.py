@@ -10,7 +10,7 @@ import os
 import sys
 from typing import NoReturn
 
-from mfbench.cli import data, models, runs, showing, training
+from mfbench.cli import data, models, runs, showing, taking, training
 from mfbench.errors import UserError
 from mfbench.version import __version__
 
@@ -27,6 +27,8 @@ COMMANDS = (
     training.add_compare,
     runs.add_runs_commands,
     showing.add_report,
+    taking.add_figure,
+    taking.add_table,
     showing.add_serve,
 )
 

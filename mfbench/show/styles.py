@@ -4,8 +4,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mfbench.results.rows import HORIZONTAL as HORIZONTAL
-from mfbench.results.rows import base_arm
+from mfbench.results.rows import NOTHING, base_arm
 
 INK, FAINT = "#1f2933", "#dde3e9"
 
@@ -21,6 +20,7 @@ class ArmStyle:
 
 # In the order of legends and tables: from no high-level label to all of them.
 ARMS: dict[str, ArmStyle] = {
+    NOTHING: ArmStyle("#949494", "circle", "nothing: no forces, and each molecule's mean energy"),
     "SF-low": ArmStyle("#767676", "circle", "low-level energies and forces"),
     "zero-shot": ArmStyle("#999933", "square_pin", "SF-low, its atomic energies fitted to high-level energies"),
     "SF-E": ArmStyle("#D55E00", "circle", "high-level energies"),
