@@ -10,7 +10,7 @@ import os
 import sys
 from typing import NoReturn
 
-from mfbench.cli import data, models, showing, training
+from mfbench.cli import data, models, serving, showing, training
 from mfbench.errors import UserError
 from mfbench.version import __version__
 
@@ -26,7 +26,7 @@ COMMANDS = (
     training.add_demo,
     training.add_compare,
     showing.add_report,
-    showing.add_serve,
+    serving.add_serve,
 )
 
 
