@@ -3,34 +3,43 @@
 Each study has paired seeds and groups of test structures, errors that scatter by factors over seeds, groups and both,
 and arms that share part of that scatter. Counted is how often 95 % intervals of an arm's error, of the ratio of two
 arms and of the gap closed hold the truth, and how often equal arms are called different; the percentile bootstrap over
-seeds and groups stands beside them.
+seeds and groups stands beside them. So are the slope of a learning curve, where two of them cross, which is how many
+times fewer labels one arm needs, and how often the best of equal arms is called different from any of the others.
 
     python benchmarks/coverage.py --bootstrap --out benchmarks/results/coverage-DATE.json
 """
 
+from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from common import parser, write
 from tqdm import tqdm
 
-from mfbench.results.statistics import LogErrors, compare, estimate, gap_closed
+from mfbench.results.statistics import LogErrors, compare, crossing, estimate, gap_closed, holm, slope
 
 ARMS = {"SF-E": 2.0, "MF": 1.2, "MF, again": 1.2, "SF-EF": 1.0}  # errors over all seeds and groups
 
 
 def study(
-    rng: np.random.Generator, seeds: int, groups: int, of_seeds: float, of_groups: float, of_both: float
-) -> dict[str, np.ndarray]:
+    rng: np.random.Generator,
+    seeds: int,
+    groups: int,
+    of_seeds: float,
+    of_groups: float,
+    of_both: float,
+    arms: Mapping[Any, float] = ARMS,
+) -> dict[Any, np.ndarray]:
     """Mean absolute errors of each arm, (seeds, groups), scattering by log-normal factors, half of which arms share."""
 
-    def factors(shape: tuple[int, ...], spread: float) -> dict[str, np.ndarray]:
+    def factors(shape: tuple[int, ...], spread: float) -> dict[Any, np.ndarray]:
         shared = rng.normal(size=shape)
-        return {arm: spread * np.sqrt(0.5) * (shared + rng.normal(size=shape)) for arm in ARMS}
+        return {arm: spread * np.sqrt(0.5) * (shared + rng.normal(size=shape)) for arm in arms}
 
     s, g, b = factors((seeds, 1), of_seeds), factors((1, groups), of_groups), factors((seeds, groups), of_both)
     mean = of_groups**2 / 2 + of_both**2 / 2  # of the factors over groups, which errors are averaged over
-    return {arm: error * np.exp(s[arm] + g[arm] + b[arm] - mean) for arm, error in ARMS.items()}
+    return {arm: error * np.exp(s[arm] + g[arm] + b[arm] - mean) for arm, error in arms.items()}
 
 
 def percentiles(rng: np.random.Generator, one: np.ndarray, other: np.ndarray, draws: int = 400) -> tuple[float, float]:
@@ -41,6 +50,30 @@ def percentiles(rng: np.random.Generator, one: np.ndarray, other: np.ndarray, dr
         found.append(np.log(one[s][:, g].mean(1)).mean() - np.log(other[s][:, g].mean(1)).mean())
     low, high = np.exp(np.percentile(found, [2.5, 97.5]))
     return float(low), float(high)
+
+
+SIZES, SLOPE, REACHED = (25, 50, 100, 200), -0.5, 70.0  # one arm's curve, and where it reaches the other arm's error
+
+
+def labels_covered(rng: np.random.Generator, studies: int, **shape: Any) -> dict[str, float]:
+    """How often intervals of a slope and of a crossing hold the truth, and how often the best of equals is called so.
+
+    One arm's errors fall as a power of the number of labels; another's is what they are at ``REACHED`` labels. A size
+    has seeds and scatter of its own, half of which all of them share.
+    """
+    hits: dict[str, list[bool]] = {"slope": [], "fewer labels": [], "best of equals called different": []}
+    for _ in tqdm(range(studies), desc=f"labels, {shape}", leave=False):
+        truth = [*((size / REACHED) ** SLOPE for size in SIZES), 1.0]
+        *curve, other = (LogErrors.of(one) for one in study(rng, **shape, arms=dict(enumerate(truth))).values())
+        fall, at = slope(SIZES, curve), crossing(SIZES, [one - other for one in curve])
+        hits["slope"].append(fall.low <= SLOPE <= fall.high)
+        hits["fewer labels"].append(at.low <= REACHED <= at.high)
+        equal = [LogErrors.of(one) for one in study(rng, **shape, arms=dict.fromkeys(range(6), 1.0)).values()]
+        differ = holm([estimate(one - another).p for one, another in combinations(equal, 2)])
+        best = int(np.argmin([one.values.mean() for one in equal]))
+        pairs = combinations(range(len(equal)), 2)
+        hits["best of equals called different"].append(any(d for d, pair in zip(differ, pairs) if best in pair))
+    return {name: float(np.mean(one)) for name, one in hits.items()}
 
 
 def covered(rng: np.random.Generator, studies: int, bootstrap: bool, **shape: Any) -> dict[str, Any]:
@@ -83,9 +116,10 @@ def main() -> None:
     options.add_argument("--studies", type=int, default=1000)
     options.add_argument("--bootstrap", action="store_true", help="the percentile bootstrap, too")
     args = options.parse_args()
-    rng, rows = np.random.default_rng(0), []
+    rng, another, rows = np.random.default_rng(0), np.random.default_rng(1), []
     for shape in SHAPES:
-        rows.append(covered(rng, args.studies, args.bootstrap, **shape))
+        of_labels = labels_covered(another, args.studies, **shape)
+        rows.append({**covered(rng, args.studies, args.bootstrap, **shape), **of_labels})
         print({key: round(value, 3) for key, value in rows[-1].items()}, flush=True)
     write(args.out, rows=rows)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -109,6 +109,31 @@ def chromium() -> str:
     if path is None:
         pytest.skip("needs Chromium (Debian's package chromium), or its path in the variable CHROMIUM")
     return path
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Any]:
+    """A browser that Playwright drives; skips where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        launched = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Any]:
+    """A page that notes, in ``troubles``, errors of its console and requests to anywhere but this machine."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(20_000)
+    page.troubles = []
+    page.on("console", lambda m: page.troubles.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: page.troubles.append(str(e)))
+    local = ("http://localhost:", "ws://localhost:", "file:", "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(local) else page.troubles.append(r.url))
+    yield page
+    page.close()
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from conftest import RUN_FILES
 from mfbench.cli.main import main
 from mfbench.errors import UserError
 from mfbench.results.folder import EXTRA, RunFolder, as_parquet
+from mfbench.results.origin import origin
 from mfbench.results.runs import read_runs
-from mfbench.show.page import origin
 from mfbench.study.experiment import Experiment, experiment
 from mfbench.study.load import load
 from mfbench.study.run import run
@@ -185,7 +185,7 @@ def numbers(runs: Path) -> dict[str, Any]:
         return found.table.to_json(double_precision=15)
 
     def provenance() -> Any:
-        return origin([folder / "provenance.json"])
+        return origin([RunFolder(folder).provenance()])
 
     found = {}
     for one in (predicted, recorded, table, provenance):

@@ -3,7 +3,6 @@
 import http.client
 import importlib.util
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -52,8 +51,9 @@ def runs(tmp_path_factory) -> Path:
 
 
 def mf_at_50(layout: hv.Layout, which: int) -> float:
-    line = next(e for e in list(layout)[which] if type(e) is hv.Curve and e.label == "MF")
-    return dict(zip(line["n_high"], line["value"]))[50]
+    _, marks = list(layout)[which]
+    rows = marks.dframe()
+    return rows[(rows["series"] == "MF") & (rows["alpha"] == 1)].set_index("x").loc[50, "value"]
 
 
 def html_of(view) -> str:
@@ -184,33 +184,6 @@ def test_the_page_never_loads_torch(runs):
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on PATH")
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        launched = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def tab(browser) -> Iterator:
-    """A page that notes errors of its console and requests to anywhere but this machine."""
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.set_default_timeout(20_000)
-    page.troubles = []
-    page.on("console", lambda m: page.troubles.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: page.troubles.append(str(e)))
-    local = ("http://localhost:", "ws://localhost:", "file:", "data:", "blob:")
-    page.on("request", lambda r: None if r.url.startswith(local) else page.troubles.append(r.url))
-    yield page
-    page.close()
 
 
 @pytest.fixture(scope="module")

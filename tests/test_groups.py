@@ -8,7 +8,7 @@ import pytest
 from problems import HIGH, LOW, two_levels
 
 from mfbench.errors import UserError
-from mfbench.results.groups import BLOCKS, NONE_ALIKE, By, errors_by, log_errors, sampled
+from mfbench.results.groups import BLOCKS, NONE_ALIKE, By, errors_by, group_means, log_errors, sampled
 from mfbench.results.predictions import Predictions, arrays_bytes, arrays_from, read_arrays, save_arrays
 from mfbench.results.statistics import estimate
 
@@ -128,7 +128,7 @@ def test_blocks_are_neighbours_of_one_molecule() -> None:
 @pytest.mark.parametrize("quantity", ["energy", "energy_relative", "force"])
 def test_log_errors_are_those_of_the_runs(quantity: str, metric: str) -> None:
     runs = [predictions(seed=seed) for seed in range(5)]
-    found = estimate(log_errors(runs, HIGH, quantity, "test", metric))
+    found = estimate(log_errors([group_means(run, HIGH, "test")[quantity] for run in runs], metric))
     for seed, run in enumerate(runs):
         table = errors_by(run, "molecule", HIGH)
         table = table[table["quantity"] == quantity]
@@ -139,7 +139,9 @@ def test_log_errors_are_those_of_the_runs(quantity: str, metric: str) -> None:
 
 def test_runs_of_several_splits_have_no_interval_over_structures() -> None:
     one = predictions()
+    first = group_means(one, HIGH, "test")["energy"]
     with pytest.raises(UserError, match="judged on the same structures"):
-        log_errors([one, replace(one, structure=one.structure + 1)], HIGH, "energy", "test", "mae")
-    with pytest.raises(UserError, match="expected labels to judge by"):
-        log_errors([one], HIGH, "energy", "unseen", "mae")
+        log_errors([first, group_means(replace(one, structure=one.structure + 1), HIGH, "test")["energy"]], "mae")
+    with pytest.raises(UserError, match="metric with intervals over structures"):
+        log_errors([first], "mine")
+    assert group_means(one, HIGH, "unseen") == {}

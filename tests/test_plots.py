@@ -11,31 +11,51 @@ from bokeh.models import HoverTool, Legend, LogScale, Title
 from tables import NO_FORCES, NO_TOTAL_ENERGY, error, results_table
 
 from mfbench.errors import UserError
-from mfbench.results.rows import joined, setups_of, with_setup
+from mfbench.results.rows import HORIZONTAL, setups_of, with_setup
 from mfbench.results.schema import EXTERNAL
+from mfbench.results.summary import summary
 from mfbench.show import plots
-from mfbench.show.styles import ARMS, HORIZONTAL, arm_order, arm_style
+from mfbench.show.styles import ARMS, arm_order, arm_style
 from mfbench.show.words import counts, integers, number
 
 KCAL_PER_EV = 23.0605  # kcal/mol in an eV, from a handbook
 
 
-def labelled(overlay: hv.Overlay, kind: type, label: str) -> hv.Element:
-    found = [e for e in overlay if type(e) is kind and e.label == label]
-    assert len(found) == 1, f"{kind.__name__} {label!r} in {[(type(e).__name__, e.label) for e in overlay]}"
-    return found[0]
+def elements(curve: hv.Overlay) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is drawn: lines from (x, value) to (x_end, end), and markers."""
+    lines, marks = curve
+    assert (type(lines), type(marks)) == (hv.Segments, hv.Scatter)
+    return lines.dframe(), marks.dframe()
 
 
-def style(element: hv.Element) -> dict:
-    return hv.Store.lookup_options("bokeh", element, "style").kwargs
+def means(curve: hv.Overlay, series: str) -> pd.DataFrame:
+    """The markers of a series that are drawn whole: not single seeds, nor what only hovers."""
+    marks = elements(curve)[1]
+    return marks[(marks["series"] == series) & (marks["alpha"] == 1) & marks["value"].notna()]
 
 
-def points(element: hv.Element) -> dict[float, float]:
-    return dict(zip(element["n_high"], element["value"]))
+def points(curve: hv.Overlay, series: str) -> dict[float, float]:
+    found = means(curve, series)
+    return dict(zip(found["x"], found["value"]))
+
+
+def pieces(curve: hv.Overlay, series: str) -> pd.DataFrame:
+    """The lines of a series, without bars."""
+    lines = elements(curve)[0]
+    return lines[(lines["series"] == series) & (lines["alpha"] == 1)]
+
+
+def singles(curve: hv.Overlay) -> pd.DataFrame:
+    marks = elements(curve)[1]
+    return marks[(marks["alpha"] == 0) & (marks["fill"] > 0)]
 
 
 def figure(element: hv.Element):
     return hv.render(element, backend="bokeh")
+
+
+def legend(element: hv.Element) -> Legend:
+    return figure(element).select_one({"type": Legend})
 
 
 def footnotes(element: hv.Element) -> str:
@@ -52,6 +72,20 @@ def test_colours_are_okabe_ito_and_no_two_arms_look_alike():
     assert len({s.color for s in ARMS.values()}) == len(ARMS)
     drawn = [s.marker for arm, s in ARMS.items() if arm not in HORIZONTAL]
     assert len(set(drawn)) == len(drawn)
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of a colour, by the definition of the web's guidelines for contrast."""
+    parts = (int(color[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+@pytest.mark.parametrize("arm", [*ARMS, "our-arm", "another", "a third"])
+@pytest.mark.parametrize("page", ["#ffffff", "#121212"], ids=["light", "dark"])
+def test_every_arm_is_seen_on_light_and_on_dark_pages(arm, page):
+    low, high = sorted(luminance(color) + 0.05 for color in (arm_style(arm).color, page))
+    assert high / low > 2.1
 
 
 def test_an_arm_from_elsewhere_has_a_style_of_its_own():
@@ -74,21 +108,42 @@ def test_a_curve_is_the_mean_over_seeds_in_the_unit_shown(arm, quantity, metric,
     curve = plots.learning_curve(table, "ani1x-tz", quantity, metric, "kcal/mol", part)
     # Seed 1 is the middle one on a log axis.
     expected = {n: error(arm, quantity, metric, n, seed=1, part=part) * KCAL_PER_EV for n in (50, 150)}
-    line, marks = labelled(curve, hv.Curve, arm), labelled(curve, hv.Scatter, arm)
-    assert points(line) == pytest.approx(expected, rel=1e-4)
-    assert points(marks) == pytest.approx(expected, rel=1e-4)
-    assert style(line)["color"] == style(marks)["color"] == ARMS[arm].color
-    assert style(marks)["marker"] == ARMS[arm].marker
+    assert points(curve, arm) == pytest.approx(expected, rel=1e-4)
+    (line,) = pieces(curve, arm).to_dict("records")
+    assert [line["x"], line["x_end"]] == [50, 150]
+    assert [line["value"], line["end"]] == pytest.approx(list(expected.values()), rel=1e-4)
+    marks = means(curve, arm)
+    assert {line["color"], *marks["color"]} == {ARMS[arm].color}
+    assert set(marks["marker"]) == {ARMS[arm].marker}
 
 
 def test_single_seeds_are_small_points_when_there_are_several():
-    unlabelled = [e for e in plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force") if not e.label]
-    assert len(unlabelled) == 3
-    assert {style(e)["color"] for e in unlabelled} == {ARMS[a].color for a in ("SF-E", "MF", "SF-EF")}
-    mf = next(e for e in unlabelled if style(e)["color"] == ARMS["MF"].color)
+    found = singles(plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force"))
+    assert set(found["series"]) == {"SF-E", "MF", "SF-EF"}
+    mf = found[found["series"] == "MF"]
+    assert set(mf["color"]) == {ARMS["MF"].color}
     expected = [error("MF", "force", "mae", n, seed) * KCAL_PER_EV for n in (50, 150) for seed in (0, 1, 2)]
     assert sorted(mf["value"]) == pytest.approx(sorted(expected), rel=1e-4)
-    assert all(e.label for e in plots.learning_curve(results_table(seeds=(0,)), "rmd17-cc", "force"))
+    assert singles(plots.learning_curve(results_table(seeds=(0,)), "rmd17-cc", "force")).empty
+
+
+def bars(curve: hv.Overlay, series: str) -> pd.DataFrame:
+    lines = elements(curve)[0]
+    return lines[(lines["series"] == series) & (lines["alpha"] < 1)]
+
+
+def test_a_bar_is_the_range_of_few_seeds_and_the_interval_from_five_on():
+    few = plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force")
+    of_three = [error("MF", "force", "mae", 50, seed) * KCAL_PER_EV for seed in (0, 2)]
+    assert bars(few, "MF").iloc[0][["value", "end"]].tolist() == pytest.approx(of_three, rel=1e-4)
+    assert "Bar: range of the seeds." in footnotes(few)
+    table = results_table(cases=["rmd17-cc"], seeds=range(5))
+    many = plots.learning_curve(table, "rmd17-cc", "force")
+    found = summary(table, "rmd17-cc").query("arm == 'MF' and quantity == 'force' and n_high == 50").iloc[0]
+    interval = [found["low"] * KCAL_PER_EV, found["high"] * KCAL_PER_EV]
+    assert bars(many, "MF").iloc[0][["value", "end"]].tolist() == pytest.approx(interval, rel=1e-4)
+    assert "Bar: 95 % interval" in footnotes(many)
+    assert bars(plots.learning_curve(results_table(), "rmd17-cc", "force"), "MF").empty
 
 
 def test_the_number_of_seeds_is_said():
@@ -99,39 +154,41 @@ def test_the_number_of_seeds_is_said():
 
 
 def test_hover_tells_n_seeds_and_value():
-    marks = labelled(plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force"), hv.Scatter, "MF")
-    row = marks.data.set_index("n_high").loc[50]
-    assert (row["n"], row["seeds"]) == ("5,040", "0–2")
-    assert row["shown"] == f"{error('MF', 'force', 'mae', 50, 1) * KCAL_PER_EV:.2f}"
+    curve = plots.learning_curve(results_table(seeds=(0, 1, 2)), "rmd17-cc", "force")
+    row = means(curve, "MF").set_index("x").loc[50]
+    middle, least, most = (error("MF", "force", "mae", 50, seed) * KCAL_PER_EV for seed in (1, 0, 2))
+    assert (row["n"], row["told"]) == (5040, "3")
+    assert (row["shown"], row["range"]) == (f"{middle:.2f}", f"{least:.2f} to {most:.2f} (range)")
+    one = singles(curve).iloc[0]
+    assert (one["range"], one["told"]) == ("this seed alone", "0 (split 0)")
     # As bokeh gets them: HoloViews rewrites the names of columns on the way.
-    shown = figure(plots.learning_curve(results_table(arms=["MF"]), "rmd17-cc", "force"))
-    (hover,) = shown.select({"type": HoverTool})
+    (hover,) = figure(curve).select({"type": HoverTool})
     assert dict(hover.tooltips) == {
-        "Arm": "@{arm}",
-        "High-level structures": "@{n_high}{0,0}",
+        "Arm": "@{series}",
+        "High-level structures": "@{x}{0,0.[0]}",
         "Low-level structures": "@{n_low}{0,0}",
         "Force component MAE (kcal/mol/Å)": "@{shown}",
         "Over seeds": "@{range}",
-        "Seeds": "@{seeds}",
-        "n averaged over": "@{n}",
+        "Seeds": "@{told}",
+        "n averaged over": "@{n}{0,0}",
     }
 
 
 def test_sf_low_is_a_dashed_horizontal_line_across_the_frame():
     curve = plots.learning_curve(results_table(), "ani1x-tz", "force")
-    line = labelled(curve, hv.Curve, "SF-low")
-    assert list(line["value"]) == pytest.approx([0.17 * KCAL_PER_EV] * 2, rel=1e-4)
+    (line,) = pieces(curve, "SF-low").to_dict("records")
+    assert [line["value"], line["end"]] == pytest.approx([0.17 * KCAL_PER_EV] * 2, rel=1e-4)
     shown = figure(curve).x_range
-    assert list(line["n_high"]) == pytest.approx([shown.start, shown.end])
-    assert style(line)["line_dash"] == "dashed"
-    assert style(line)["color"] == ARMS["SF-low"].color
+    assert [line["x"], line["x_end"]] == pytest.approx([shown.start, shown.end])
+    assert (line["dash"], line["color"]) == ("dashed", ARMS["SF-low"].color)
+    assert means(curve, "SF-low").empty
 
 
 def test_sf_low_has_relative_energies_but_no_total_energy():
     relative = plots.learning_curve(results_table(), "ani1x-tz", "energy_relative")
-    assert labelled(relative, hv.Curve, "SF-low")["value"][0] == pytest.approx(0.11 * KCAL_PER_EV, rel=1e-4)
+    assert pieces(relative, "SF-low")["value"].iloc[0] == pytest.approx(0.11 * KCAL_PER_EV, rel=1e-4)
     energy = plots.learning_curve(results_table(), "ani1x-tz", "energy")
-    assert not [e for e in energy if type(e) is hv.Curve and e.label == "SF-low"]
+    assert pieces(energy, "SF-low").empty
     assert NO_TOTAL_ENERGY in footnotes(energy)
 
 
@@ -139,14 +196,15 @@ def test_a_legend_holds_every_arm_however_many():
     arms = list(ARMS)
     one = results_table(arms=["MF"], cases=["rmd17-cc"], seeds=(0, 1, 2))
     many = pd.concat([one.assign(arm=arm, run=one["run"] + arm) for arm in arms])
-    legend = figure(plots.learning_curve(many, "rmd17-cc", "force")).select_one({"type": Legend})
-    assert sorted(item.label.value for item in legend.items) == sorted(arms)
+    items = legend(plots.learning_curve(many, "rmd17-cc", "force")).items
+    assert sorted(item.label.value for item in items) == sorted(arms)
+    colors = {item.label.value: item.renderers[0].data_source.data["color"][item.index] for item in items}
+    assert colors == {arm: ARMS[arm].color for arm in arms}
 
 
 def test_missing_arms_stand_in_the_legend_and_are_explained():
     curve = plots.learning_curve(results_table(), "ani1ccx", "force")
-    legend = figure(curve).select_one({"type": Legend})
-    assert [item.label.value for item in legend.items] == ["SF-low", "SF-E", "MF", "SF-EF (n = 0)"]
+    assert [item.label.value for item in legend(curve).items] == ["SF-low", "SF-E", "MF", "SF-EF (n = 0)"]
     assert f"SF-EF (n = 0): {NO_FORCES}" in footnotes(curve)
     assert "n = 0" not in footnotes(plots.learning_curve(results_table(), "rmd17-cc", "force"))
 
@@ -170,7 +228,7 @@ def test_axes_are_logarithmic_and_labelled_with_quantity_metric_and_unit(quantit
 
 def test_unit_systems_differ_by_the_conversion_factor():
     kcal, mev = (plots.learning_curve(results_table(), "rmd17-cc", "force", system=s) for s in ("kcal/mol", "meV"))
-    ratio = labelled(mev, hv.Curve, "MF")["value"] / labelled(kcal, hv.Curve, "MF")["value"]
+    ratio = means(mev, "MF")["value"].to_numpy() / means(kcal, "MF")["value"].to_numpy()
     assert ratio == pytest.approx(1000 / KCAL_PER_EV, rel=1e-4)
 
 
@@ -211,8 +269,8 @@ def test_all_points_lie_inside_the_frame():
         for quantity in ("energy_relative", "force"):
             curve = plots.learning_curve(results_table(seeds=(0, 1, 2)), case, quantity)
             shown = figure(curve)
-            values = np.concatenate([np.asarray(e["value"], float) for e in curve])
-            values = values[np.isfinite(values)]
+            lines, marks = elements(curve)
+            values = pd.concat([lines["value"], lines["end"], marks["value"]]).dropna()
             assert shown.y_range.start < values.min() <= values.max() < shown.y_range.end
 
 
@@ -225,9 +283,7 @@ def test_of_several_low_level_sizes_the_largest_is_drawn():
     table = results_table(cases=["rmd17-cc"])
     fewer = table[table["arm"] == "MF"].assign(n_low=100, value=9.0, run=lambda t: t["run"] + "-fewer")
     curve = plots.learning_curve(pd.concat([table, fewer]), "rmd17-cc", "energy")
-    assert points(labelled(curve, hv.Curve, "MF"))[50] == pytest.approx(
-        error("MF", "energy", "mae", 50) * KCAL_PER_EV, rel=1e-4
-    )
+    assert points(curve, "MF")[50] == pytest.approx(error("MF", "energy", "mae", 50) * KCAL_PER_EV, rel=1e-4)
 
 
 def test_a_part_without_labels_is_an_element_that_says_so():
@@ -289,7 +345,7 @@ def test_another_code_stands_in_the_curves_of_every_backbone():
         one = with_setup(both, settings)
         assert set(one["backbone"]) == {settings[1], EXTERNAL}
         curve = plots.learning_curve(one, "ani1x-tz", "energy")
-        values = points(labelled(curve, hv.Curve, "Other"))
+        values = points(curve, "Other")
         assert values == pytest.approx(
             {n: error("SF-E", "energy", "mae", n) * KCAL_PER_EV for n in (50, 150)}, rel=1e-5
         )
@@ -300,7 +356,6 @@ def test_another_code_has_settings_of_its_own_where_nothing_else_is():
     external = ("mini", EXTERNAL, EXTERNAL)
     assert setups_of(alone) == [external]
     assert len(with_setup(alone, external)) == len(alone)
-    assert joined(alone) is alone
     elsewhere = pd.concat([results_table().assign(data="full"), alone])
     assert setups_of(elsewhere) == [("full", "hipnn-ts", "demo"), external]
     assert "Other" not in set(with_setup(elsewhere, ("full", "hipnn-ts", "demo"))["arm"])

@@ -13,11 +13,11 @@ from tables import NO_FORCES, error, results_table
 
 from mfbench.errors import UserError
 from mfbench.results.reference import reference_table
-from mfbench.results.rows import cases
+from mfbench.results.rows import HORIZONTAL, cases
 from mfbench.results.schema import EXTERNAL
 from mfbench.show.html import spread_html
 from mfbench.show.page import write_html
-from mfbench.show.styles import ARMS, HORIZONTAL
+from mfbench.show.styles import ARMS
 from mfbench.show.tables import error_table, gap_table, sections, spread_table
 from mfbench.show.text import run_text, text_table
 from mfbench.show.words import SPREAD, gap_text

@@ -18,6 +18,7 @@ from mfbench.study.evaluation import evaluate
 
 SETUP = {"case": "ani1ccx", "data": "mini", "backbone": "hipnn-ts", "preset": "demo", "n_low": 0, "split_seed": 0}
 REST = {"steps": 1, "steps_shared": 0, "seconds": 1.0, "structures_per_second": 1.0, "device": "cpu"}
+REST |= {"label_seconds": float("nan")}
 
 
 def made(errors: dict[str, float], seeds: int = 6) -> tuple[pd.DataFrame, dict[str, Predictions]]:

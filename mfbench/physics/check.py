@@ -27,11 +27,11 @@ from mfbench.physics.frequencies import frequencies, references
 from mfbench.physics.measure import QUICK, QUICK_REMARK, WHOLE, Effort, Number, Targets
 from mfbench.physics.scans import scan
 from mfbench.physics.surface import Array, Geometry, Ints, Surface, Told, silent
-from mfbench.results.folder import EXTRA, METRICS_FILE, PREDICTIONS_FILE, RunFolder, as_parquet
+from mfbench.results.folder import EXTRA, METRICS_FILE, PREDICTIONS_FILE, SCANS_FILE, RunFolder, as_parquet
 from mfbench.results.predictions import Predictions
 from mfbench.results.schema import conform
 
-TABLE_FILE, SCANS_FILE, DONE_FILE = "physics.parquet", "scans.parquet", "physics.json"
+TABLE_FILE, DONE_FILE = "physics.parquet", "physics.json"
 
 
 def predictions_of(run: Path) -> Predictions:

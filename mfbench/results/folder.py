@@ -47,6 +47,8 @@ FORMAT_VERSION = 1
 
 EXTRA = "extra"  # folder, in a finished run folder, of what later checks add
 
+SCANS_FILE = "scans.parquet"  # there: the curves of scans of bonds and torsions
+
 STAGES = "stages"  # folder, among the run folders, of trainings that several experiments start from
 
 TRAINED = (SETTINGS_FILE, PROVENANCE_FILE, HISTORY_FILE, PREDICTIONS_FILE, SPLIT_FILE, WEIGHTS_FILE)  # before metrics
@@ -196,6 +198,18 @@ class RunFolder:
         ]
         return _as_history(pd.DataFrame(looks), self.path) if looks else empty_history()
 
+    def scans(self) -> pd.DataFrame:
+        """The curves of scans of bonds and torsions, where they were checked; no rows where they were not.
+
+        Returns:
+            Columns molecule, kind (bond or torsion), atoms, coordinate (Angstrom, or degrees from the start), energy
+            (eV), force (along the coordinate, eV/Angstrom or eV/radian) and level.
+        """
+        name = f"{EXTRA}/{SCANS_FILE}"
+        if not self.file(name).is_file():
+            return no_scans()
+        return parse_parquet(self.read(name), self.file(name)).to_pandas()
+
     def listed(self) -> tuple[str, ...]:
         """The names of the files that were sealed; of a run from before, those that are there."""
         seal = self.seal()
@@ -310,6 +324,11 @@ class RunFolder:
 _ORIGIN = ("device", "finished", "commit", "platform", "threads")  # texts of provenance.json that are shown
 
 
+def no_scans() -> pd.DataFrame:
+    """Of a run whose scans were not checked."""
+    return pd.DataFrame(columns=["molecule", "kind", "atoms", "coordinate", "energy", "force", "level"])
+
+
 def is_finished(run: str | Path) -> bool:
     """Whether the run folder holds a finished run."""
     return RunFolder(Path(run)).finished
@@ -349,7 +368,8 @@ def parse_parquet(content: bytes, path: Path) -> pa.Table:
     """The table that was read from ``path``; raises UserError where it is none."""
     try:
         # Not pandas.read_parquet, which loads Arrow's machinery for folders of many files first: seconds.
-        return pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
+        # Nor with threads, which wait for one another longer than they read.
+        return pyarrow.parquet.ParquetFile(io.BytesIO(content)).read(use_threads=False)
     except NOT_PARQUET as error:
         raise UserError(f"{path} is not a results table of mfbench: {error}") from error
 

@@ -5,7 +5,9 @@ A test structure is no independent draw: those of one molecule, or of one stretc
 sampled are molecules where there are many of them, else blocks of neighbours in the data's order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from typing import Literal
 
@@ -18,6 +20,8 @@ from mfbench.errors import UserError, unknown
 from mfbench.results.judged import Judged, judged
 from mfbench.results.predictions import Predictions
 from mfbench.results.statistics import LogErrors
+
+Array = NDArray[np.float64]
 
 By = Literal["element", "molecule", "temperature", "distance"]
 
@@ -37,8 +41,13 @@ BINS = 6  # of distances, of equally many structures
 NONE_ALIKE = "no such composition"  # in what was trained on
 
 
-def errors_by(predictions: Predictions, by: By, level: str, part: str = "test") -> pd.DataFrame:
+def errors_by(
+    predictions: Predictions, by: By, level: str, part: str = "test", edges: NDArray[np.floating] | None = None
+) -> pd.DataFrame:
     """Errors at a level in a part, a row for each quantity and group.
+
+    Args:
+        edges: of the groups by distance; none for those of ``distance_edges``.
 
     Returns:
         Columns quantity, group (text), n, mae and rmse (internal units). By element there are forces alone.
@@ -51,7 +60,7 @@ def errors_by(predictions: Predictions, by: By, level: str, part: str = "test") 
         if by == "element" and one.quantity != "force":
             continue
         error = np.abs(one.predicted - one.reference)[one.labelled].reshape(np.count_nonzero(one.labelled), -1)
-        names, index = _named(predictions, by, one)
+        names, index = _named(predictions, by, one, edges)
         counts = error.shape[1] * np.bincount(index, minlength=len(names))
         absolute = np.bincount(index, error.sum(1), len(names)) / np.maximum(counts, 1)
         square = np.bincount(index, np.square(error).sum(1), len(names)) / np.maximum(counts, 1)
@@ -67,7 +76,16 @@ def _judged_at(predictions: Predictions, level: str, part: str) -> list[Judged]:
     return [one for one in judged(predictions) if one.level == level and one.part == part and one.labelled.any()]
 
 
-def _named(predictions: Predictions, by: By, one: Judged) -> tuple[Sequence[str], NDArray[np.int64]]:
+def distance_edges(runs: Iterable[Predictions]) -> NDArray[np.float64]:
+    """Edges of groups by distance that hold equally many structures of the runs together; empty where none is known."""
+    recorded = [one.distance.astype(np.float64) for one in runs if one.distance is not None]
+    known = np.concatenate([np.zeros(0), *(one[np.isfinite(one)] for one in recorded)])
+    return np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1))) if len(known) else known
+
+
+def _named(
+    predictions: Predictions, by: By, one: Judged, edges: NDArray[np.floating] | None
+) -> tuple[Sequence[str], NDArray[np.int64]]:
     """Names of groups, and which of them each labelled value is in."""
     rows = one.structure[one.labelled]
     if by == "molecule":
@@ -87,8 +105,7 @@ def _named(predictions: Predictions, by: By, one: Judged) -> tuple[Sequence[str]
             "errors by distance: expected what the run recorded of it, found nothing: it was made by an earlier version"
         )
     distance = predictions.distance.astype(np.float64)
-    known = distance[np.isfinite(distance)]
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1))) if len(known) else np.zeros(1)
+    edges = distance_edges([predictions]) if edges is None else edges
     names = [f"{low:.2f} to {high:.2f}" for low, high in pairwise(edges)] + [NONE_ALIKE]
     index = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, max(len(names) - 2, 0))
     return names, np.where(np.isfinite(distance), index, len(names) - 1)[rows]
@@ -114,7 +131,32 @@ def sampled(predictions: Predictions, rows: NDArray[np.integer]) -> NDArray[np.i
     return np.unique(molecule * (len(rows) + 1) + within, return_inverse=True)[1]
 
 
-def log_errors(runs: Sequence[Predictions], level: str, quantity: str, part: str, metric: str) -> LogErrors:
+@dataclass(frozen=True)
+class GroupMeans:
+    """Errors of one run in one quantity: means over each of G groups of test structures."""
+
+    structures: bytes  # a digest of which ones are judged on
+    counts: NDArray[np.int64]  # (G,) numbers averaged over
+    absolute: Array  # (G,) means of absolute errors
+    square: Array  # (G,) of squared ones
+
+
+def group_means(predictions: Predictions, level: str, part: str) -> dict[str, GroupMeans]:
+    """A run's errors at a level in a part, by quantity; those without a label to judge by are not there."""
+    found = {}
+    for one in _judged_at(predictions, level, part):
+        rows = one.structure[one.labelled]
+        error = np.abs(one.predicted - one.reference)[one.labelled].reshape(len(rows), -1)
+        present, index = np.unique(rows, return_inverse=True)
+        group = sampled(predictions, present)[index]
+        counts = error.shape[1] * np.bincount(group)
+        sums = (np.bincount(group, each.sum(1)) for each in (error, np.square(error)))
+        where = sha256(predictions.structure[rows].tobytes()).digest()
+        found[one.quantity] = GroupMeans(where, counts, *(each / counts for each in sums))
+    return found
+
+
+def log_errors(runs: Sequence[GroupMeans], metric: str) -> LogErrors:
     """Log errors of an arm's runs over seeds, (S, G), as ``results.statistics`` takes them.
 
     Args:
@@ -122,26 +164,11 @@ def log_errors(runs: Sequence[Predictions], level: str, quantity: str, part: str
         metric: ``mae`` or ``rmse``.
 
     Raises:
-        UserError: they were not; there is nothing to judge; or an unknown metric.
+        UserError: they were not judged on the same; or an unknown metric.
     """
     if metric not in ("mae", "rmse"):
         raise unknown("metric with intervals over structures", metric, ("mae", "rmse"))
-    rows, first = [], None
-    for one in runs:
-        found = next((j for j in _judged_at(one, level, part) if j.quantity == quantity), None)
-        if found is None:
-            raise UserError(f"{quantity} at {level} in part {part}: expected labels to judge by, found none")
-        where = found.structure[found.labelled]
-        same = one.structure[where]
-        if first is not None and not np.array_equal(first, same):
-            raise UserError(
-                "intervals over structures: expected runs judged on the same structures, got several splits"
-            )
-        first = same
-        error = np.abs(found.predicted - found.reference)[found.labelled].reshape(len(where), -1)
-        present, index = np.unique(where, return_inverse=True)
-        group = sampled(one, present)[index]
-        counts = error.shape[1] * np.bincount(group)
-        sums = np.bincount(group, (np.square(error) if metric == "rmse" else error).sum(1))
-        rows.append((sums / counts, counts))
-    return LogErrors.of(np.stack([means for means, _ in rows]), rows[0][1], root=metric == "rmse")
+    if len({one.structures for one in runs}) > 1:
+        raise UserError("intervals over structures: expected runs judged on the same structures, got several splits")
+    root = metric == "rmse"
+    return LogErrors.of(np.stack([one.square if root else one.absolute for one in runs]), runs[0].counts, root)

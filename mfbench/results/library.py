@@ -27,6 +27,7 @@ from mfbench.results.folder import (
     SETTINGS_FILE,
     RunFolder,
     empty_history,
+    no_scans,
     read_metrics,
 )
 from mfbench.results.predictions import Predictions, arrays_from
@@ -121,6 +122,10 @@ class Library(ABC):
     @abstractmethod
     def predictions(self, run: str) -> Predictions | None:
         """What a finished run predicted for its test structures; None where it is not kept."""
+
+    @abstractmethod
+    def scans(self, run: str) -> pd.DataFrame:
+        """What ``RunFolder.scans`` tells of a finished run; no rows where it was not checked."""
 
     @abstractmethod
     def settings(self, run: str) -> dict[str, Any]:
@@ -230,6 +235,9 @@ class _Folder(Library):
         key = (folder.path, stat and (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
         return _kept.get(key, folder.predictions)
 
+    def scans(self, run: str) -> pd.DataFrame:
+        return self._folder(run).scans()
+
     def settings(self, run: str) -> dict[str, Any]:
         return self._folder(run).settings()
 
@@ -272,6 +280,8 @@ def _as_entries(frame: pd.DataFrame) -> pd.DataFrame:
 
 _MOST_FOLDERS = 8  # that are kept in memory
 
+_OPENED = 1.0  # s for which one that was looked at is not looked at again when somebody else opens it
+
 _folders: OrderedDict[Path, _Folder] = OrderedDict()
 _folders_lock = threading.Lock()
 
@@ -282,7 +292,7 @@ def _opened(path: Path, told: Told) -> Library:
         _folders.move_to_end(path)
         while len(_folders) > _MOST_FOLDERS:
             _folders.popitem(last=False)
-    library.refresh(told=told)
+    library.refresh(_OPENED, told)
     return library
 
 
@@ -299,7 +309,8 @@ class _Shipped(Library):
     """The library of results that ship, packed (see ``reference.pack``)."""
 
     def __init__(self, name: str) -> None:
-        self.label, self._path = f"Shipped: {REFERENCES[name]}", reference(name)
+        self._path = reference(name)
+        self.label = f"Shipped: {REFERENCES[name]}"
         self._table = read_metrics(self._path / METRICS_FILE)
         self._provenance = self._json(PROVENANCE_FILE)
         self._settings = self._json(SETTINGS_FILE)
@@ -346,6 +357,10 @@ class _Shipped(Library):
         if not path.is_file():
             return None
         return _kept.get(path, lambda: arrays_from(read_bytes(path), Predictions, path))
+
+    def scans(self, run: str) -> pd.DataFrame:
+        self._known(run)
+        return no_scans()
 
     def settings(self, run: str) -> dict[str, Any]:
         found: Any = self._settings.get(self._known(run), {})

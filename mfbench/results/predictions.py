@@ -94,6 +94,24 @@ class Predictions:
     # runs from before this was recorded.
     distance: NDArray[np.float32] | None = None
 
+    def row(self, structure: int) -> int | None:
+        """The row of a structure of the case's data; None where it is no test structure."""
+        found = np.flatnonzero(self.structure == structure)
+        return int(found[0]) if len(found) else None
+
+    def atoms(self, row: int) -> slice:
+        """The atoms of a row's structure."""
+        return slice(int(self.offsets[row]), int(self.offsets[row + 1]))
+
+    def positions_of(self, row: int) -> NDArray[np.float64] | None:
+        """The positions of a row's structure, (N, 3) Angstrom; None where they are not kept."""
+        place = int(np.searchsorted(self.shown, row))
+        if place == len(self.shown) or self.shown[place] != row:
+            return None
+        start = int(np.diff(self.offsets)[self.shown[:place]].sum())
+        atoms = self.atoms(row)
+        return self.positions[start : start + atoms.stop - atoms.start]
+
 
 def sample_rows(count: int, seed: int) -> NDArray[np.int64]:
     """At most ``MAX_POSITIONS`` of ``count`` rows, drawn by the seed, in ascending order."""

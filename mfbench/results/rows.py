@@ -1,5 +1,6 @@
 """Choices of rows of the results table, and the gap closed."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,10 +12,20 @@ from mfbench.results.schema import EXPERIMENT, EXTERNAL, PARTS, QUANTITIES, erro
 
 SETUP = ["data", "backbone", "preset"]  # rows that differ here are never drawn as one curve
 
+NOTHING = "zero"  # no arm, but what predicting nothing gives: see ``results.baselines``
+
+# Arms whose number of high-level structures is not a choice: lines, not curves.
+HORIZONTAL = (NOTHING, "SF-low", "oracle")
+
 
 def base_arm(arm: str) -> str:
     """The arm without what makes it a variant: ``MF`` of ``MF (no low forces)``."""
     return arm.partition(" (")[0]
+
+
+def recipe_settings(preset: str) -> dict[str, str]:
+    """What differs from a preset, of its text in the table: ``{"steps": "60"}`` of ``demo (steps=60)``."""
+    return dict(re.findall(r"(\w+)=(.*?)(?=, \w+=|\)$)", preset.partition(" (")[2]))
 
 
 # Choosing rows
@@ -31,11 +42,16 @@ def case_rows(table: pd.DataFrame, case: str) -> pd.DataFrame:
     Raises:
         UserError: the table is empty, or has no row of that case.
     """
+    return table[_of_case(table, case)]
+
+
+def _of_case(table: pd.DataFrame, case: str) -> "pd.Series[bool]":
     if table.empty:
         raise UserError("no results to show: expected rows of finished runs, got an empty table; run `mfbench demo`")
-    if case not in set(table["case"]):
+    found = table["case"] == case
+    if not found.any():
         raise unknown("case in these results", case, cases(table))
-    return errors(table[table["case"] == case])
+    return found & table["quantity"].isin(list(QUANTITIES))
 
 
 def setups_of(table: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -54,26 +70,18 @@ def with_setup(table: pd.DataFrame, setup: Sequence[str]) -> pd.DataFrame:
     return table[(table[SETUP] == list(setup)).all(axis=1) | external]
 
 
-def joined(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with other codes' rows under the one recipe beside them, so that they pair with its arms."""
-    external = table["preset"] == EXTERNAL
-    found = [one for one in setups_of(table) if one[2] != EXTERNAL]
-    if len(found) != 1 or not external.any():
-        return table
-    backbone, preset = found[0][1:]
-    rest = {"backbone": table["backbone"].mask(external, backbone), "preset": table["preset"].mask(external, preset)}
-    return table.assign(**rest)
-
-
-def largest_n_low(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each arm, the rows with its largest number of low-level structures."""
-    return rows[rows["n_low"] == rows.groupby("arm")["n_low"].transform("max")]
+def largest_n_low(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Of each arm (and whatever else it is told apart by), the rows with its largest number of low-level structures."""
+    return rows[rows["n_low"] == rows.groupby(["arm", *by])["n_low"].transform("max")]
 
 
 def judged_at_high_level(table: pd.DataFrame, case: str, part: str = "test") -> pd.DataFrame:
     """One case's errors against high-level labels; SF-low's are those of its low-level head."""
-    rows = case_rows(table, case)
-    return rows[(rows["role"] == "high") & (rows["part"] == part)]
+    return table[_judged(table, case, part)]
+
+
+def _judged(table: pd.DataFrame, case: str, part: str) -> "pd.Series[bool]":
+    return _of_case(table, case) & (table["role"] == "high") & (table["part"] == part)
 
 
 def judged_at(table: pd.DataFrame, level: str) -> pd.DataFrame:
@@ -81,11 +89,16 @@ def judged_at(table: pd.DataFrame, level: str) -> pd.DataFrame:
     return table.assign(role=table["role"].mask(table["level"] == level, "high").mask(table["level"] != level, "low"))
 
 
-def curve_rows(table: pd.DataFrame, case: str, quantity: str, metric: str = "mae", part: str = "test") -> pd.DataFrame:
+def curve_rows(
+    table: pd.DataFrame, case: str, quantity: str, metric: str = "mae", part: str = "test", by: Sequence[str] = ()
+) -> pd.DataFrame:
     """The rows a learning curve shows: one quantity and metric, judged at the high level.
 
+    Args:
+        by: columns that tell curves of one arm apart.
+
     Raises:
-        UserError: a name is unknown, or the rows mix data choices, backbones or presets.
+        UserError: a name is unknown, or rows of one curve would mix data choices, backbones or presets.
     """
     for kind, got, known in (
         ("quantity", quantity, QUANTITIES),
@@ -94,14 +107,15 @@ def curve_rows(table: pd.DataFrame, case: str, quantity: str, metric: str = "mae
     ):
         if got not in known:
             raise unknown(kind, got, known)
-    rows = judged_at_high_level(table, case, part)
-    rows = rows[(rows["quantity"] == quantity) & (rows["metric"] == metric)]
-    if len(found := setups_of(rows)) > 1:
-        raise UserError(
-            f"a learning curve shows one (data, backbone, preset), got {found}; "
-            "choose one with plots.with_setup(table, ...)"
-        )
-    return largest_n_low(rows)
+    # One choice of rows, not one after another: each copies all columns.
+    rows = table[_judged(table, case, part) & (table["quantity"] == quantity) & (table["metric"] == metric)]
+    for _, alike in rows.groupby(list(by)) if by else [((), rows)]:
+        if len(found := setups_of(alike)) > 1:
+            raise UserError(
+                f"a learning curve shows one (data, backbone, preset), got {found}; "
+                "choose one with plots.with_setup(table, ...)"
+            )
+    return largest_n_low(rows, by)
 
 
 def level_names(table: pd.DataFrame, case: str) -> tuple[list[str], list[str]]:

@@ -135,4 +135,4 @@ def shown(table: pd.DataFrame, system: str = "kcal/mol") -> pd.DataFrame:
 
 def metrics_of(table: pd.DataFrame) -> list[str]:
     """The metrics of energies and forces that the table holds: ``METRICS`` first, then people's own."""
-    return list(dict.fromkeys([*METRICS, *errors(table)["metric"]]))
+    return list(dict.fromkeys([*METRICS, *table.loc[table["quantity"].isin(list(QUANTITIES)), "metric"].unique()]))

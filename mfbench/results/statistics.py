@@ -14,10 +14,11 @@ Below ``FEWEST`` seeds there are points and no interval.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import special  # type: ignore[import-untyped]
 
 from mfbench.results.rows import gap
 
@@ -96,7 +97,7 @@ class Estimate:
     low: float
     high: float
     seeds: Array  # (S,) the number of each seed alone; NaN where it has none
-    error: float  # standard error, of the logarithm where the number is an error or a ratio
+    error: float  # standard error, of the logarithm where the number is an error or a ratio; NaN of a crossing
     freedom: float  # degrees of freedom
 
     @property
@@ -104,29 +105,43 @@ class Estimate:
         """Two-sided probability of so large a log ratio between equal arms; NaN without an interval."""
         if not self.error > 0:
             return np.nan
-        return float(2 * stats.t.sf(abs(np.log(self.value)) / self.error, self.freedom))
+        return float(2 * special.stdtr(self.freedom, -abs(np.log(self.value)) / self.error))
 
 
-def variance(one: Array, other: Array | None = None) -> tuple[float, float]:
-    """Variance of the grand mean of a table (S, G), or covariance of two tables', and its degrees of freedom.
+def student(freedom: ArrayLike, level: float = LEVEL) -> Any:
+    """How many standard errors an interval reaches to either side."""
+    return special.stdtrit(freedom, (1 + level) / 2)  # scipy.stats says the same, a hundred times slower
 
-    Rows and columns are random; with one column, rows alone.
+
+def variance(one: Array, other: Array | None = None) -> tuple[Any, Any]:
+    """Variance of the grand mean of a table (..., S, G), or covariance of two tables', and its degrees of freedom.
+
+    Rows and columns are random; with one column, rows alone. One number each, or one for each of the leading axes.
     """
-    tables = one, one if other is None else other
-    count, groups = one.shape
-    rows = [each.mean(1) - each.mean() for each in tables]
-    of_rows = rows[0] @ rows[1] / (count - 1) / count
+    tables = [one] if other is None else [one, other]
+    count, groups = one.shape[-2:]
+    middles = [each.mean((-2, -1), keepdims=True) for each in tables]
     if groups == 1:
-        return float(of_rows), count - 1.0
-    columns = [each.mean(0) - each.mean() for each in tables]
-    rest = [each - each.mean() - r[:, None] - c for each, r, c in zip(tables, rows, columns)]
-    of_columns = columns[0] @ columns[1] / (groups - 1) / groups
-    of_rest = float((rest[0] * rest[1]).sum()) / ((count - 1) * (groups - 1)) / (count * groups)
+        of_rows = _products([each - middle for each, middle in zip(tables, middles)]) / (count - 1) / count
+        return of_rows, 0 * of_rows + (count - 1.0)
+    rows = [each.mean(-1, keepdims=True) - middle for each, middle in zip(tables, middles)]
+    of_rows = _products(rows) / (count - 1) / count
+    columns = [each.mean(-2, keepdims=True) - middle for each, middle in zip(tables, middles)]
+    rest = [each - middle - r - c for each, middle, r, c in zip(tables, middles, rows, columns)]
+    of_columns = _products(columns) / (groups - 1) / groups
+    of_rest = _products(rest) / ((count - 1) * (groups - 1)) / (count * groups)
     total = of_rows + of_columns - of_rest  # which both of the others hold
     if other is None:
-        total = max(total, of_rows, of_columns)  # never less than one source alone: a difference may be anything
+        # Never less than one source alone: a difference may be anything.
+        total = np.maximum(total, np.maximum(of_rows, of_columns))
     squares = of_rows**2 / (count - 1) + of_columns**2 / (groups - 1) + of_rest**2 / ((count - 1) * (groups - 1))
-    return float(total), float(total**2 / squares) if squares > 0 else count - 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return total, np.where(squares > 0, total**2 / squares, count - 1.0)[()]
+
+
+def _products(pair: Sequence[Array]) -> Any:
+    """Sums of products of two tables, or of one's squares."""
+    return (pair[0] * pair[-1]).sum((-2, -1))
 
 
 def estimate(errors: LogErrors, level: float = LEVEL) -> Estimate:
@@ -136,15 +151,80 @@ def estimate(errors: LogErrors, level: float = LEVEL) -> Estimate:
         return Estimate(float(np.exp(mean)), np.nan, np.nan, seeds, np.nan, np.nan)
     of_mean, freedom = variance(errors.values)
     error = float(np.sqrt(of_mean))
-    half = stats.t.ppf((1 + level) / 2, freedom) * error
+    half = student(freedom, level) * error
     return Estimate(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)), seeds, error, freedom)
+
+
+def slope(sizes: ArrayLike, curve: Sequence[LogErrors], level: float = LEVEL) -> Estimate:
+    """The power with which an arm's error grows with its number of labels (negative: it falls), by least squares.
+
+    Args:
+        sizes: (J,) numbers of labels, at least two, or their costs.
+        curve: the log errors at each, over the same seeds.
+    """
+    x = np.log(np.asarray(sizes, np.float64))
+    x = x - x.mean()
+    values = np.tensordot(x / (x @ x), np.stack([one.values for one in curve]), 1)  # (S, G): each seed's own power
+    seeds, mean = values.mean(1), float(values.mean())
+    if len(seeds) < FEWEST:
+        return Estimate(mean, np.nan, np.nan, seeds, np.nan, np.nan)
+    of_mean, freedom = variance(values)
+    error = float(np.sqrt(of_mean))
+    half = student(freedom, level) * error
+    return Estimate(mean, float(mean - half), float(mean + half), seeds, error, freedom)
+
+
+STEPS = 32  # between two sizes, at which an interval of a crossing is looked for
+
+
+def crossing(sizes: ArrayLike, curve: Sequence[LogErrors], level: float = LEVEL) -> Estimate:
+    """The first size at which a log ratio of errors, of the geometric means over seeds, falls to zero.
+
+    Between two sizes the log ratio is a straight line in log(size). Beyond the last nothing is extrapolated: where it
+    stays above zero the size is inf, and 0 where it is below already at the first. The interval is what a test at each
+    size leaves (Fieller's, where the line is one of normal values): from the first size at which the ratio is not
+    surely above one, 0 where that is the first of all, to the first at which it is surely below, inf where none is.
+
+    Args:
+        sizes: (J,) ascending numbers of labels, or their costs.
+        curve: the log ratio at each, over the same seeds.
+    """
+    of = np.asarray(sizes, np.float64)
+    x = np.log(of)
+    whole = np.stack([one.values for one in curve])  # (J, S, G)
+    seeds = np.exp([_first_zero(x, one) for one in whole.mean(2).T])
+    value = float(np.exp(_first_zero(x, whole.mean((1, 2)))))
+    if whole.shape[1] < FEWEST:
+        return Estimate(value, np.nan, np.nan, seeds, np.nan, np.nan)
+    share = np.linspace(0, 1, STEPS + 1)[:-1, None]
+    between = np.r_[(x[:-1] + share * np.diff(x)).T.ravel(), x[-1]]
+    place = np.clip(np.searchsorted(x, between, side="right") - 1, 0, max(len(x) - 2, 0))
+    after = np.minimum(place + 1, len(x) - 1)
+    weight = (between - x[place]) / np.where(after > place, x[after] - x[place], 1.0)
+    tables = whole[place] * (1 - weight)[:, None, None] + whole[after] * weight[:, None, None]
+    of_mean, freedom = variance(tables)
+    half = student(freedom, level) * np.sqrt(of_mean)
+    mean = tables.mean((1, 2))
+    low, high = (float(np.exp(_first_zero(between, side))) for side in (mean - half, mean + half))
+    return Estimate(value, min(low, float(of[-1])), max(high, float(of[0])), seeds, np.nan, np.nan)
+
+
+def _first_zero(x: Array, y: Array) -> float:
+    """The first x at which straight lines between points fall to zero; -inf: below at the first, inf: nowhere."""
+    below = np.flatnonzero(y <= 0)
+    if not len(below):
+        return np.inf
+    k = int(below[0])
+    if k == 0:
+        return -np.inf
+    return float(x[k - 1] + (x[k] - x[k - 1]) * y[k - 1] / (y[k - 1] - y[k]))
 
 
 def resolvable(difference: Estimate, level: float = LEVEL, power: float = POWER) -> float:
     """The smallest ratio of two arms that such data would tell from 1, with this power; NaN without an interval."""
     if not difference.error > 0:
         return np.nan
-    reach = stats.t.ppf((1 + level) / 2, difference.freedom) + stats.t.ppf(power, difference.freedom)
+    reach = student(difference.freedom, level) + special.stdtrit(difference.freedom, power)
     return float(np.exp(reach * difference.error))
 
 
@@ -163,11 +243,11 @@ def gap_closed(arm: LogErrors, sf_e: LogErrors, sf_ef: LogErrors, level: float =
     if above.values.shape != whole.values.shape:
         above, whole = (LogErrors(one.of_seeds[:, None]) for one in (above, whole))
     of_whole, freedom = variance(whole.values)
-    if not below > stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(of_whole):
+    if not below > student(freedom, level) * np.sqrt(of_whole):
         return none
     ratio = mean / below
     of_both, freedom = variance(above.values - ratio * whole.values)
-    t = stats.t.ppf((1 + level) / 2, freedom)
+    t = student(freedom, level)
     of_above, shared = variance(above.values)[0], variance(above.values, whole.values)[0]
     # All ratios r for which (mean - r below)^2 <= t^2 variance of (above - r whole).
     a = below**2 - t**2 * of_whole

@@ -1,21 +1,13 @@
 """What one case's results say: each arm's error over its seeds, against SF-E, the gap closed, and which arms differ."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from mfbench.errors import UserError
-from mfbench.results import groups
-from mfbench.results.predictions import Predictions
-from mfbench.results.rows import joined, judged_at_high_level
-from mfbench.results.schema import METRICS, QUANTITIES
-from mfbench.results.statistics import FEWEST, Comparison, Estimate, LogErrors, compare, estimate, gap_closed
-
-Stored = Callable[[str], Predictions | None]  # what a run predicted, by its name; None where that is not at hand
-
-Seed = tuple[int, int]  # of the split and of the run: what arms are paired by
+from mfbench.results.paired import Key, PairedErrors, Stored, nothing_stored
+from mfbench.results.statistics import Comparison, Estimate, compare, estimate, gap_closed
 
 COLUMNS = {
     "n_high": "int64",
@@ -45,11 +37,6 @@ COLUMNS = {
 }
 
 
-def nothing_stored(run: str) -> Predictions | None:
-    """Of results without predictions: intervals are over seeds alone."""
-    return None
-
-
 def summary(
     table: pd.DataFrame,
     case: str,
@@ -72,103 +59,64 @@ def summary(
     Raises:
         UserError: no such case, or another metric.
     """
-    if metric not in METRICS:
-        raise UserError(f"statistics over seeds: expected one of the metrics {', '.join(METRICS)}, got {metric!r}")
-    rows = judged_at_high_level(joined(table), case, part)
-    rows = rows[(rows["metric"] == metric) & (rows["n"] > 0) & rows["quantity"].isin(list(QUANTITIES))]
-    found = []
-    for (n_high, quantity), alike in rows.groupby(["n_high", "quantity"], sort=True):
-        found += _Size(n_high, quantity, part, metric, _by_arm(alike), stored).lines(against)  # type: ignore[arg-type]
+    return summarised(PairedErrors.of(table, case, part, metric, stored), against)
+
+
+def summarised(errors: PairedErrors, against: str = "MF") -> pd.DataFrame:
+    """``summary`` of errors that are paired already."""
+    sizes: dict[tuple[int, str], list[Key]] = {}
+    for key in errors.runs:
+        sizes.setdefault((key.n_high, key.quantity), []).append(key)
+    found = [line for size in sorted(sizes) for line in _Size(errors, sizes[size]).lines(against)]
     return pd.DataFrame(found, columns=list(COLUMNS)).astype(COLUMNS)
-
-
-_Runs = Mapping[Seed, "pd.Series[float]"]
-
-
-def _by_arm(rows: pd.DataFrame) -> Mapping[tuple[str, int], _Runs]:
-    """The rows of each (arm, n_low), by seed; of several runs of a seed the last."""
-    found: dict[tuple[str, int], dict[Seed, pd.Series[float]]] = {}
-    for _, row in rows.iterrows():
-        found.setdefault((row["arm"], row["n_low"]), {})[row["split_seed"], row["seed"]] = row
-    return found
 
 
 @dataclass(frozen=True)
 class _Size:
     """The arms with one number of high-level structures, judged on one quantity."""
 
-    n_high: int
-    quantity: str
-    part: str
-    metric: str
-    arms: Mapping[tuple[str, int], _Runs]
-    stored: Stored
+    errors: PairedErrors
+    keys: Sequence[Key]
 
-    def lines(self, against: str) -> list[dict[str, object]]:
+    def lines(self, against: str) -> list[tuple[object, ...]]:
         sf_e, sf_ef, other = (self._largest(name) for name in ("SF-E", "SF-EF", against))
         compared = self._compared(other)
-        return [self._line(key, sf_e, sf_ef, compared.get(key)) for key in self.arms]
+        return [self._line(key, sf_e, sf_ef, compared.get(key)) for key in self.keys]
 
-    def _line(
-        self, key: tuple[str, int], sf_e: tuple[str, int] | None, sf_ef: tuple[str, int] | None, told: Comparison | None
-    ) -> dict[str, object]:
-        (arm, n_low), logs = key, self._logs([key])[0]
+    def _line(self, key: Key, sf_e: Key | None, sf_ef: Key | None, told: Comparison | None) -> tuple[object, ...]:
+        logs = self.errors.logs([key])[0]
         own = estimate(logs)
         ratio, gap = _NONE, _NONE
         if sf_e is not None:
-            one, other = self._logs([key, sf_e])
+            one, other = self.errors.logs([key, sf_e])
             ratio = estimate(one - other) if len(one.values) else _NONE
         if sf_e is not None and sf_ef is not None:
-            one, lower, upper = self._logs([key, sf_e, sf_ef])
+            one, lower, upper = self.errors.logs([key, sf_e, sf_ef])
             gap = gap_closed(one, lower, upper) if len(one.values) else _NONE
         differs = told.differs if told is not None and np.isfinite(told.ratio.low) else pd.NA
-        values = (
-            *(self.n_high, arm, n_low, self.quantity, own.value, own.low, own.high),
+        return (
+            *(key.n_high, key.arm, key.n_low, key.quantity, own.value, own.low, own.high),
             *(own.seeds.min(), own.seeds.max(), len(own.seeds), logs.values.shape[1]),
             *(ratio.value, ratio.low, ratio.high, gap.value, gap.low, gap.high),
             *(int(np.isfinite(gap.seeds).sum()), len(gap.seeds)),
             *((told.ratio.value, told.ratio.low, told.ratio.high) if told is not None else (np.nan,) * 3),
             *(differs, told.resolvable if told is not None else np.nan),
         )
-        return dict(zip(COLUMNS, values))
 
-    def _largest(self, arm: str) -> tuple[str, int] | None:
+    def _largest(self, arm: str) -> Key | None:
         """The arm with its largest number of low-level structures."""
-        return max((key for key in self.arms if key[0] == arm), default=None)
+        return max((key for key in self.keys if key.arm == arm), default=None)
 
-    def _compared(self, other: tuple[str, int] | None) -> dict[tuple[str, int], Comparison]:
+    def _compared(self, other: Key | None) -> dict[Key, Comparison]:
         """Each arm against one, over the seeds that all of them have."""
         if other is None:
             return {}
-        keys = [key for key in self.arms if key == other or len(self._shared([key, other])) >= 2]
-        logs = self._logs(keys)
+        keys = [key for key in self.keys if key == other or len(self.errors.shared([key, other])) >= 2]
+        logs = self.errors.logs(keys)
         if len(keys) < 2 or not len(logs[0].values):
             return {}
         named = dict(zip(map(str, range(len(keys))), logs))
         return {keys[int(one.arm)]: one for one in compare(named, str(keys.index(other)))}
-
-    def _shared(self, keys: Sequence[tuple[str, int]]) -> list[Seed]:
-        return sorted(set.intersection(*(set(self.arms[key]) for key in keys)))
-
-    def _logs(self, keys: Sequence[tuple[str, int]]) -> list[LogErrors]:
-        """Log errors of arms over the seeds that all have, by groups of test structures where these are known."""
-        seeds = self._shared(keys)
-        every = []
-        for key in keys:
-            rows = [self.arms[key][seed] for seed in seeds]
-            every.append(self._grouped(rows) or LogErrors.of([row["value"] for row in rows]))
-        if len({one.values.shape for one in every}) > 1:
-            every = [LogErrors(one.of_seeds[:, None]) for one in every]
-        return every
-
-    def _grouped(self, rows: Sequence["pd.Series[float]"]) -> LogErrors | None:
-        if len(rows) < FEWEST or len({row["split_seed"] for row in rows}) > 1:
-            return None
-        runs = [self.stored(str(row["run"])) for row in rows]
-        if any(run is None for run in runs):
-            return None
-        there = [run for run in runs if run is not None]
-        return groups.log_errors(there, str(rows[0]["level"]), self.quantity, self.part, self.metric)
 
 
 _NONE = Estimate(np.nan, np.nan, np.nan, np.zeros(0), np.nan, np.nan)

@@ -6,10 +6,12 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from mfbench.results.rows import base_arm
+from mfbench.results.evidence import Evidence
+from mfbench.results.rows import HORIZONTAL, base_arm
 from mfbench.results.schema import QUANTITIES
-from mfbench.show.styles import HORIZONTAL, arm_style
-from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, gap_table, remarks, spread_lines
+from mfbench.show.claims import FEWER_LABELS, best_lines
+from mfbench.show.styles import arm_order, arm_style, curve_style
+from mfbench.show.tables import GAP_QUANTITIES, columns_of, error_table, fewer_lines, gap_rows, remarks, spread_lines
 from mfbench.show.words import (
     METRIC_LABELS,
     PART_LABELS,
@@ -52,6 +54,8 @@ STYLE = """
 .mfb tbody tr:hover td{background:var(--wash)}
 .mfb .arm{font-weight:600;white-space:nowrap}
 .mfb .arm svg{vertical-align:-1px;margin-right:.45em}
+.mfb .arms,.mfb .key{display:flex;flex-wrap:wrap;gap:4px 26px;margin:.6em 0;padding:0;list-style:none}
+.mfb .beside{display:flex;flex-wrap:wrap;gap:0 40px}.mfb .beside>div{min-width:0;max-width:100%}
 .mfb ul.notes{margin:.2em 0 .8em;padding-left:1.2em;color:var(--soft);font-size:.94em}
 .mfb .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:14px;margin:1em 0}
 .mfb .card{max-width:460px;border:1px solid var(--line);border-radius:8px;padding:14px 18px;background:var(--paper)}
@@ -69,6 +73,18 @@ STYLE = """
   padding:.6em .9em;box-shadow:0 4px 18px rgb(0 0 0/18%);font-size:.94em;line-height:1.45}
 .mfb dl.glossary dt{font-weight:650;margin-top:.7em}
 .mfb dl.glossary dd{margin:0;max-width:76ch}
+.mfb summary{cursor:pointer}
+.mfb table.long td{white-space:normal;min-width:9em;vertical-align:top;overflow-wrap:anywhere}
+.mfb table.long td:first-child{min-width:6em}
+.mfb .swatch{display:inline-flex;align-items:center;gap:.45em;margin-right:1.2em}
+.mfb .swatch i{width:14px;height:14px;border-radius:3px}
+.mfb .copy{display:flex;gap:8px;align-items:start;max-width:100%}
+.mfb .copy pre{margin:0;padding:.5em .8em;background:var(--wash);border-radius:6px;overflow-x:auto;font-size:.94em;
+  line-height:1.4;min-width:0}
+.mfb .copy button{font:inherit;font-size:.94em;color:inherit;background:none;border:1px solid var(--line);
+  border-radius:6px;padding:.3em .8em;cursor:pointer}
+.mfb .copy button:hover{background:var(--wash)}
+.mfb a{color:inherit}
 .mfb .badge{border:1px solid currentcolor;border-radius:1em;padding:0 .6em;font-size:.88em;white-space:nowrap}
 """
 
@@ -101,6 +117,44 @@ def arm_html(arm: str) -> str:
     return f'<span class="arm">{icon}{escape(arm)}</span>'
 
 
+# Where a page has no clipboard (it is no secure context), the text is selected and copied as people do it.
+_COPY = (
+    "const text=this.previousElementSibling,said=()=>{this.textContent='Copied'};"
+    "getSelection().selectAllChildren(text);"
+    "navigator.clipboard?navigator.clipboard.writeText(text.textContent).then(said):"
+    "document.execCommand('copy')&&said()"
+)
+
+
+def copyable(text: str) -> str:
+    """A text to paste elsewhere, a command or a citation, with a button that copies it."""
+    return f'<div class="copy"><pre>{escape(text)}</pre><button type="button" onclick="{_COPY}">Copy</button></div>'
+
+
+def legend_html(arms: Iterable[str], rests: Sequence[str] = ("",)) -> str:
+    """A legend for several plots: the arms, and what else tells their curves apart (``Curves.points``'s rest)."""
+    items = "".join(f"<li>{arm_html(arm)}</li>" for arm in arm_order(arms))
+    return f'<ul class="arms">{items}</ul>{key_html(rests)}'
+
+
+def key_html(rests: Sequence[str]) -> str:
+    """What dashes of lines and hollow markers stand for; empty where arms alone differ."""
+    if len(rests) < 2:
+        return ""
+    samples = []
+    for k, rest in enumerate(rests):
+        dash, filled = curve_style(k)
+        line = f'<path d="M0 7H34" stroke="currentColor" stroke-width="2.5" stroke-dasharray="{_STROKES[dash]}"/>'
+        fill = "currentColor" if filled else "none"
+        marker = f'<circle cx="17" cy="7" r="4.5" fill="{fill}" stroke="currentColor" stroke-width="2"/>'
+        icon = f'<svg width="34" height="14" aria-hidden="true">{line}{marker}</svg>'
+        samples.append(f'<span class="arm">{icon}{escape(rest)}</span>')
+    return f'<div class="key">{" ".join(samples)}</div>'
+
+
+_STROKES = {"solid": "none", "dashed": "6 4", "dotted": "2 4", "dotdash": "2 4 6 4"}
+
+
 def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str = "kcal/mol") -> str:
     """The table of errors of one case and part (one setup: data, backbone and preset), with its remarks."""
     found, columns = error_table(table, case, part, system), columns_of(table)
@@ -122,7 +176,7 @@ def errors_html(table: pd.DataFrame, case: str, part: str = "test", system: str 
     )
     texts = [[f"{n:,}" for n in found["n_low"]], *(column_texts(found[c.key]) for c in columns)]
     counts = (found[name] for name in ("n energies", "n forces", "seeds"))
-    return _rows_html(head, found, zip(*texts, *counts)) + _notes(remarks(table, case, part))
+    return _rows_html(head, found, zip(*texts, *counts)) + notes_html(remarks(table, case, part))
 
 
 def spread_html(spread: pd.DataFrame, system: str = "kcal/mol", metric: str = "mae") -> str:
@@ -136,15 +190,15 @@ def spread_html(spread: pd.DataFrame, system: str = "kcal/mol", metric: str = "m
         for name in GAP_QUANTITIES
     )
     head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
-    return f"<h4>{METRIC_LABELS[metric]}. {SPREAD}.</h4>{_blocks_html(head, lines)}"
+    return f"<h4>{METRIC_LABELS[metric]}. {SPREAD}.</h4>{blocks_html(head, lines)}"
 
 
 def _rows_html(head: str, rows: pd.DataFrame, texts: Iterable[Sequence[str]]) -> str:
     """A table with a row an arm: size, arm, and the texts of its other cells."""
-    return _blocks_html(head, [(f"{n:,}", arm, *each) for n, arm, each in zip(rows["n_high"], rows["arm"], texts)])
+    return blocks_html(head, [(f"{n:,}", arm, *each) for n, arm, each in zip(rows["n_high"], rows["arm"], texts)])
 
 
-def _blocks_html(head: str, lines: Iterable[Sequence[str]]) -> str:
+def blocks_html(head: str, lines: Iterable[Sequence[str]]) -> str:
     """A table of lines (size, arm, texts), those of one size in a block."""
     blocks: dict[str, list[str]] = {}
     for size, arm, *texts in lines:
@@ -158,7 +212,8 @@ def _cell(text: str) -> str:
     return f'<td class="zero">{text}</td>' if text == "n = 0" else f"<td>{text}</td>"
 
 
-def _notes(lines: Sequence[str]) -> str:
+def notes_html(lines: Sequence[str]) -> str:
+    """Lines below a table or a plot; empty text where there is none."""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f'<ul class="notes">{items}</ul>' if items else ""
 
@@ -217,9 +272,36 @@ def physical_html(checks: pd.DataFrame) -> str:
     return f'<div class="scroll">{table}</div>'
 
 
-def card_html(table: pd.DataFrame, case: str, part: str = "test", metric: str = "mae", arm: str = "MF") -> str:
-    """A case at a glance: the arm's error over SF-E's, and the gap closed, at the smallest n_high."""
-    gaps = gap_table(table, case, part, metric=metric)
+def fewer_html(evidence: Evidence) -> str:
+    """How many times as many labels SF-E needs, for the errors of the other arms; empty text where nothing is told."""
+    lines = fewer_lines(evidence.fewer())
+    if not lines:
+        return ""
+    heads = "".join(f"<th>{QUANTITIES[name].label}</th>" for name in GAP_QUANTITIES)
+    head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
+    return f"<h4>{FEWER_LABELS}.</h4>{blocks_html(head, lines)}"
+
+
+def best_html(evidence: Evidence) -> str:
+    """The best arm of each size, in energies and forces, and which ones cannot be told from it."""
+    return notes_html([f"{where}: {text}" for where, text in best_lines(evidence)])
+
+
+def card_html(
+    table: pd.DataFrame,
+    case: str,
+    part: str = "test",
+    metric: str = "mae",
+    arm: str = "MF",
+    own: Evidence | None = None,
+) -> str:
+    """A case at a glance: the arm's error over SF-E's, and the gap closed, at the smallest n_high.
+
+    Args:
+        own: the evidence of these rows, where it is at hand.
+    """
+    own = own or Evidence(table, case, part, metric)
+    gaps = gap_rows(own.summary)
     gaps = gaps[gaps["arm"] == arm]
     gaps = gaps[gaps["n_high"] == gaps["n_high"].min()].set_index("quantity")
     cells = []

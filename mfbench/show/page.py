@@ -15,14 +15,29 @@ from bokeh.util.paths import bokehjs_path
 from mfbench.data.cases import case as find_case
 from mfbench.errors import UserError
 from mfbench.files import replacing
+from mfbench.results.curves import Curves, curves
+from mfbench.results.evidence import Evidence
 from mfbench.results.folder import RunFolder
+from mfbench.results.origin import origin
+from mfbench.results.paired import Stored, nothing_stored
 from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL
-from mfbench.results.summary import Stored, nothing_stored
 from mfbench.show import plots
-from mfbench.show.html import STYLE, arm_html, card_html, errors_html, gaps_html, physical_html, spread_html
+from mfbench.show.html import (
+    STYLE,
+    arm_html,
+    best_html,
+    card_html,
+    errors_html,
+    fewer_html,
+    gaps_html,
+    legend_html,
+    notes_html,
+    physical_html,
+    spread_html,
+)
 from mfbench.show.styles import arm_order, arm_style
-from mfbench.show.tables import gap_table, parts_of, physical_table, sections, spread_table
+from mfbench.show.tables import gap_rows, parts_of, physical_table, sections, spread_rows
 from mfbench.show.words import CLAIM, GAP_CONVENTION, INFERRED, PART_LABELS, n_low_text, seeds_text
 
 # The page
@@ -38,7 +53,6 @@ h3{font-size:17px;margin:1.6em 0 .2em}
 .mfb .facts{max-width:none;color:var(--soft)}
 .plots{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:8px 36px;margin:1em 0}
 .plots>div{min-width:0}
-.arms{display:flex;flex-wrap:wrap;gap:4px 26px;margin:.8em 0;padding:0;list-style:none;font-size:15px}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15em 1.4em;font-size:15px}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 @media(max-width:900px){main{padding:18px 14px 40px}.plots{grid-template-columns:minmax(0,1fr);gap:26px}
@@ -76,7 +90,8 @@ def write_html(
         return f"{{{name}}}"
 
     found = sections(table)
-    body = [_section(table, case, setup, system, cases or {}, place, stored) for case, setup in found]
+    evidence = _evidence(table, found, stored)
+    body = [_section(table, one, system, cases or {}, place, evidence[one]) for one in found]
     script, divs = components(figures) if figures else ("", {})
     text = "\n".join(body)
     for name, div in divs.items():
@@ -91,9 +106,9 @@ def write_html(
             f"<style>{STYLE}{_PAGE_STYLE}</style>",
             f"<script>{_bokeh_js()}</script>",
             '</head>\n<body class="mfb">\n<main>',
-            _opening(table, found),
+            _opening(table, evidence),
             text,
-            _closing(table, found, provenance, system, stored),
+            _closing(evidence, provenance, system),
             "</main>",
             script,
             "</body>\n</html>\n",
@@ -117,26 +132,8 @@ def publish(
             texts[name] = (find_case(name).title, find_case(name).basis)
         except UserError:  # a case of somebody's own, whose file is not at hand: its name is all there is
             continue
-    write_html(table, path, origin(provenance), system, texts, stored)
-
-
-def origin(provenance: Iterable[Path]) -> dict[str, str]:
-    """Device, date, commit and versions of some runs, from their ``provenance.json``: what differs is listed."""
-    found: dict[str, set[str]] = {}
-    for file in provenance:
-        content = RunFolder(file.parent).provenance()
-        versions = content.get("versions", {})
-        for key, value in (
-            ("device", content.get("device", "")),
-            ("date", str(content.get("finished", ""))[:10]),
-            ("commit", content.get("commit", "")),
-            ("platform", content.get("platform", "")),
-            ("threads", str(content.get("threads", ""))),
-            ("versions", ", ".join(f"{name} {versions[name]}" for name in sorted(versions))),
-        ):
-            if value:
-                found.setdefault(key, set()).add(value)
-    return {key: "; ".join(sorted(values)) for key, values in found.items()}
+    came = origin(RunFolder(file.parent).provenance() for file in provenance)
+    write_html(table, path, came, system, texts, stored)
 
 
 def _bokeh_js() -> str:
@@ -147,13 +144,26 @@ def _bokeh_js() -> str:
     return code.replace("</script", "<\\/script")
 
 
-def _titles(found: Sequence[tuple[str, tuple[str, ...]]]) -> dict[tuple[str, tuple[str, ...]], str]:
+_Section = tuple[str, tuple[str, ...]]  # a case, and its (data, backbone, preset)
+
+
+def _evidence(table: pd.DataFrame, found: Sequence[_Section], stored: Stored) -> dict[_Section, dict[str, Evidence]]:
+    """What each part of each section says."""
+    rows = {(case, setup): with_setup(case_rows(table, case), setup) for case, setup in found}
+    return {
+        (case, setup): {part: Evidence(own, case, part, stored=stored) for part in parts_of(own, case)}
+        for (case, setup), own in rows.items()
+    }
+
+
+def _titles(found: Iterable[_Section]) -> dict[_Section, str]:
     """Section titles: the case alone where that is unique, else with its setup."""
+    found = list(found)
     names = [case for case, _ in found]
     return {(c, s): c if names.count(c) == 1 else f"{c} ({', '.join(s)})" for c, s in found}
 
 
-def _opening(table: pd.DataFrame, found: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+def _opening(table: pd.DataFrame, evidence: Mapping[_Section, Mapping[str, Evidence]]) -> str:
     seeds = table["seed"].nunique()
     spread = (
         "These are results of <strong>one seed</strong>: they say nothing of the spread over seeds."
@@ -165,7 +175,7 @@ def _opening(table: pd.DataFrame, found: Sequence[tuple[str, tuple[str, ...]]]) 
         f"<li>{arm_html(arm)} <span class='soft'>{escape(arm_style(arm).trained_on)}</span></li>"
         for arm in arm_order(table["arm"])
     )
-    cards = "".join(card_html(with_setup(table, setup), case) for case, setup in found)
+    cards = "".join(card_html(with_setup(table, one[1]), one[0], own=own["test"]) for one, own in evidence.items())
     return (
         "<h1>Low-level forces and high-level energies: are they all you need?</h1>"
         f'<p class="lead">{escape(CLAIM)} {escape(INFERRED)} Data: {escape(data)}. {spread}</p>'
@@ -176,13 +186,13 @@ def _opening(table: pd.DataFrame, found: Sequence[tuple[str, tuple[str, ...]]]) 
 
 def _section(
     table: pd.DataFrame,
-    case: str,
-    setup: tuple[str, ...],
+    section: _Section,
     system: str,
     cases: Mapping[str, tuple[str, str]],
     place: Callable[[hv.Element], str],
-    stored: Stored,
+    evidence: Mapping[str, Evidence],
 ) -> str:
+    case, setup = section
     rows = with_setup(case_rows(table, case), setup)
     title, basis = cases.get(case, ("", ""))
     data, backbone, preset = map(escape, setup)
@@ -201,35 +211,38 @@ def _section(
         f"<p>{escape(basis)}</p>" if basis else "",
         f'<p class="facts">{"; ".join(fact for fact in facts if fact)}.</p>',
     ]
-    for part in parts_of(rows, case):
-        panel = "".join(f"<div>{place(curve)}</div>" for curve in plots.case_panel(rows, case, "mae", system, part))
+    for part, said in evidence.items():
+        quantities = ("energy", "force")
+        panels = [curves(rows, case, name, "mae", system, part, spread=said.summary) for name in quantities]
         text += [
             f"<h3>{part.capitalize()} part: {PART_LABELS[part]}</h3>",
-            f'<div class="plots">{panel}</div>',
+            legend_html(rows["arm"]),
+            f'<div class="plots">{"".join(_panel(found, place) for found in panels)}</div>',
             errors_html(rows, case, part, system),
-            spread_html(spread_table(rows, case, part, system, stored=stored), system),
+            spread_html(spread_rows(said.summary, system), system),
+            fewer_html(said),
+            best_html(said),
         ]
     if checks := physical_html(physical_table(table, case, setup)):
         text += ["<h3>Physical checks: what the models do, beside their errors</h3>", checks]
     return "\n".join([*text, "</section>"])
 
 
-def _closing(
-    table: pd.DataFrame,
-    found: Sequence[tuple[str, tuple[str, ...]]],
-    provenance: Mapping[str, str],
-    system: str,
-    stored: Stored,
-) -> str:
-    gaps = []
-    for (case, setup), title in _titles(found).items():
-        rows = with_setup(case_rows(table, case), setup)
-        for part in parts_of(rows, case):
-            found_gaps = gap_table(rows, case, part, system, stored=stored)
-            gaps.append((title if part == "test" else f"{title}, {part}", found_gaps))
+def _panel(found: Curves, place: Callable[[hv.Element], str]) -> str:
+    """One plot, or why there is none, and what must be known to read it."""
+    plot = place(plots.draw(found)) if len(found.runs) else ""
+    return f"<div>{plot}{notes_html(plots.notes(found))}</div>"
+
+
+def _closing(evidence: Mapping[_Section, Mapping[str, Evidence]], provenance: Mapping[str, str], system: str) -> str:
+    gaps = [
+        (title if part == "test" else f"{title}, {part}", gap_rows(own.summary, system))
+        for section, title in _titles(evidence).items()
+        for part, own in evidence[section].items()
+    ]
     gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'
-    origin = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
-    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in origin.items())
+    written = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
+    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in written.items())
     return (
         f"<section><h2>Gap closed</h2><p>{escape(GAP_CONVENTION)}</p>{gap}</section>"
         f"<section><h2>How the numbers are made</h2><p>{escape(CONVENTION)} n<sub>high</sub> counts every "

@@ -1,31 +1,33 @@
 """Plots of the results table: pure functions, DataFrame -> HoloViews element (bokeh backend).
 
-Report, dashboard and notebooks show these unchanged. Nothing is computed here beyond choosing rows, the
-mean over seeds and the unit shown. All text is at least ``FONT_PT``, so that a plot reads from the back
-of a lecture room.
+Report, dashboard and notebooks show these unchanged. Nothing is computed here: ``results.curves`` says what is drawn.
+A plot is a few elements, whatever it holds: HoloViews takes some 15 ms an element. Inside a ``hv.DynamicMap`` all of
+it is updated in place, axes included. All text is at least ``FONT_PT``, so that it reads from the back of a lecture
+room.
 """
 
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import holoviews as hv
 import numpy as np
 import pandas as pd
-from bokeh.models.annotations import Legend, Title
+from bokeh.core.properties import value as literal
+from bokeh.models.annotations import Legend, LegendItem, Title
 from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the backend)
 
-from mfbench.errors import unknown
-from mfbench.results.rows import base_arm, curve_rows, level_names
-from mfbench.results.schema import QUANTITIES, UNIT_SYSTEMS, shown
-from mfbench.results.statistics import over_seeds
-from mfbench.show.styles import FAINT, HORIZONTAL, INK, arm_order, arm_style
+from mfbench.results.curves import AGAINST, Against, Curves, curves
+from mfbench.results.rows import HORIZONTAL, NOTHING, base_arm, level_names
+from mfbench.results.schema import METRICS, QUANTITIES
+from mfbench.results.statistics import FEWEST
+from mfbench.results.summary import summary
+from mfbench.show.styles import arm_order, arm_style, curve_style
 from mfbench.show.words import (
     METRIC_LABELS,
     PART_LABELS,
-    counts,
-    integers,
     level_label,
     levels_label,
     number,
@@ -40,54 +42,55 @@ NOTE_WIDTH = 38  # characters of a note's line: fits beside the y axis on a phon
 
 _MARKER_SIZES = {"star": 20, "square_pin": 15}  # thin shapes look smaller than they are
 
-
-def middles(rows: pd.DataFrame) -> pd.DataFrame:
-    """The geometric mean over seeds (of the split and of the run), with their range, per arm and sizes.
-
-    Rows with n = 0 carry no number and are left out.
-
-    Returns:
-        Columns arm, n_low, n_high, value, lowest, highest, n (text), seeds (text), runs (count).
-    """
-    keys = ["arm", "n_low", "n_high"]
-    found = rows[rows["n"] > 0].groupby(keys, sort=True)
-    columns = {
-        "value": found["value"].agg(over_seeds),
-        "lowest": found["value"].min(),
-        "highest": found["value"].max(),
-        "n": found["n"].agg(counts),
-        "seeds": found["seed"].agg(integers),
-        "runs": found["run"].nunique(),
-    }
-    return pd.DataFrame(columns).reset_index()
+_GREY = "#8a94a0"  # of axes and grids, legible on white and on black
 
 
-def missing_arms(rows: pd.DataFrame) -> dict[str, str]:
-    """Arms none of whose rows has a number (n = 0), with the reason the rows give."""
-    missing = {}
-    for arm in arm_order(rows["arm"]):
-        of_arm = rows[rows["arm"] == arm]
-        if (of_arm["n"] == 0).all():
-            remarks = [remark for remark in dict.fromkeys(of_arm["remark"]) if remark]
-            missing[arm] = "; ".join(remarks) or "no labels"
-    return missing
+# What stands where
 
 
-def notes(rows: pd.DataFrame) -> list[str]:
-    """What a reader must know to read the curves: missing arms, sizes, seeds, repeated experiments."""
-    said = [f"{arm} (n = 0): {reason}" for arm, reason in missing_arms(rows).items()]
-    curves = rows[(rows["n"] > 0) & (rows["n_high"] > 0)]
-    if curves.empty:
+def series_order(points: pd.DataFrame) -> list[str]:
+    """The distinct series, arms in their order everywhere."""
+    place = {arm: k for k, arm in enumerate(arm_order(points["arm"]))}
+    distinct = points.drop_duplicates("series")[["arm", "rest", "series"]].itertuples(index=False, name=None)
+    return [series for _, _, series in sorted((place[arm], rest, series) for arm, rest, series in distinct)]
+
+
+def missing_arms(found: Curves) -> dict[str, str]:
+    """Series without any number (n = 0), with the reason."""
+    counts: dict[str, int] = {}
+    reasons: dict[str, dict[str, None]] = {}
+    for series, n, remark in zip(*(found.points[name].tolist() for name in ("series", "n", "remark"))):
+        counts[series] = counts.get(series, 0) + n
+        reasons.setdefault(series, {})[remark] = None
+    return {series: "; ".join(reasons[series]) for series, n in counts.items() if n == 0}
+
+
+def nothing_text(quantity: str, part: str, levels: Sequence[str] = ()) -> str:
+    """Why there is nothing to plot."""
+    where = ", ".join(map(level_label, levels)) or "the high level"
+    return f"No {QUANTITIES[quantity].label.lower()} labels at {where} for {PART_LABELS[part]} (n = 0)."
+
+
+def notes(found: Curves) -> list[str]:
+    """What a reader must know to read the curves: what is missing and why, seeds, repeated experiments."""
+    if found.runs.empty:
+        return [nothing_text(found.quantity, found.part)]
+    said = [f"{series} (n = 0): {reason}" for series, reason in missing_arms(found).items()]
+    drawn = found.points[(found.points["n"] > 0) & (found.points["n_high"] > 0)]
+    if drawn.empty:
         return said
-    runs = curves.groupby(["arm", "n_high"])["run"].nunique()
-    if runs.max() > 1:
-        few, many = runs.min(), runs.max()
-        said.append(f"Line: geometric mean of {few if few == many else f'{few}–{many}'} seeds.")
+    few, many = drawn["seeds"].min(), drawn["seeds"].max()
+    if many > 1:
+        said.append(f"Line: geometric mean of {few if few == many else f'{few}–{many}'} seeds; points: single seeds.")
+        bars = [f"95 % interval, from {FEWEST} seeds on"] if drawn["low"].notna().any() else []
+        bars += ["range of the seeds"] if (drawn["low"].isna() & (drawn["seeds"] > 1)).any() else []
+        said.append(f"Bar: {'; else '.join(bars)}.")
     else:
         said.append("One seed, so no spread is shown.")
-    repeats = curves.groupby(["arm", "n_high", "split_seed", "seed"])["run"].nunique()
-    if repeats.max() > 1:
+    if (drawn["runs"] > drawn["seeds"]).any():
         said.append("Some runs of one seed differ in settings not shown here.")
+    if found.against == "label_seconds" and (unknown_cost := sorted(set(drawn.loc[drawn["x"].isna(), "series"]))):
+        said.append(f"Not shown, for their label cost is not known: {', '.join(unknown_cost)}.")
     return said
 
 
@@ -141,61 +144,225 @@ def _plain(value: float) -> str:
 # Elements
 
 
-def _dress(title: str, subtitle: str, footnotes: Sequence[str]) -> Any:
-    """A hook that gives the bokeh figure its title lines, its footnotes and a legend above the frame."""
+_LINE = ["x", "value", "x_end", "end", "series", "color", "width", "dash", "alpha"]
 
-    def hook(plot: Any, element: Any) -> None:
-        figure = plot.state
-        # HoloViews runs hooks again on every update of a live plot.
-        for place in ("above", "below"):
-            kept = [item for item in getattr(figure, place) if not (isinstance(item, Title) and "mfbench" in item.tags)]
-            setattr(figure, place, kept)
-        figure.title.update(text=title, text_font_size=f"{FONT_PT + 1}pt", text_font_style="bold", text_color=INK)
-        legends = list(figure.select({"type": Legend}))
-        for legend in legends:
-            legend.update(
-                orientation="horizontal",
-                ncols=3 if len(legend.items) > 4 else 2,
-                location="left",
-                label_text_font_size=f"{FONT_PT}pt",
-                label_text_color=INK,
-                border_line_alpha=0,
-                background_fill_alpha=0,
-                glyph_width=34,
-                spacing=12,
-                padding=2,
-                margin=4,
-            )
-        style: dict[str, Any] = {
-            "text_font_style": "normal",
-            "text_font_size": f"{FONT_PT}pt",
-            "tags": ["mfbench"],
-        }
-        # What is added above goes outermost: legend next to the frame, then subtitle, then title.
-        figure.above = [*legends, *[a for a in figure.above if a not in legends]]
-        if subtitle:
-            figure.add_layout(Title(text=subtitle, text_color=INK, **style), "above")
-        lines = [line for note in footnotes for line in textwrap.wrap(note, NOTE_WIDTH)]
-        if lines:
-            figure.add_layout(
-                Title(text="\n".join(lines), text_color="#52606d", text_line_height=1.25, **style), "below"
-            )
-        for axis in figure.axis:
-            axis.update(
-                axis_label_text_font_style="normal",
-                axis_label_text_color=INK,
-                major_label_text_color=INK,
-                axis_line_color="#9aa5b1",
-                major_tick_line_color="#9aa5b1",
-                minor_tick_line_color=None,
-            )
-        # WebGL gains nothing for so few points, and a page may hold only some sixteen of its contexts.
-        figure.update(output_backend="canvas", border_fill_color=None, outline_line_color=None, toolbar_location=None)
+_MARK = ["x", "value", "color", "marker", "size", "alpha", "fill", "series", "n_low", "shown", "range", "told", "n"]
 
-    return hook
+_Row = dict[str, Any]
+
+# Two that are nowhere and look unlike: a column of equal values HoloViews makes a constant of, and where that comes and
+# goes in a live plot, bokeh looks for the column in vain.
+_UNLIKE: list[_Row] = [
+    dict.fromkeys(("x", "value", "x_end", "end"), math.nan)
+    | {"series": "", "color": color, "width": size, "dash": dash, "alpha": alpha, "fill": alpha}
+    | {"marker": marker, "size": size, "n_low": 0, "shown": "", "range": "", "told": "", "n": 0}
+    for color, size, dash, alpha, marker in (("#000000", 1, "solid", 0.0, "dot"), ("#ffffff", 2, "dashed", 0.5, "dash"))
+]
 
 
-def _message(text: str, title: str, subtitle: str) -> hv.Text:
+def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
+    """Learning curves, without title and legend: always the same elements, empty where there is nothing of the kind.
+
+    An arm's points are the means over seeds, and a line joins them; small points are single runs; a bar is the interval
+    or, of few seeds, their range. Arms without a size of their own are dashed lines from side to side.
+    """
+    quantity = QUANTITIES[found.quantity]
+    x = hv.Dimension("x", label=AGAINST[found.against], unit=found.against_unit or None)
+    y_label = f"{quantity.label} {METRIC_LABELS.get(found.metric, found.metric)}"
+    y_label += f" / {found.over}’s" if found.over else ""
+    y = hv.Dimension("value", label=y_label, unit=pretty_unit(found.unit) or None)
+    points, runs = _styled(found.points, found), _styled(found.runs, found)
+    held = [point for point in points if point["n"] > 0]
+    flat = [point for point in held if _is_flat(point["arm"]) or point["arm"] == found.over]
+    drawn = [point for point in held if not math.isnan(point["x"])]
+    bars = [_bar(point) for point in drawn if point["seeds"] > 1]
+    seeds = [_seed(run) for run in runs if (run["series"], run["n_high"], run["n_low"]) in _repeated(drawn)]
+    sizes = sorted({point["x"] for point in drawn}) or [1.0]
+    ends = [end for bar in bars for end in (bar["value"], bar["end"])]
+    xlim = _limits(sizes, 0.15)
+    shown = [one["value"] for one in (*held, *seeds)] + ends or [1.0]
+    ylim = _limits(shown, 0.08) if found.logarithmic else _linear_limits(shown, 0.08)
+    xticks = spread(sizes, math.log(xlim[1] / xlim[0])) if found.against == "n_high" else log_ticks(*xlim)
+    lines = [*(_across(point, xlim) for point in flat), *bars, *_pieces(drawn)]
+    # Unseen points along dashed lines, for these to tell their number, too.
+    along = [point | {"x": x, "alpha": 0.0, "fill": 0.0} for point in flat for x in np.geomspace(*xlim, 9)]
+    # Not drawn, being nowhere: for a legend to show of series without a number.
+    nowhere = [point | {"fill": 0.0} for point in points if point["n"] == 0]
+    marks = [*along, *seeds, *drawn, *nowhere]
+    segments = hv.Segments(_columns([*lines, *_UNLIKE], _LINE), [x, y, "x_end", "end"], _LINE[4:])
+    scatter = hv.Scatter(_columns([*marks, *_UNLIKE], _MARK), x, [y, *_MARK[2:]])
+    # No wheel: over the plot it scrolls the page. Ranges follow what is drawn.
+    common: dict[str, Any] = {"backend": "bokeh", "color": "color", "default_tools": [], "framewise": True}
+    segments = segments.opts(line_width="width", line_dash="dash", alpha="alpha", **common)
+    scatter = scatter.opts(
+        marker="marker",
+        size="size",
+        line_alpha="alpha",
+        fill_alpha="fill",
+        line_width=2,
+        tools=["hover"],
+        hover_tooltips=_hover(x, y),
+        **common,
+    )
+    return hv.Overlay([segments, scatter]).opts(
+        backend="bokeh",
+        logx=True,
+        logy=found.logarithmic,
+        xlim=xlim,
+        ylim=ylim,
+        xticks=[(tick, _plain(tick)) for tick in xticks] if drawn else [(1, "")],
+        yticks=[(tick, _plain(tick)) for tick in log_ticks(*ylim)] if found.logarithmic else 5,
+        responsive=True,
+        frame_height=frame_height,
+        default_tools=["box_zoom", "reset", "save"],
+        active_tools=[],  # a finger's drag scrolls the page, too
+        toolbar="right",
+        show_grid=True,
+        gridstyle={"grid_line_color": _GREY, "grid_line_alpha": 0.3, "grid_line_width": 1},
+        show_legend=False,
+        fontsize={"labels": f"{FONT_PT}pt", "ticks": f"{FONT_PT}pt"},
+        hooks=[dress],
+    )
+
+
+def _is_flat(arm: str) -> bool:
+    return base_arm(arm) in HORIZONTAL
+
+
+def _styled(table: pd.DataFrame, found: Curves) -> list[_Row]:
+    """The rows, with how each is drawn and what it tells."""
+    rests = {rest: curve_style(k) for k, rest in enumerate(sorted(found.points["rest"].unique()))}
+    rows: list[_Row] = table.to_dict("records")  # type: ignore[assignment]
+    for row in rows:
+        style, (dash, filled) = arm_style(row["arm"]), rests[row["rest"]]
+        size = _MARKER_SIZES.get(style.marker, 12)
+        row |= {"color": style.color, "marker": style.marker, "size": size, "dash": dash, "width": 3.0}
+        row |= {"alpha": 1.0, "fill": float(filled), "shown": number(row["value"])}
+        row |= {"range": _range_text(row), "told": str(row["seeds"])} if "seeds" in row else {}
+    return rows
+
+
+def _range_text(point: _Row) -> str:
+    if point["seeds"] < 2:
+        return "–"
+    low, high, what = ("least", "most", "range") if math.isnan(point["low"]) else ("low", "high", "95 %")
+    return f"{number(point[low])} to {number(point[high])} ({what})"
+
+
+def _columns(rows: Sequence[_Row], names: Sequence[str]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _bar(point: _Row) -> _Row:
+    """The interval; or the range where there is none, which is thinner."""
+    low, high, width = ("least", "most", 2.0) if math.isnan(point["low"]) else ("low", "high", 4.0)
+    ends = {"value": point[low], "x_end": point["x"], "end": point[high]}
+    return point | ends | {"width": width, "dash": "solid", "alpha": 0.45}
+
+
+def _across(point: _Row, xlim: tuple[float, float]) -> _Row:
+    dash = "dotted" if point["arm"] == NOTHING else "dashed"
+    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": dash}
+
+
+def _pieces(points: Sequence[_Row]) -> list[_Row]:
+    """Each point of a curve, joined to the next."""
+    rows = sorted((p for p in points if not _is_flat(p["arm"])), key=lambda p: (p["series"], p["n_low"], p["x"]))
+    return [
+        one | {"x_end": other["x"], "end": other["value"]}
+        for one, other in pairwise(rows)
+        if (one["series"], one["n_low"]) == (other["series"], other["n_low"])
+    ]
+
+
+def _repeated(points: Sequence[_Row]) -> set[tuple[str, int, int]]:
+    return {(point["series"], point["n_high"], point["n_low"]) for point in points if point["runs"] > 1}
+
+
+def _seed(run: _Row) -> _Row:
+    look = {"marker": "circle", "size": 6, "alpha": 0.0, "fill": 0.45}
+    return run | look | {"range": "this seed alone", "told": f"{run['seed']} (split {run['split_seed']})"}
+
+
+def _hover(x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
+    """What a point says; names in braces, as HoloViews would otherwise take the @n of @n_low for the column n."""
+    return [
+        ("Arm", "@{series}"),
+        (x.pprint_label, "@{x}{0,0.[0]}"),
+        ("Low-level structures", "@{n_low}{0,0}"),
+        (y.pprint_label, "@{shown}"),
+        ("Over seeds", "@{range}"),
+        ("Seeds", "@{told}"),
+        ("n averaged over", "@{n}{0,0}"),
+    ]
+
+
+def dress(plot: Any, element: Any) -> None:
+    """A hook that gives the bokeh figure what HoloViews has no option for."""
+    figure = plot.state
+    for axis in figure.axis:
+        axis.update(
+            axis_label_text_font_style="normal",
+            axis_line_color=_GREY,
+            major_tick_line_color=_GREY,
+            minor_tick_line_color=None,
+        )
+    # WebGL gains nothing for so few points, and a page may hold only some sixteen of its contexts.
+    figure.update(output_backend="canvas", border_fill_color=None, outline_line_color=None)
+    figure.toolbar.update(autohide=True, logo=None)
+
+
+# Figures that stand alone, as in a notebook
+
+
+def learning_curve(
+    table: pd.DataFrame,
+    case: str,
+    quantity: str,
+    metric: str = "mae",
+    system: str = "kcal/mol",
+    part: str = "test",
+    against: Against = "n_high",
+) -> hv.Overlay | hv.Text:
+    """Error at the high level against the number of high-level structures or what labels cost, both axes logarithmic.
+
+    (The error's is linear for a metric of one's own that is not positive throughout.) With title, legend and notes:
+    arms without a number (n = 0) stand in the legend and are explained below the plot.
+
+    Args:
+        table: a results table with one (data, backbone, preset) in the case's rows.
+        case, quantity, metric, system, part, against: see ``results.curves``.
+
+    Returns:
+        An overlay of labelled elements; where the part has no such label at all, a ``Text`` saying so.
+
+    Raises:
+        UserError: the table is empty, a name is unknown, or the rows mix setups.
+    """
+    found = curves(table, case, quantity, metric, system, part, against)
+    title = case if part == "test" else f"{case}, {part} molecules"
+    headings = [title, levels_label(table, case)]
+    if found.runs.empty:
+        return _message(nothing_text(quantity, part, level_names(table, case)[1]), headings)
+    if metric in METRICS:
+        found = curves(table, case, quantity, metric, system, part, against, (), summary(table, case, part, metric))
+    return draw(found).opts(backend="bokeh", hooks=[dress, _explained(headings, found)])
+
+
+def case_panel(
+    table: pd.DataFrame,
+    case: str,
+    metric: str = "mae",
+    system: str = "kcal/mol",
+    part: str = "test",
+    energy: str = "energy",
+) -> hv.Layout:
+    """The learning curves of one case side by side: an energy (any energy of QUANTITIES) and the forces."""
+    figures = [learning_curve(table, case, quantity, metric, system, part) for quantity in (energy, "force")]
+    return hv.Layout(figures).cols(2).opts(backend="bokeh", shared_axes=False, merge_tools=False)
+
+
+def _message(text: str, headings: Sequence[str]) -> hv.Text:
     """An element that says why there is nothing to plot."""
     words = "\n".join(textwrap.wrap(text.replace("n = 0", "n\u00a0=\u00a00"), 34))
     return hv.Text(0.5, 0.5, words).opts(
@@ -208,166 +375,60 @@ def _message(text: str, title: str, subtitle: str) -> hv.Text:
         frame_height=FRAME_HEIGHT,
         default_tools=[],
         text_font_size=f"{FONT_PT}pt",
-        text_color=INK,
-        hooks=[_dress(title, subtitle, [])],
+        hooks=[dress, _explained(headings, None)],
     )
 
 
-def learning_curve(
-    table: pd.DataFrame,
-    case: str,
-    quantity: str,
-    metric: str = "mae",
-    system: str = "kcal/mol",
-    part: str = "test",
-) -> hv.Overlay | hv.Text:
-    """Error at the high level against the number of high-level structures, both axes logarithmic.
+def _explained(headings: Sequence[str], found: Curves | None) -> Any:
+    """A hook that gives the bokeh figure headings and, of curves, a legend above the frame and notes below it."""
 
-    (The error's is linear for a metric of one's own that is not positive throughout.)
+    def hook(plot: Any, element: Any) -> None:
+        figure = plot.state
+        # HoloViews runs hooks again on every update of a live plot.
+        for place in ("above", "below"):
+            setattr(figure, place, [item for item in getattr(figure, place) if "mfbench" not in item.tags])
+        # What is added above goes outermost: legend next to the frame, then subtitle, then title.
+        if found is not None:
+            figure.add_layout(_legend(plot, found), "above")
+            lines = [line for note in notes(found) for line in textwrap.wrap(note, NOTE_WIDTH)]
+            figure.add_layout(_text("\n".join(lines), text_line_height=1.25), "below")
+        title, *more = headings
+        for text in more:
+            figure.add_layout(_text(text), "above")
+        figure.title.update(text=title, text_font_size=f"{FONT_PT + 1}pt", text_font_style="bold")
 
-    A line joins an arm's geometric means over seeds; where an arm has several runs of a size, each is a small
-    point. SF-low and the oracle, of one size each, are dashed horizontal lines. Arms without a number
-    (n = 0) stand in the legend and are explained below the plot.
-
-    Args:
-        table: a results table with one (data, backbone, preset) in the case's rows.
-        case: its name in the table.
-        quantity: a key of ``results.QUANTITIES``.
-        metric: ``mae``, ``rmse`` or one of one's own that the table holds.
-        system: unit system shown, ``kcal/mol`` or ``meV``.
-        part: ``test`` or ``unseen``.
-
-    Returns:
-        An overlay of labelled elements; where the part has no such label at all, a ``Text`` saying so.
-
-    Raises:
-        UserError: the table is empty, a name is unknown, or the rows mix setups.
-    """
-    if system not in UNIT_SYSTEMS:
-        raise unknown("unit system", system, UNIT_SYSTEMS)
-    rows = shown(curve_rows(table, case, quantity, metric, part), system)
-    rows = rows.assign(n_high=rows["n_high"].where(~rows["arm"].map(base_arm).isin(HORIZONTAL), 0))
-    name = f"{QUANTITIES[quantity].label} {METRIC_LABELS.get(metric, metric)}"
-    unit = pretty_unit(rows["unit"].iloc[0] if len(rows) else QUANTITIES[quantity].shown[system])
-    title = case if part == "test" else f"{case}, {part} molecules"
-    subtitle = levels_label(table, case)
-    held = rows[rows["n"] > 0]
-    if held.empty:
-        _, high = level_names(table, case)
-        where = ", ".join(map(level_label, high)) or "the high level"
-        reason = f"No {QUANTITIES[quantity].label.lower()} labels at {where} for {PART_LABELS[part]} (n = 0)."
-        return _message(reason, title, subtitle)
-
-    sizes = sorted({int(n) for n in held["n_high"] if n > 0}) or [1]
-    xlim = _limits(sizes, 0.15)
-    logarithmic = bool((held["value"] > 0).all())  # always so but for people's own metrics
-    ylim = _limits(held["value"].tolist(), 0.08) if logarithmic else _linear_limits(held["value"].tolist(), 0.08)
-    xticks = [(n, f"{n:,}") for n in spread(sizes, math.log(xlim[1] / xlim[0]))]
-    x = hv.Dimension("n_high", label="High-level structures")
-    y = hv.Dimension("value", label=name, unit=unit)
-    middle, missing = middles(rows), missing_arms(rows)
-    elements: list[hv.Element] = []
-    for arm in arm_order(rows["arm"]):
-        elements += _arm_elements(arm, middle, held, missing, x, y, xlim)
-    return hv.Overlay(elements).opts(
-        backend="bokeh",
-        logx=True,
-        logy=logarithmic,
-        legend_limit=1000,  # glyphs; beyond 25 HoloViews would leave the legend out
-        xlim=xlim,
-        ylim=ylim,
-        xticks=xticks if held["n_high"].max() > 0 else [(1, "")],
-        yticks=[(tick, _plain(tick)) for tick in log_ticks(*ylim)] if logarithmic else 5,
-        responsive=True,
-        frame_height=FRAME_HEIGHT,
-        default_tools=[],  # a wheel over the plot scrolls the page
-        show_grid=True,
-        gridstyle={"grid_line_color": FAINT, "grid_line_width": 1},
-        show_legend=True,
-        legend_position="top",
-        fontsize={"labels": f"{FONT_PT}pt", "ticks": f"{FONT_PT}pt", "legend": f"{FONT_PT}pt"},
-        hooks=[_dress(title, subtitle, notes(rows))],
-    )
+    return hook
 
 
-def _arm_elements(
-    arm: str,
-    middle: pd.DataFrame,
-    held: pd.DataFrame,
-    missing: dict[str, str],
-    x: hv.Dimension,
-    y: hv.Dimension,
-    xlim: tuple[float, float],
-) -> list[hv.Element]:
-    """What one arm adds: line, markers and single runs; a dashed line without n_high; nothing but a name."""
-    style = arm_style(arm)
-    if arm in missing:
-        # One point that is nowhere: with none at all, bokeh would draw no marker in the legend.
-        nothing = hv.Scatter([(np.nan, np.nan)], x, y, label=f"{arm} (n = 0)")
-        return [
-            nothing.opts(backend="bokeh", color=style.color, marker=style.marker, size=11, line_width=2, fill_alpha=0)
-        ]
-    line = middle[middle["arm"] == arm]
-    line = line.assign(shown=[number(v) for v in line["value"]], arm=arm)
-    line = line.assign(
-        range=[
-            f"{number(a)} to {number(b)}" if n > 1 else "–"
-            for a, b, n in zip(line["lowest"], line["highest"], line["runs"])
-        ]
-    )
-    extra = ["arm", "n_low", "n", "seeds", "shown", "range"]
-    # In braces: HoloViews would otherwise take the @n of @n_high for the column n.
-    hover = [
-        ("Arm", "@{arm}"),
-        ("High-level structures", "@{n_high}{0,0}"),
-        ("Low-level structures", "@{n_low}{0,0}"),
-        (f"{y.label} ({y.unit})", "@{shown}"),
-        ("Over seeds", "@{range}"),
-        ("Seeds", "@{seeds}"),
-        ("n averaged over", "@{n}"),
+def _text(text: str, **style: Any) -> Title:
+    return Title(text=text, text_font_style="normal", text_font_size=f"{FONT_PT}pt", tags=["mfbench"], **style)
+
+
+def _legend(plot: Any, found: Curves) -> Legend:
+    """A legend: an item a series, drawn as its first point or as its dashed line."""
+    places: dict[str, tuple[Any, int]] = {}
+    for subplot in reversed(plot.subplots.values()):  # markers before lines
+        rows = subplot.current_frame.dframe()
+        for k, (series, alpha) in enumerate(zip(rows["series"], rows["alpha"])):
+            if alpha == 1:
+                places.setdefault(series, (subplot.handles["glyph_renderer"], k))
+    missing = missing_arms(found)
+    items = [
+        LegendItem(label=literal(f"{name} (n = 0)" if name in missing else name), renderers=[renderer], index=index)
+        for name in series_order(found.points)
+        for renderer, index in (places[name],)
     ]
-    if (line["n_high"] == 0).all():
-        ends = pd.concat([line.assign(n_high=end) for end in xlim])
-        dashed = hv.Curve(ends, x, [y, *extra], label=arm)
-        hover = [entry for entry in hover if entry[0] != "High-level structures"]
-        return [
-            dashed.opts(
-                backend="bokeh",
-                color=style.color,
-                line_width=3,
-                line_dash="dashed",
-                tools=["hover"],
-                hover_tooltips=hover,
-            )
-        ]
-    line = line[line["n_high"] > 0]
-    curve = hv.Curve(line, x, [y, *extra], label=arm).opts(backend="bokeh", color=style.color, line_width=3)
-    marks = hv.Scatter(line, x, [y, *extra], label=arm).opts(
-        backend="bokeh",
-        color=style.color,
-        marker=style.marker,
-        size=_MARKER_SIZES.get(style.marker, 12),
-        line_color="white",
-        tools=["hover"],
-        hover_tooltips=hover,
+    legend = Legend(
+        orientation="horizontal",
+        ncols=3 if len(items) > 4 else 2,
+        location="left",
+        label_text_font_size=f"{FONT_PT}pt",
+        border_line_alpha=0,
+        background_fill_alpha=0,
+        glyph_width=34,
+        spacing=12,
+        margin=4,
+        tags=["mfbench"],
     )
-    if line["runs"].max() < 2:
-        return [curve, marks]
-    several = held[(held["arm"] == arm) & (held["n_high"] > 0)]
-    single = hv.Scatter(several, x, [y, "seed", "split_seed", "n"]).opts(
-        backend="bokeh", color=style.color, size=6, alpha=0.45, line_color=None, show_legend=False
-    )
-    return [single, curve, marks]
-
-
-def case_panel(
-    table: pd.DataFrame,
-    case: str,
-    metric: str = "mae",
-    system: str = "kcal/mol",
-    part: str = "test",
-    energy: str = "energy",
-) -> hv.Layout:
-    """The learning curves of one case side by side: an energy (any energy of QUANTITIES) and the forces."""
-    curves = [learning_curve(table, case, quantity, metric, system, part) for quantity in (energy, "force")]
-    return hv.Layout(curves).cols(2).opts(backend="bokeh", shared_axes=False, toolbar=None)
+    legend.update(items=items, padding=2)
+    return legend

@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 
 from mfbench.errors import UserError, unknown
+from mfbench.results.paired import Stored, nothing_stored
 from mfbench.results.rows import case_rows, cases, judged_at_high_level, setups_of, with_setup
 from mfbench.results.schema import METRICS, PARTS, PHYSICS, QUANTITIES, UNIT_SYSTEMS, errors, physical, shown
 from mfbench.results.statistics import over_seeds
-from mfbench.results.summary import Stored, nothing_stored, summary
+from mfbench.results.summary import summary
+from mfbench.show.claims import times_text
 from mfbench.show.styles import arm_order
 from mfbench.show.words import METRIC_LABELS, counts, integers, pretty_unit, spread_text
 
@@ -117,8 +119,12 @@ def spread_table(
     Returns:
         The columns of ``results.summary``, of ``GAP_QUANTITIES``; no row of one seed alone.
     """
-    found = _summary(table, case, part, system, metric, stored)
-    return _in_order(found[found["seeds"] > 1])
+    return spread_rows(summary(table, case, part, metric, stored), system)
+
+
+def spread_rows(numbers: pd.DataFrame, system: str = "kcal/mol") -> pd.DataFrame:
+    """``spread_table`` of a ``results.summary``."""
+    return _in_order(in_units(numbers[numbers["seeds"] > 1], system))
 
 
 def spread_lines(spread: pd.DataFrame) -> list[list[str]]:
@@ -132,14 +138,25 @@ def spread_lines(spread: pd.DataFrame) -> list[list[str]]:
     return lines
 
 
-def _summary(
-    table: pd.DataFrame, case: str, part: str, system: str, metric: str, stored: Stored = nothing_stored
-) -> pd.DataFrame:
-    """``results.summary`` of ``GAP_QUANTITIES``, its errors in the units shown."""
+def fewer_lines(fewer: pd.DataFrame) -> list[list[str]]:
+    """Rows of ``results.scaling.fewer`` as texts: size, arm, one of each of ``GAP_QUANTITIES``, number of seeds.
+
+    Sizes at which the other arm has no larger one are left out: little can be told there.
+    """
+    lines = []
+    found = _in_order(fewer[(fewer["most_seen"] > 1) & fewer["quantity"].isin(GAP_QUANTITIES)])
+    for (n_high, arm), rows in found.groupby(["n_high", "arm"], sort=False):
+        told = {row["quantity"]: times_text(row) for _, row in rows.iterrows()}
+        texts = [told.get(quantity, "–") for quantity in GAP_QUANTITIES]
+        lines.append([f"{n_high:,}", str(arm), *texts, str(rows["seeds"].min())])
+    return lines
+
+
+def in_units(numbers: pd.DataFrame, system: str = "kcal/mol") -> pd.DataFrame:
+    """A ``results.summary`` of ``GAP_QUANTITIES``, its errors in the units shown."""
     if system not in UNIT_SYSTEMS:
         raise unknown("unit system", system, UNIT_SYSTEMS)
-    found = summary(table, case, part, metric, stored)
-    found = found[found["quantity"].isin(GAP_QUANTITIES)]
+    found = numbers[numbers["quantity"].isin(GAP_QUANTITIES)]
     factor = found["quantity"].map({name: q.factor(system) for name, q in QUANTITIES.items()}).astype(float)
     return found.assign(**{name: found[name] * factor for name in ("value", "low", "high", "least", "most")})
 
@@ -178,15 +195,20 @@ def gap_table(
         Columns n_high, arm, quantity, SF-E, error (the arm's), SF-EF (in the units shown), ratio (to SF-E), gap_closed,
         gap_low and gap_high (interval), seeds_with_gap, and pairs (seeds that are compared).
     """
-    found = _summary(table, case, part, system, metric, stored)
+    return gap_rows(summary(table, case, part, metric, stored), system)
+
+
+def gap_rows(numbers: pd.DataFrame, system: str = "kcal/mol") -> pd.DataFrame:
+    """``gap_table`` of a ``results.summary``."""
+    found = in_units(numbers, system)
     errors_of = {arm: _largest(found, arm).set_index(["n_high", "quantity"])["value"] for arm in ("SF-E", "SF-EF")}
     rows = found[~found["arm"].isin(BOUNDING_ARMS) & found["ratio"].notna()]
     rows = rows[rows["n_low"] == rows.groupby(["n_high", "arm", "quantity"])["n_low"].transform("max")]
     place = pd.MultiIndex.from_frame(rows[["n_high", "quantity"]])
     beside = {arm: values.reindex(place).to_numpy() for arm, values in errors_of.items()}
-    numbers = ["ratio", "gap_closed", "gap_low", "gap_high", "seeds_with_gap", "pairs"]
+    rest = ["ratio", "gap_closed", "gap_low", "gap_high", "seeds_with_gap", "pairs"]
     rows = rows.rename(columns={"value": "error"}).assign(**beside)
-    return _in_order(rows[["n_high", "arm", "quantity", "SF-E", "error", "SF-EF", *numbers]])
+    return _in_order(rows[["n_high", "arm", "quantity", "SF-E", "error", "SF-EF", *rest]])
 
 
 def _largest(rows: pd.DataFrame, arm: str) -> pd.DataFrame:

@@ -1,25 +1,28 @@
 """The results as text for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
 import numpy as np
 import pandas as pd
 
+from mfbench.results.evidence import Evidence
+from mfbench.results.paired import Stored, nothing_stored
 from mfbench.results.rows import case_rows, with_setup
 from mfbench.results.schema import CONVENTION, EXTERNAL, QUANTITIES, errors, metrics_of, shown
-from mfbench.results.summary import Stored, nothing_stored
+from mfbench.show.claims import FEWER_LABELS, best_lines
 from mfbench.show.tables import (
     GAP_QUANTITIES,
     columns_of,
     error_table,
-    gap_table,
+    fewer_lines,
+    gap_rows,
     parts_of,
     physical_table,
     remarks,
     sections,
     spread_lines,
-    spread_table,
+    spread_rows,
 )
 from mfbench.show.words import (
     GAP_CONVENTION,
@@ -121,11 +124,12 @@ def text_table(table: pd.DataFrame, system: str = "kcal/mol", stored: Stored = n
             f"{case}: {levels_label(rows, case)}",
             f"  data {data}, {backbone}, preset {preset}; {n_low_text(rows)}; {seeds_text(rows)}",
         ]
-        for part in parts_of(rows, case):
+        evidence = {part: Evidence(rows, case, part, stored=stored) for part in parts_of(rows, case)}
+        for part, own in evidence.items():
             lines += ["", f"  Part {part}: {PART_LABELS[part]}", *_text_errors(rows, case, part, system)]
             lines += [f"    {remark}" for remark in remarks(rows, case, part)]
-            lines += _text_spread(rows, case, part, system, stored)
-        lines += _text_gaps(rows, case, system, stored)
+            lines += _text_spread(own, system) + _text_fewer(own) + _text_best(own)
+        lines += _text_gaps(evidence, system)
         lines += _text_physical(physical_table(table, case, setup))
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, CONVENTION, GAP_CONVENTION.replace("−", "-"), INFERRED]) + "\n"
@@ -172,21 +176,38 @@ def _text_errors(rows: pd.DataFrame, case: str, part: str, system: str) -> list[
     return _aligned([*head, *body], left=[1])
 
 
-def _text_spread(rows: pd.DataFrame, case: str, part: str, system: str, stored: Stored) -> list[str]:
-    lines = spread_lines(spread_table(rows, case, part, system, stored=stored))
+def _text_spread(evidence: Evidence, system: str) -> list[str]:
+    lines = spread_lines(spread_rows(evidence.summary, system))
     if not lines:
         return []
     quantities = [QUANTITIES[name] for name in GAP_QUANTITIES]
     head = [["n_high", "arm", *(q.label for q in quantities), "seeds"]]
     head += [["", "", *(pretty_unit(q.shown[system]) for q in quantities), ""]]
-    return ["", *(f"  {line}" for line in wrap(f"MAE. {SPREAD}.", 96)), *_aligned([*head, *lines], left=[1])]
+    return ["", *_wrapped(f"MAE. {SPREAD}."), *_aligned([*head, *lines], left=[1])]
 
 
-def _text_gaps(rows: pd.DataFrame, case: str, system: str, stored: Stored) -> list[str]:
+def _text_fewer(evidence: Evidence) -> list[str]:
+    lines = fewer_lines(evidence.fewer())
+    if not lines:
+        return []
+    head = ["n_high", "arm", *(QUANTITIES[name].label for name in GAP_QUANTITIES), "seeds"]
+    return ["", *_wrapped(f"{FEWER_LABELS}."), *_aligned([head, *lines], left=[1])]
+
+
+def _text_best(evidence: Evidence) -> list[str]:
+    lines = [line for where, text in best_lines(evidence) for line in _wrapped(f"{where}: {text}")]
+    return ["", *lines] if lines else []
+
+
+def _wrapped(text: str) -> list[str]:
+    return [f"  {line}" for line in wrap(text, 96)]
+
+
+def _text_gaps(evidence: Mapping[str, Evidence], system: str) -> list[str]:
     head = ["part", "n_high", "MAE of", "unit", "arm", "SF-E", "arm's", "SF-EF", "arm/SF-E", "gap closed", "seeds"]
     body = []
-    for part in parts_of(rows, case):
-        for _, row in gap_table(rows, case, part, system, stored=stored).iterrows():
+    for part, own in evidence.items():
+        for _, row in gap_rows(own.summary, system).iterrows():
             quantity = QUANTITIES[row["quantity"]]
             name, unit = quantity.label.lower(), pretty_unit(quantity.shown[system])
             errors = [number(row[c]) if np.isfinite(row[c]) else "n = 0" for c in ("SF-E", "error", "SF-EF")]
