@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 import pytest
+from panels import served
 from predicted import ERRORS, predicted, structures_of, write_predicted
 from tables import LEVELS
 
@@ -334,25 +336,6 @@ PARITY = """() => Bokeh.documents.flatMap(d => [...d._all_models.values()]).filt
 
 @pytest.fixture(scope="module")
 def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "panel", "serve", str(PAGE), "--port", str(port)]
     log = tmp_path_factory.mktemp("server") / "log"
-    with open(log, "w") as out:
-        process = subprocess.Popen(
-            command, env=os.environ | {"MFBENCH_RUNS": str(folder)}, stdout=out, stderr=subprocess.STDOUT
-        )
-    address = f"http://localhost:{port}/inside"
-    try:
-        for _ in range(240):
-            assert process.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(address, timeout=20).close()
-                break
-            except OSError:
-                time.sleep(0.25)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
+    with served(PAGE, log=log, environment={"MFBENCH_RUNS": str(folder)}) as address:
+        yield f"{address}/inside"
