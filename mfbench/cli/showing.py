@@ -115,8 +115,21 @@ def _serve(options: argparse.Namespace) -> None:
         command += ["--prefix", prefix]
     if not options.no_browser:
         command.append("--show")
-    if status := _until_it_ends(command, {**os.environ, "MFBENCH_RUNS": str(options.runs)}):
+    # Whoever sees the pages may delete runs, so nobody else may see them.
+    alone = _is_local(options.address) and not options.allow_websocket_origin and not prefix
+    told = {"MFBENCH_RUNS": str(options.runs), "MFBENCH_MAY_DELETE": str(int(alone))}
+    if status := _until_it_ends(command, {**os.environ, **told}):
         raise UserError(f"the dashboards stopped with exit code {status}; is port {port} taken?")
+
+
+def _is_local(address: str) -> bool:
+    """Whether only this machine reaches an address."""
+    import ipaddress
+
+    try:
+        return address == "localhost" or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _until_it_ends(command: list[str], environment: dict[str, str]) -> int:
