@@ -92,9 +92,7 @@ def selection(runs: Path) -> Selection:
 
 
 def test_stages_follow_each_other() -> None:
-    history = pd.DataFrame(
-        [look(100), look(200), look(50, stage=1), look(100, stage=1), look(0 + 1, stage=2, seconds=0)]
-    )
+    rows = [look(100), look(200), look(50, stage=1), look(100, stage=1), look(1, stage=2, seconds=0)]
     found = whole(pd.DataFrame(rows))
     assert found["step"].tolist() == [100, 200, 250, 300, 301]
     assert found["seconds"].tolist() == [10, 20, 25, 30, 30]
