@@ -294,8 +294,14 @@ def _seconds(value: Any) -> str:
 
 
 _RUNS = {"case": "Case", "data": "Data", "arm": "Arm", "backbone": "Network", "preset": "Preset", "state": "State"} | {
-    "n_high": "n_high", "n_low": "n_low", "seed": "Seed", "steps": "Steps", "seconds": "Seconds",
-    "device": "Device", "commit": "Commit", "run": "Run",
+    "n_high": "n_high",
+    "n_low": "n_low",
+    "seed": "Seed",
+    "steps": "Steps",
+    "seconds": "Seconds",
+    "device": "Device",
+    "commit": "Commit",
+    "run": "Run",
 }
 
 
