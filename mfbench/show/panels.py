@@ -17,14 +17,20 @@ FACET_HEIGHT = 250  # px, of figures that others stand below
 class CurvesPanel(pn.viewable.Viewer):
     """Learning curves of one case and quantity: heading, figure, notes. The figure is made once."""
 
-    def __init__(self, found: Curves, heading: str = "", frame_height: int = plots.FRAME_HEIGHT) -> None:
+    def __init__(
+        self,
+        found: Curves,
+        heading: str = "",
+        frame_height: int = plots.FRAME_HEIGHT,
+        notes: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
         self._height = frame_height
         self._sent = hv.streams.Pipe(data=(found, frame_height))
         self._figure = figure(hv.DynamicMap(lambda data: plots.draw(*data), streams=[self._sent]))
         self._heading, self._notes = Html(), Html()
         self.view = pn.Column(self._heading, self._figure, self._notes, sizing_mode="stretch_width")
-        self._tell(found, heading, plots.notes(found))
+        self._tell(found, heading, plots.notes(found) if notes is None else notes)
 
     def send(
         self,
