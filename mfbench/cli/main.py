@@ -1,4 +1,5 @@
-"""The command line: ``mfbench cases | run | predict | export | evaluate | check | data | demo | report | serve``.
+"""The command line: ``mfbench cases | run | predict | export | evaluate | check | data | demo | report | figure | table
+| serve``.
 
 Each command imports what it needs when it runs, so that ``--help`` answers at once and showing results never
 loads torch.
@@ -10,7 +11,7 @@ import os
 import sys
 from typing import NoReturn
 
-from mfbench.cli import data, models, showing, training
+from mfbench.cli import data, models, showing, taking, training
 from mfbench.errors import UserError
 from mfbench.version import __version__
 
@@ -26,6 +27,8 @@ COMMANDS = (
     training.add_demo,
     training.add_compare,
     showing.add_report,
+    taking.add_figure,
+    taking.add_table,
     showing.add_serve,
 )
 

@@ -66,7 +66,7 @@ class Pair(NamedTuple):
 
 def pairs_of(outline: Structures) -> list[Pair]:
     """Each level with a lower one."""
-    return [Pair(low, high, *_shared(outline, low, high)) for low, high in level_pairs(outline)]
+    return [Pair(low, high, *shared(outline, low, high)) for low, high in level_pairs(outline)]
 
 
 # units
@@ -306,7 +306,7 @@ def _about_mean(values: FloatArray, molecule: NDArray[np.int32]) -> NDArray[np.f
     return values - mean[molecule]
 
 
-def _shared(outline: Structures, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def shared(outline: Structures, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Structures with the low and the high label of one geometry, paired; mostly they are one structure."""
     a, b = (np.flatnonzero(outline.energy_mask[:, k]) for k in (low, high))
     _, first, second = np.intersect1d(outline.geometry[a], outline.geometry[b], return_indices=True)

@@ -47,6 +47,8 @@ _BUFFER = 1 << 22  # bytes of a column that are gathered before they are written
 
 _SLAB_ATOMS = 1 << 20  # atoms that are read at a time
 
+_WINDOWS = 40  # that a few of many structures are taken from: neighbours are read at once
+
 Progress = Callable[[int], None]  # told how many structures are done
 
 
@@ -217,6 +219,15 @@ def _gather(file: h5py.File, offsets: IntArray, chosen: IntArray) -> Slab:
     return Slab(np.concatenate(numbers), np.concatenate(positions), np.concatenate([[0], np.cumsum(sizes)]))
 
 
+def windows(total: int, most: int) -> NDArray[np.int64]:
+    """Some ``most`` of ``total`` places, ascending: runs of neighbours, spread over all. All, where they are few."""
+    if total <= most:
+        return np.arange(total)
+    width = max(1, most // _WINDOWS)
+    starts = np.linspace(0, total - width, most // width).astype(np.int64)
+    return (starts[:, None] + np.arange(width)).ravel()
+
+
 class Reader:
     """A converted file, opened to read chosen levels of chosen structures. Use it as a context manager.
 
@@ -224,12 +235,19 @@ class Reader:
     ``positions`` and ``forces``: that is how a dataset reaches a device without a copy on the host.
     """
 
-    def __init__(self, path: Path, levels: Sequence[str] | None = None, subset: Subset | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        levels: Sequence[str] | None = None,
+        subset: Subset | None = None,
+        most: int | None = None,
+    ) -> None:
         """Open the file.
 
         Args:
             levels: names of the levels whose labels are wanted; all by default.
             subset: which structures; all by default.
+            most: of these, some so many, spread over the file; all by default. ``total`` is how many there are.
 
         Raises:
             UserError: a level, molecule, formula or set that the file does not have, or nothing is left.
@@ -246,6 +264,11 @@ class Reader:
                     raise unknown(f"level of dataset {self.dataset}", name, held)
             self.levels = tuple(name for name in held if levels is None or name in levels)
             self._keep = self._chosen(subset) if subset else None
+            self.total = len(self._offsets) - 1 if self._keep is None else int(np.count_nonzero(self._keep))
+            if most is not None and self.total > most:
+                rows = np.arange(self.total) if self._keep is None else np.flatnonzero(self._keep)
+                self._keep = np.zeros(len(self._offsets) - 1, bool)
+                self._keep[rows[windows(self.total, most)]] = True
             self._n_atoms = np.diff(self._offsets) if self._keep is None else np.diff(self._offsets)[self._keep]
         except BaseException:
             self._file.close()
@@ -331,11 +354,12 @@ class Reader:
 
     def _pieces(self, data: h5py.Dataset) -> Iterator[NDArray]:
         for begin, end in _structure_slabs(self._offsets):
-            first, last = self._offsets[begin], self._offsets[end]
             if self._keep is None:
-                yield data[first:last]
-            elif (mine := self._keep[begin:end]).any():
-                yield data[first:last][np.repeat(mine, np.diff(self._offsets[begin : end + 1]))]
+                yield data[self._offsets[begin] : self._offsets[end]]
+            elif len(mine := begin + np.flatnonzero(self._keep[begin:end])):
+                one, other = mine[0], mine[-1] + 1  # what is before and behind is not read
+                keep = np.repeat(self._keep[one:other], np.diff(self._offsets[one : other + 1]))
+                yield data[self._offsets[one] : self._offsets[other]][keep]
 
     def beginning(self) -> Structures:
         """The first chosen structures, as many as one piece has, with their atoms and without labels."""

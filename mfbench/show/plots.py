@@ -20,7 +20,7 @@ from bokeh.models.annotations import Legend, LegendItem, Title
 from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the backend)
 
 from mfbench.results.curves import AGAINST, Against, Curves, curves
-from mfbench.results.rows import HORIZONTAL, base_arm, level_names
+from mfbench.results.rows import HORIZONTAL, NOTHING, base_arm, level_names
 from mfbench.results.schema import METRICS, QUANTITIES
 from mfbench.results.statistics import FEWEST
 from mfbench.results.summary import summary
@@ -57,8 +57,12 @@ def series_order(points: pd.DataFrame) -> list[str]:
 
 def missing_arms(found: Curves) -> dict[str, str]:
     """Series without any number (n = 0), with the reason."""
-    missing = found.points[found.points.groupby("series")["n"].transform("max") == 0]
-    return {str(series): "; ".join(rows["remark"].unique()) for series, rows in missing.groupby("series")}
+    counts: dict[str, int] = {}
+    reasons: dict[str, dict[str, None]] = {}
+    for series, n, remark in zip(*(found.points[name].tolist() for name in ("series", "n", "remark"))):
+        counts[series] = counts.get(series, 0) + n
+        reasons.setdefault(series, {})[remark] = None
+    return {series: "; ".join(reasons[series]) for series, n in counts.items() if n == 0}
 
 
 def nothing_text(quantity: str, part: str, levels: Sequence[str] = ()) -> str:
@@ -165,10 +169,11 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     quantity = QUANTITIES[found.quantity]
     x = hv.Dimension("x", label=AGAINST[found.against], unit=found.against_unit or None)
     y_label = f"{quantity.label} {METRIC_LABELS.get(found.metric, found.metric)}"
-    y = hv.Dimension("value", label=y_label, unit=pretty_unit(found.unit))
+    y_label += f" / {found.over}’s" if found.over else ""
+    y = hv.Dimension("value", label=y_label, unit=pretty_unit(found.unit) or None)
     points, runs = _styled(found.points, found), _styled(found.runs, found)
     held = [point for point in points if point["n"] > 0]
-    flat = [point for point in held if _is_flat(point["arm"])]
+    flat = [point for point in held if _is_flat(point["arm"]) or point["arm"] == found.over]
     drawn = [point for point in held if not math.isnan(point["x"])]
     bars = [_bar(point) for point in drawn if point["seeds"] > 1]
     seeds = [_seed(run) for run in runs if (run["series"], run["n_high"], run["n_low"]) in _repeated(drawn)]
@@ -216,7 +221,7 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
         gridstyle={"grid_line_color": _GREY, "grid_line_alpha": 0.3, "grid_line_width": 1},
         show_legend=False,
         fontsize={"labels": f"{FONT_PT}pt", "ticks": f"{FONT_PT}pt"},
-        hooks=[_dress],
+        hooks=[dress],
     )
 
 
@@ -256,7 +261,8 @@ def _bar(point: _Row) -> _Row:
 
 
 def _across(point: _Row, xlim: tuple[float, float]) -> _Row:
-    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": "dashed"}
+    dash = "dotted" if point["arm"] == NOTHING else "dashed"
+    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": dash}
 
 
 def _pieces(points: Sequence[_Row]) -> list[_Row]:
@@ -291,7 +297,7 @@ def _hover(x: hv.Dimension, y: hv.Dimension) -> list[tuple[str, str]]:
     ]
 
 
-def _dress(plot: Any, element: Any) -> None:
+def dress(plot: Any, element: Any) -> None:
     """A hook that gives the bokeh figure what HoloViews has no option for."""
     figure = plot.state
     for axis in figure.axis:
@@ -340,7 +346,7 @@ def learning_curve(
         return _message(nothing_text(quantity, part, level_names(table, case)[1]), headings)
     if metric in METRICS:
         found = curves(table, case, quantity, metric, system, part, against, (), summary(table, case, part, metric))
-    return draw(found).opts(backend="bokeh", hooks=[_dress, _explained(headings, found)])
+    return draw(found).opts(backend="bokeh", hooks=[dress, _explained(headings, found)])
 
 
 def case_panel(
@@ -369,7 +375,7 @@ def _message(text: str, headings: Sequence[str]) -> hv.Text:
         frame_height=FRAME_HEIGHT,
         default_tools=[],
         text_font_size=f"{FONT_PT}pt",
-        hooks=[_dress, _explained(headings, None)],
+        hooks=[dress, _explained(headings, None)],
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote, urlencode
@@ -12,8 +12,9 @@ import panel as pn
 import panel_material_ui as pmui
 import param
 
+from mfbench.results.evidence import Evidence, evidence
 from mfbench.results.library import Library
-from mfbench.results.rows import SETUP, judged_at, setups_of
+from mfbench.results.rows import SETUP, judged_at, setups_of, with_setup
 from mfbench.results.rows import cases as cases_of
 from mfbench.results.schema import EXTERNAL, METRICS, QUANTITIES, UNIT_SYSTEMS, metrics_of
 from mfbench.show.styles import arm_order
@@ -48,12 +49,35 @@ class Chosen:
             return self
         data = list(dict.fromkeys(self.library.table.loc[self.library.table["case"] == case, "data"]))
         own = self.data if self.data in data else next(iter(data), "")
-        return Chosen(**{**vars(self), "case": case, "data": own, "level": HIGH})
+        return replace(self, case=case, data=own, level=HIGH)
 
     @property
     def table(self) -> pd.DataFrame:
         """The chosen rows of the results table: of the case and data, all its parts, quantities and metrics."""
         return _rows(self)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What all arms of the recipe with most of the chosen runs say, in the MAE where the metric is one's own.
+
+        Raises:
+            UserError: nothing is chosen, for there are no results.
+        """
+        metric = self.metric if self.metric in METRICS else METRICS[0]
+        every = replace(self, arms=(), quantity="energy", metric=metric, system=UNIT_SYSTEMS[0])
+        origin = self.library, self.version
+        return evidence(every, origin, every.recipe, self.case, self.part, metric, self.library.predictions)
+
+    @property
+    def recipe(self) -> pd.DataFrame:
+        """Of the chosen rows those of one (data, backbone, preset): the one with most runs."""
+        return _recipe(self)
+
+
+@lru_cache(maxsize=64)
+def _recipe(chosen: Chosen) -> pd.DataFrame:
+    each = [with_setup(chosen.table, setup) for setup in setups_of(chosen.table)]
+    return max(each, key=lambda one: one["run"].nunique(), default=chosen.table)
 
 
 @lru_cache(maxsize=64)
@@ -230,14 +254,14 @@ class Selection(param.Parameterized):
 
     # The address
 
-    def query(self) -> str:
-        """The choice as the query of an address, without what would be chosen anyhow."""
+    def query(self, further: Mapping[str, Any] | None = None) -> str:
+        """The choice, and further names and values, as an address's query, without what would be chosen anyhow."""
         usual: dict[str, Any] = {name: self.param[name].default for name in self.IN_ADDRESS}
         usual |= {"case": next(iter(self.param.case.objects), ""), "data": next(iter(self.param.data.objects), "")}
         usual |= {"source": next(iter(self._libraries)), "backbones": self._usual("backbones")}
         usual["presets"] = self._usual("presets")
         said = {name: getattr(self, name) for name in self.IN_ADDRESS}
-        return as_query({name: value for name, value in said.items() if value != usual[name]})
+        return as_query({name: value for name, value in said.items() if value != usual[name]} | dict(further or {}))
 
     def follow(self, query: str) -> None:
         """Choose what an address says."""
@@ -265,18 +289,24 @@ def as_query(said: Mapping[str, Any]) -> str:
     return f"?{urlencode(texts, quote_via=quote)}" if texts else ""
 
 
-def parse_query(query: str) -> dict[str, Any]:
-    """What ``as_query`` wrote; of anything else, what can be read of it."""
+def parse_query(
+    query: str, of: type[param.Parameterized] = Selection, names: Sequence[str] = Selection.IN_ADDRESS
+) -> dict[str, Any]:
+    """What ``as_query`` wrote of some parameters; of anything else, what can be read of it."""
     found: dict[str, Any] = {}
     for name, text in parse_qsl(query.removeprefix("?")):
-        if name not in Selection.IN_ADDRESS:
+        if name not in names:
             continue
-        if isinstance(Selection.param[name], param.ListSelector):
-            try:
-                value = json.loads(text)
-            except ValueError:
-                continue
-            found[name] = [one for one in value if isinstance(one, str | int)] if isinstance(value, list) else []
-        else:
+        usual = of.param[name].default
+        if isinstance(usual, str):
             found[name] = text
+            continue
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, list):
+            value = [one for one in value if isinstance(one, str | int)]
+        if type(value) is type(usual):  # True is an int
+            found[name] = value
     return found

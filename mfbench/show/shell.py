@@ -1,7 +1,6 @@
 """The page around a view: navigation, choices, light and dark, a switch for lectures, the state in the address."""
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +8,6 @@ from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import parse_qsl
 
 import panel as pn
 import panel_material_ui as pmui
@@ -22,7 +20,7 @@ from mfbench.results.folder import METRICS_FILE
 from mfbench.results.library import Library
 from mfbench.results.reference import REFERENCES
 from mfbench.show.html import STYLE
-from mfbench.show.selection import Selection, as_query
+from mfbench.show.selection import Selection, parse_query
 from mfbench.show.styles import INK
 
 # Pages by the name of their file, in the order of the navigation.
@@ -79,10 +77,12 @@ class View(pn.viewable.Viewer):
     selection: Selection = param.ClassSelector(class_=Selection, constant=True)  # type: ignore[assignment]
 
     choices: ClassVar[Sequence[str]] = ()  # of the selection's, that stand at the left
-    kept: ClassVar[Sequence[str]] = ()  # of its own parameters, that its address keeps, in the order they are followed
+    own: ClassVar[Sequence[str]] = ()  # parameters of the view itself that its address keeps, too
 
-    def __init__(self, selection: Selection | None = None, **params: Any) -> None:
+    def __init__(self, selection: Selection | None = None, query: str = "", **params: Any) -> None:
+        """``query``: of an address, for what is the view's own; what is no such value is left out."""
         super().__init__(selection=selection or Selection(libraries()), **params)
+        self._choose_own(parse_query(query, type(self), self.own))
         self.body = self.build()
 
     def build(self) -> pn.viewable.Viewable:
@@ -97,6 +97,23 @@ class View(pn.viewable.Viewer):
         """Call a function now, and each time that something else is chosen."""
         self.selection.param.watch(lambda _event: show(), "chosen")
         show()
+
+    def query(self) -> str:
+        """What is shown, as the query of an address."""
+        values = {name: getattr(self, name) for name in self.own}
+        return self.selection.query({k: value for k, value in values.items() if value != self.param[k].default})
+
+    def follow(self, query: str) -> None:
+        """Show what an address says."""
+        self.selection.follow(query)
+        usual = {name: self.param[name].default for name in self.own}
+        self._choose_own(usual | parse_query(query, type(self), self.own))
+
+    def _choose_own(self, values: Mapping[str, Any]) -> None:
+        with param.parameterized.batch_call_watchers(self):
+            for name, value in values.items():
+                with suppress(ValueError):
+                    setattr(self, name, value)
 
     def __panel__(self) -> pn.viewable.Viewable:
         return pn.Row(
@@ -124,6 +141,15 @@ def libraries() -> Mapping[str, Callable[[], Library]]:
 def figure(plot: Any, **params: Any) -> pn.pane.HoloViews:
     """A plot in a page: as wide as its place, axes its own. Give a DynamicMap for one that changes in place."""
     return pn.pane.HoloViews(plot, linked_axes=False, sizing_mode="stretch_width", **params)
+
+
+def later(show: Callable[[], None]) -> None:
+    """Show something after what is shown so far has gone to the browser; at once where there is none."""
+    document = pn.state.curdoc
+    if document is not None and document.session_context is not None:
+        document.add_next_tick_callback(show)
+    else:
+        show()
 
 
 class Html(pn.pane.HTML):
@@ -163,15 +189,15 @@ def serve(view: type[View], name: str) -> None:
     )
 
     def fill() -> None:
-        selection = Selection(libraries(), location.search if location else "")
-        shown = view(selection)
+        query = location.search if location else ""
+        selection = Selection(libraries(), query)
+        shown = view(selection, query)
         page.sidebar = shown.controls()
         status = Html()
         shown.on_change(lambda: status.say(f'<p class="soft">{escape(selection.status())}</p>'))
         main[:] = [shown.body, status]
         if location is not None:
-            _keep_in_address(selection, location)
-            _keep_in_fragment(shown, location)
+            _keep_in_address(shown, location)
 
     if RUNS in _read:
         fill()
@@ -206,37 +232,18 @@ async def _fill_later(fill: Callable[[], None], said: Html) -> None:
     fill()
 
 
-def _keep_in_address(selection: Selection, location: Any) -> None:
+def _keep_in_address(view: View, location: Any) -> None:
     """The address says what is shown, and what it says is shown: links, bookmarks, and the browser's way back."""
 
-    def say(_event: Any) -> None:
-        if location.search != (query := selection.query()):
+    def say(*_events: Any) -> None:
+        if location.search != (query := view.query()):
             location.search = query
 
     def follow(event: Any) -> None:
-        if event.new != selection.query():
-            selection.follow(event.new)
+        if event.new != view.query():
+            view.follow(event.new)
 
-    selection.param.watch(say, "chosen")
+    view.selection.param.watch(say, "chosen")
+    if view.own:
+        view.param.watch(say, list(view.own))
     location.param.watch(follow, "search")
-
-
-def _keep_in_fragment(view: View, location: Any) -> None:
-    """What a view shows of its own choices, other pages have no use for: it stands behind the ``#`` of its address."""
-
-    def say(*_events: Any) -> None:
-        said = as_query({name: getattr(view, name) for name in view.kept if getattr(view, name) is not None})
-        location.hash = f"#{said[1:]}"
-
-    def follow() -> None:
-        wanted = dict(parse_qsl(location.hash.removeprefix("#")))
-        for name in view.kept:
-            if name in wanted:
-                with suppress(ValueError):  # an address of other results, or one that was mistyped
-                    text = wanted[name]
-                    setattr(view, name, text if isinstance(getattr(view, name), str) else json.loads(text))
-
-    if view.kept:
-        follow()
-        view.param.watch(say, list(view.kept))
-        location.param.watch(lambda _event: follow(), "hash")
