@@ -3,13 +3,14 @@
 import sys
 from pathlib import Path
 
-PAGE = '''
+PAGE = """
 from html import escape
 
 import holoviews as hv
 import panel as pn
 
 from mfbench.show.shell import Html, View, figure, serve
+from mfbench.show.still import curves_picture
 
 
 class Page(View):
@@ -23,10 +24,13 @@ class Page(View):
     def show(self):
         self.said.say(f"<p>NAME shows {escape(self.selection.chosen.system)}</p>")
 
+    def still(self):
+        return curves_picture(self.selection.chosen)
+
 
 if pn.state.served:
     serve(Page, "NAME")
-'''
+"""
 
 # Runs mfbench with the pages of a folder.
 COMMAND = """

@@ -12,7 +12,6 @@ import tomllib
 import urllib.request
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
