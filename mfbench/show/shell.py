@@ -84,8 +84,10 @@ class View(pn.viewable.Viewer):
     def __init__(self, selection: Selection | None = None, query: str = "", **params: Any) -> None:
         """``query``: of an address, for what is the view's own; what is no such value is left out."""
         super().__init__(selection=selection or Selection(libraries()), **params)
-        self._choose_own(parse_query(query, type(self), self.own))
+        said = parse_query(query, type(self), self.own)
+        self._choose_own(said)
         self.body = self.build()
+        self._choose_own(said)  # what there is to choose from, some views know when they are built
 
     def build(self) -> pn.viewable.Viewable:
         """What is shown, beside the choices."""
