@@ -65,7 +65,7 @@ def _serve(options: argparse.Namespace) -> None:
 
     if importlib.util.find_spec("panel") is None:
         raise UserError("the dashboards need Panel, which is not installed: pip install 'mfbench[dashboards]'")
-    port = options.port or _free_port(options.address)
+    port = options.port or free_port(options.address)
     origins = [*(f"{host}:{port}" for host in _hosts(options.address)), *map(_origin, options.allow_websocket_origin)]
     passwords = _passwords(options.basic_auth) if options.basic_auth else None
     os.environ["MFBENCH_RUNS"] = str(options.runs)
@@ -159,7 +159,7 @@ def _origin(given: str) -> str:
     return host
 
 
-def _free_port(address: str) -> int:
+def free_port(address: str) -> int:
     """A port nobody listens on: it has to be known beforehand, as it is a piece of the pages' origin."""
     import socket
 
