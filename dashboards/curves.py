@@ -8,7 +8,7 @@ import panel_material_ui as pmui
 import param
 
 from mfbench.results.curves import AGAINST, Curves, ratios
-from mfbench.results.rows import NOTHING
+from mfbench.results.rows import NOTHING, setups_of, with_setup
 from mfbench.results.scaling import Axis
 from mfbench.show import scaling
 from mfbench.show.facets import BESIDE, Facet, facets, settings_that_differ
@@ -97,7 +97,9 @@ class LearningCurves(View):
 
         chosen = self.selection.chosen
         draw = figures.learning_curve if self.against == "n_high" else figures.label_cost
-        rows = chosen.recipe[~chosen.recipe["arm"].isin(self.hidden)]
+        setup = max(setups_of(chosen.table), key=lambda one: with_setup(chosen.table, one)["run"].nunique())
+        rows = with_setup(chosen.table, setup)
+        rows = rows[~rows["arm"].isin(self.hidden)]
         stored = chosen.library.predictions
         return draw(rows, chosen.case, chosen.part, chosen.metric, chosen.system, self.quantities, stored=stored)
 
