@@ -14,7 +14,7 @@ from mfbench.results.groups import GROUPINGS
 from mfbench.results.predictions import Predictions
 from mfbench.results.rows import setups_of
 from mfbench.results.schema import METRICS, QUANTITIES
-from mfbench.show.distributions import dots, ecdf, grouped
+from mfbench.show.distributions import distribution, dots, ecdf, grouped
 from mfbench.show.html import arm_html, physical_html
 from mfbench.show.linked import Live, ParityPlot, Shown, WorstTable
 from mfbench.show.molecule import Molecules
@@ -24,6 +24,7 @@ from mfbench.show.scenes import Scene
 from mfbench.show.shell import Html, View, serve
 from mfbench.show.structures import MOST, beside, place_text, structure_scene, worst
 from mfbench.show.tables import physical_table
+from mfbench.show.takeaway import TakeAway
 from mfbench.show.words import PART_LABELS, level_label
 
 NONE = "There are no finished runs here to look into."
@@ -34,6 +35,8 @@ class Inside(View):
     """Runs of one size and seed beside each other: all that they predict, and one structure's forces as arrows."""
 
     choices: ClassVar = ("source", "case", "data", "arms", "backbones", "presets", "level", "part", "system")
+
+    own: ClassVar = ("n_high", "seed", "first", "quantity", "by", "structure")
 
     n_high: Any = param.Selector(objects=[0], label="High-level structures")
     seed: Any = param.Selector(objects=[0], label="Seed")
@@ -58,14 +61,24 @@ class Inside(View):
         for part in (self.parity, self.worst):
             part.param.watch(lambda event: self.param.update(structure=event.new), "structure")
         self.on_change(self._follow)
+        takes = [
+            TakeAway("parity", data=lambda: self.parity.found),
+            TakeAway("worst", data=lambda: self.worst.found, address=False),
+            TakeAway("distribution", data=lambda: distribution(self.parity.found), address=False),
+            TakeAway("groups", data=self._grouped, address=False),
+        ]
         return pn.Column(
             self.said,
-            _beside([_toggle(self.param.quantity), self.parity], [self.place, self.molecules]),
-            self.worse,
-            self.worst,
             _beside(
-                [Html("<h2>How errors are distributed</h2>"), self.errors],
-                [Html("<h2>What errors depend on</h2>"), _toggle(self.param.by), self.grouping, self.groups],
+                [_toggle(self.param.quantity), self.parity, takes[0]],
+                [self.place, self.molecules],
+            ),
+            pn.Column(
+                self.worse, self.worst, takes[1], visible=self.param.first.rx() != "", sizing_mode="stretch_width"
+            ),
+            _beside(
+                [Html("<h2>How errors are distributed</h2>"), self.errors, takes[2]],
+                [Html("<h2>What errors depend on</h2>"), _toggle(self.param.by), self.grouping, self.groups, takes[3]],
             ),
             self.checks,
             pn.Column(
@@ -199,7 +212,6 @@ class Inside(View):
         self.groups.draw(dots(table, self.by, self.quantity, self.metric, self.system))
 
     def _draw_worst(self) -> None:
-        self.worse.visible = self.worst.place.visible = bool(self._runs)
         if not self._runs:
             self._offer_structure(pd.DataFrame({"structure": [], "shown": []}))
             return
@@ -217,6 +229,8 @@ class Inside(View):
         self.structure = int(there.iloc[0]) if len(there) else None
 
     def _draw_scan(self) -> None:
+        if not len(self.curves.plot) and self.scan is None:
+            return
         self.curves.draw(scan_curves(self._scans, self.level, self.scan, self.system))
 
     def _draw_structure(self) -> None:

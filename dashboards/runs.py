@@ -43,10 +43,12 @@ class Runs(View):
         self._seen: Any = None  # of what the table shows
         self.table = self._table()
         again = pmui.Button(label="Look again", color="primary", variant="outlined", on_click=lambda _: self._look())
-        self.delete = pmui.Button(label="Delete this run", color="error", variant="outlined", size="small")
+        self.delete = pmui.Button(label="Delete this run", color="error", variant="outlined")
         self.delete.on_click(lambda _event: self._ask(True))
         sure = pmui.Button(label="Delete it for good", color="error", size="small", on_click=lambda _: self._delete())
-        keep = pmui.Button(label="Keep it", color="primary", variant="outlined", size="small", on_click=lambda _: self._ask(False))
+        keep = pmui.Button(
+            label="Keep it", color="primary", variant="outlined", size="small", on_click=lambda _: self._ask(False)
+        )
         self.asking = pn.Row(sure, keep, visible=False)
         self.param.watch(lambda *_: self._show(), ["run", "other"])
         self.on_change(self._look)

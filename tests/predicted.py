@@ -3,6 +3,7 @@
 ``predicted(structures_of(1_000_000))`` holds a million force components, made in a second or two.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -68,13 +69,16 @@ def predicted(count: int = 60, arm: str = "MF", case: str = "ani1x-tz", seed: in
     )
 
 
-def write_predicted(folder: Path, count: int = 60, case: str = "ani1x-tz", scanned: bool = True) -> Path:
-    """Run folders of all arms at two sizes, with what they predicted and, of the larger size, a scan."""
+def write_predicted(
+    folder: Path, count: int = 60, case: str = "ani1x-tz", scanned: bool = True, without: Collection[str] = ()
+) -> Path:
+    """Run folders of all arms at two sizes, with what they predicted (but some arms); of the larger size, a scan."""
     for run, rows in results_table(cases=[case]).groupby("run"):
         one = RunFolder(folder / str(run))
         one.path.mkdir(parents=True)
         arm, size = rows["arm"].iloc[0], int(rows["n_high"].iloc[0])
-        save_arrays(one.file(PREDICTIONS_FILE), predicted(count, arm, case))
+        if arm not in without:
+            save_arrays(one.file(PREDICTIONS_FILE), predicted(count, arm, case))
         one.finish(rows)
         if scanned and size == 150:
             one.write_extra(SCANS_FILE, as_parquet(scan(ERRORS[arm], LEVELS[case][1])))

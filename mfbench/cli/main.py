@@ -10,7 +10,7 @@ import os
 import sys
 from typing import NoReturn
 
-from mfbench.cli import data, models, runs, showing, taking, training
+from mfbench.cli import data, models, runs, serving, showing, taking, training
 from mfbench.errors import UserError
 from mfbench.version import __version__
 
@@ -29,7 +29,7 @@ COMMANDS = (
     showing.add_report,
     taking.add_figure,
     taking.add_table,
-    showing.add_serve,
+    serving.add_serve,
 )
 
 

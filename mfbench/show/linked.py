@@ -124,7 +124,8 @@ class WorstTable(pn.viewable.Viewer):
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
         self.place = pn.Column(sizing_mode="stretch_width")
-        self._columns: tuple[Any, ...] = ()
+        self.found = pd.DataFrame()  # what is shown, its columns as they were given
+        self._runs: tuple[str, ...] = ()
         self.table = pn.widgets.Tabulator(pd.DataFrame())
 
     def draw(self, found: pd.DataFrame, runs: Sequence[str], system: str) -> None:
@@ -134,26 +135,27 @@ class WorstTable(pn.viewable.Viewer):
             found: of ``structures.worst``.
             runs: their names in it.
         """
+        self.found = found
         numbered = {f"{run} {what}": f"{what}{k}" for k, run in enumerate(runs) for what in ("energy", "force")}
         rows = found.rename(columns=numbered)
-        if (columns := (tuple(runs), system)) != self._columns:
-            self._columns = columns
-            self.table = self._made(rows, runs, system)
+        titles = dict(self.TITLES)
+        for what, label in (("energy", "Energy error"), ("force", "Force RMSE")):
+            unit = pretty_unit(QUANTITIES[what].shown[system])
+            titles |= {f"{what}{k}": f"{label} ({unit})" for k in range(len(runs))}
+        if tuple(runs) != self._runs:
+            self._runs = tuple(runs)
+            self.table = self._made(rows, titles)
             self.place[:] = [self.table]
         else:
-            self.table.value = rows
+            self.table.param.update(value=rows, titles=titles)
         self._select()
 
-    def _made(self, rows: pd.DataFrame, runs: Sequence[str], system: str) -> pn.widgets.Tabulator:
-        titles, groups = dict(self.TITLES), dict[str, list[str]]()
-        for k, run in enumerate(runs):
-            own = {f"{what}{k}": label for what, label in (("energy", "Energy error"), ("force", "Force RMSE"))}
-            units = [pretty_unit(QUANTITIES[what].shown[system]) for what in ("energy", "force")]
-            titles |= {column: f"{label} ({unit})" for (column, label), unit in zip(own.items(), units)}
-            groups[escape(run)] = list(own)  # Tabulator takes titles for HTML
+    def _made(self, rows: pd.DataFrame, titles: dict[str, str]) -> pn.widgets.Tabulator:
+        # Tabulator takes the titles of groups for HTML.
+        groups = {escape(run): [f"energy{k}", f"force{k}"] for k, run in enumerate(self._runs)}
+        errors = [column for own in groups.values() for column in own]
         digits = NumberFormatter(format="0,0.00", nan_format="–", text_align="right")
         whole = NumberFormatter(format="0", nan_format="–", text_align="right")
-        errors = [column for own in groups.values() for column in own]
         table = pn.widgets.Tabulator(
             rows,
             titles=titles,
