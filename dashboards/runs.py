@@ -1,7 +1,6 @@
 """Runs: every run, finished, unfinished or broken; one in full, or two compared. ``panel serve dashboards/*.py``."""
 
 import os
-from collections.abc import Mapping
 from html import escape
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from bokeh.models.widgets.tables import NumberFormatter
 
 from mfbench.errors import UserError
 from mfbench.show.command import Command
-from mfbench.show.entries import STATES, TITLES, apart_html, rows_of, run_html
+from mfbench.show.entries import MARKS, STATES, TITLES, apart_html, rows_of, run_html
 from mfbench.show.shell import RUNS, Html, View, serve
 from mfbench.study.command import command
 
@@ -42,13 +41,14 @@ class Runs(View):
         self.said, self.detail, self.command = Html(), Html(), Command(sizing_mode="stretch_width")
         self.making = pn.Column(Html("<h3>The command that makes it, or continues it</h3>"), self.command)
         self._seen: Any = None  # of what the table shows
-        self._marked: list[int] = []
         self.table = self._table()
-        again = pmui.Button(label="Look again", variant="outlined", on_click=lambda _: self._look())
-        self.delete = pmui.Button(label="Delete this run", color="error", variant="outlined", size="small")
+        again = pmui.Button(label="Look again", color="primary", variant="outlined", on_click=lambda _: self._look())
+        self.delete = pmui.Button(label="Delete this run", color="error", variant="outlined")
         self.delete.on_click(lambda _event: self._ask(True))
         sure = pmui.Button(label="Delete it for good", color="error", size="small", on_click=lambda _: self._delete())
-        keep = pmui.Button(label="Keep it", variant="outlined", size="small", on_click=lambda _: self._ask(False))
+        keep = pmui.Button(
+            label="Keep it", color="primary", variant="outlined", size="small", on_click=lambda _: self._ask(False)
+        )
         self.asking = pn.Row(sure, keep, visible=False)
         self.param.watch(lambda *_: self._show(), ["run", "other"])
         self.on_change(self._look)
@@ -66,7 +66,7 @@ class Runs(View):
         whole = NumberFormatter(format="0,0", nan_format="–", text_align="right")
         texts = [name for name in TITLES if name not in ("shown", "state", "seconds")]
         table = pn.widgets.Tabulator(
-            rows_of(self.selection.library.entries),
+            rows_of(self.selection.library.entries[:0]),
             titles=TITLES,
             formatters=dict.fromkeys(("n_high", "seed", "seconds"), whole),
             widths=WIDTHS,
@@ -95,11 +95,11 @@ class Runs(View):
             self.said.say(f"<p>{escape(str(error))}</p>")
             return
         remarks = "".join(f"<li>{escape(one)}</li>" for one in library.remarks)
-        about = f"{len(library.remarks):,} things to know of these results"
+        about = f"Remarks on these results ({len(library.remarks):,})"
         self.said.say(f"<details><summary>{about}</summary><ul>{remarks}</ul></details>" if remarks else "")
         if self._seen != (library, library.entries_version):
-            self._seen, self._marked = (library, library.entries_version), []
-            self.table.value = rows_of(library.entries)
+            self._seen = (library, library.entries_version)
+            self.table.value = rows_of(library.entries, (self.run, self.other))
         self._show()
 
     def choose(self, run: str) -> None:
@@ -110,9 +110,10 @@ class Runs(View):
 
     def _show(self) -> None:
         library, system = self.selection.library, self.selection.system
-        rows = {name: k for k, name in enumerate(self.table.value["run"])}
-        run, other = (one if one in rows else "" for one in (self.run, self.other))
-        self._mark({rows[one]: mark for one, mark in ((run, "①"), (other, "②")) if one})
+        names = self.table.value["run"]
+        there = set(names)
+        run, other = (one if one in there else "" for one in (self.run, self.other))
+        self._mark((run, other))
         self.detail.say(
             apart_html(library, run, other, system) if run and other else run_html(library, run, system) if run else HOW
         )
@@ -122,12 +123,13 @@ class Runs(View):
         if self.making.visible:
             self._say_command(run)
 
-    def _mark(self, marks: Mapping[int, str]) -> None:
-        """Mark what is chosen, by the places of its rows."""
-        changed = dict.fromkeys(self._marked, "") | dict(marks)
+    def _mark(self, chosen: tuple[str, str]) -> None:
+        """Mark what is chosen, where it is not marked yet."""
+        rows = self.table.value
+        marks = rows["run"].map(dict(zip(chosen, MARKS))).fillna("")
+        changed = [(int(k), marks.iloc[k]) for k in (marks != rows["shown"]).to_numpy().nonzero()[0]]
         if changed:
-            self.table.patch({"shown": list(changed.items())})
-        self._marked = list(marks)
+            self.table.patch({"shown": changed})
 
     def _say_command(self, run: str) -> None:
         try:

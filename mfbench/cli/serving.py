@@ -137,12 +137,7 @@ def _read_ahead() -> None:
     from mfbench.show.shell import open_runs
 
     began = time.monotonic()
-    with bars.bar(desc="Reading the runs", unit="run", delay=_SLOW, disable=not bars.visible()) as shown:
-
-        def told(done: int, total: int) -> None:
-            shown.total = total
-            shown.update(done - shown.n)
-
+    with bars.runs("Reading the runs") as told:
         try:
             runs = len(open_runs(told).entries)
         except UserError as error:

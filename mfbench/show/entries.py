@@ -1,6 +1,6 @@
 """Runs as pages show them: all of them in a table, one in full, two beside each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -10,9 +10,9 @@ import pandas as pd
 from mfbench.errors import UserError
 from mfbench.results.differences import flat, results_apart, settings_apart
 from mfbench.results.library import Library
-from mfbench.results.schema import PHYSICS, QUANTITIES
+from mfbench.results.schema import PHYSICS, QUANTITIES, shown
 from mfbench.show.histories import left
-from mfbench.show.text import run_text, steps_text
+from mfbench.show.text import steps_text
 from mfbench.show.words import METRIC_LABELS, level_label, number, pretty_unit
 
 # Columns of ``rows_of``, and what people call them.
@@ -33,16 +33,19 @@ TITLES = {
     "problem": "Problem",
 }
 
+MARKS = ("①", "②")  # of the run that is shown, and of the one that it is compared with
+
 STATES = ("finished", "at work", "unfinished", "broken")
 
 # Of settings and provenance, what is for programs: what names stood for, hashes, and what a model knows.
 LONG = ("resolved", "deciding", "trained_on")
 
 
-def rows_of(entries: pd.DataFrame) -> pd.DataFrame:
-    """Runs (``Library.entries``) with the columns of ``TITLES``; ``shown`` is empty."""
+def rows_of(entries: pd.DataFrame, chosen: Sequence[str] = ()) -> pd.DataFrame:
+    """Runs (``Library.entries``) with the columns of ``TITLES``; ``shown`` marks those that are chosen."""
+    marks = dict(zip(chosen, MARKS))
     rows = entries.assign(
-        shown="",
+        shown=entries["run"].map(lambda run: marks.get(run, "")).astype("str"),
         state=entries["state"].mask(entries["running"], "at work"),
         steps=[steps_text(*pair) for pair in zip(entries["step"], entries["steps"])],
         finished=entries["finished"].str.slice(0, 16).str.replace("T", " "),
@@ -60,7 +63,7 @@ def run_html(library: Library, run: str, system: str = "kcal/mol") -> str:
     if entry["problem"]:
         parts.append(f'<p class="problem">{escape(entry["problem"])}</p>')
     if len(rows):
-        parts.append(f'<div class="scroll"><pre>{escape(pretty_unit(run_text(rows, system)))}</pre></div>')
+        parts.append(_results_html(rows, system))
     for title, read in (("Where it came from", library.provenance), ("Settings", library.settings)):
         try:
             said = read(run)
@@ -69,6 +72,25 @@ def run_html(library: Library, run: str, system: str = "kcal/mol") -> str:
             found = escape(str(error))
         parts.append(f"<details><summary>{title}</summary>{found}</details>")
     return "".join(parts)
+
+
+def _results_html(rows: pd.DataFrame, system: str) -> str:
+    """All numbers of one run."""
+    told = shown(rows, system)
+    body = [
+        [*_number_of(row), number(row["value"]), pretty_unit(row["unit"]), f"{row['n']:,}", row["remark"]]
+        for row in told.to_dict("records")
+    ]
+    return _table_html(["Judged at", "Part", "Error", "Value", "Unit", "n", ""], body, numbers=(3, 5))
+
+
+_KNOWN = {**QUANTITIES, **PHYSICS}
+
+
+def _number_of(row: Mapping[Hashable, Any]) -> list[str]:
+    """What a row of results is a number of: level, part, and quantity with its metric."""
+    metric = "" if row["metric"] == "value" else f" {METRIC_LABELS.get(row['metric'], row['metric'])}"
+    return [level_label(row["level"]), row["part"], f"{_KNOWN[row['quantity']].label}{metric}"]
 
 
 def facts_html(facts: Mapping[str, Any]) -> str:
@@ -88,12 +110,9 @@ def apart_html(library: Library, first: str, second: str, system: str = "kcal/mo
     results = results_apart(library.table, first, second, system)
     if results.empty:
         return "".join([*parts, found, "<p>Neither has a number.</p>"])
-    known = {**QUANTITIES, **PHYSICS}
     body = [
         [
-            level_label(row["level"]),
-            row["part"],
-            f"{known[row['quantity']].label} {METRIC_LABELS.get(row['metric'], row['metric'])}",
+            *_number_of(row),
             *(number(row[name]) for name in ("first", "second")),
             pretty_unit(row["unit"]),
             f"{row['ratio']:.2f}" if np.isfinite(row["ratio"]) else "–",
