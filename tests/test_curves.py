@@ -377,9 +377,10 @@ def test_the_page_in_a_browser(tab: Any, address: str) -> None:
     tab.get_by_role("menuitem", name="meV").click()
     tab.wait_for_function(f"() => ({AXES})().includes('Force component MAE (meV/Å)')")
     tab.wait_for_function("() => location.search.includes('meV')")
-    tab.mouse.move(900, 500)
-    tab.mouse.wheel(0, 300)
-    tab.wait_for_function("() => document.querySelector('.main-content')?.scrollTop > 50 || scrollY > 50")
+    before = legend.bounding_box()["y"]
+    tab.mouse.move(900, 400)
+    tab.mouse.wheel(0, 300)  # over a figure
+    tab.wait_for_function("([e, y]) => e.getBoundingClientRect().y < y - 50", arg=[legend.element_handle(), before])
     link = tab.evaluate("location.href")
     tab.goto("about:blank")
     tab.goto(link)
