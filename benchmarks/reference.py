@@ -77,8 +77,9 @@ def main() -> None:
         run_all(wanted, args.runs, args.jobs, device=args.device, data_folder=args.data_folder)
     finished = {one.name for one in wanted if is_finished(args.runs / one.name)}
     chosen = complete(wanted, finished)
+    packed = {one.name for one in chosen}
     for one in wanted:
-        if one not in chosen:
+        if one.name not in packed:
             print(f"left out: {one.name}" + (", as others of its size and seed are missing" * (one.name in finished)))
     if not chosen:
         sys.exit(f"{args.runs}: nothing of {args.name} is complete")

@@ -28,11 +28,8 @@ NONE = pd.DataFrame({"low": [], "high": [], "gap": []}, dtype=float)
 
 OF_CASE = ""  # the dataset, or level, that is the case's
 
-PLAIN = {
-    "textTransform": "none",
-    "fontSize": "14px",
-    "& .MuiToggleButton-root": {"textTransform": "none", "fontSize": "14px"},
-}
+_TEXT = {"textTransform": "none", "fontSize": "14px", "whiteSpace": "nowrap"}
+PLAIN = _TEXT | {"& .MuiToggleButton-root": _TEXT}
 
 LOOKS = {"overlaid": "over", "side by side": "beside", "all levels": "all"}
 
@@ -87,7 +84,7 @@ class Data(View):
             for pipe in (self.energy_plot, self.force_plot, self.atoms_plot, self.temperature_plot)
         ]
         energies, forces, atoms, temperatures = self.panes
-        self.slider = pmui.IntSlider(name="Structure", start=1, end=2, sizing_mode="stretch_width", margin=(0, 12))
+        self.slider = pmui.IntSlider(label="Structure", start=1, end=2, sizing_mode="stretch_width", margin=(0, 12))
         self.slider.param.watch(lambda event: self.param.update(structure=event.new), "value")
         steps = [
             pmui.Button(label=name, variant="text", on_click=partial(self._step, by), margin=(4, 0), sx=PLAIN)
@@ -106,27 +103,27 @@ class Data(View):
             self.place,
             sizing_mode="stretch_width",
         )
-        self.inside = pn.Column(
-            _beside([self.browser], [self.gap, energies, forces]),
-            Html("<h2>Sizes and temperatures</h2>"),
-            _beside([atoms], [temperatures]),
-            self.sizes,
+        self.first = _beside([self.browser], [self.gap, energies, forces])
+        self.further = pn.Column(
+            Html("<h2>Molecules</h2>"),
+            _beside([self.sizes], [atoms, temperatures]),
             sizing_mode="stretch_width",
         )
         self.param.watch(self._chosen, ["dataset", "low", "high", "molecule", "structure", "look"])
         self.on_change(self._load)
         return pn.Column(
             self.head,
-            self.inside,
+            self.first,
             Html("<h2>Labels</h2>"),
             self.levels,
             Html("<h2>The cases: what is cheap and what is dear</h2>"),
             self.cases,
+            self.further,
+            Html("<h2>Licence, citation, files</h2>"),
+            self.declared,
             Html("<h2>Checks</h2>"),
             self.check,
             self.checks,
-            Html("<h2>Licence, citation, files</h2>"),
-            self.declared,
             Html("<h2>All datasets</h2>"),
             self.others,
             Html(f"<h2>Ten words</h2>{glossary_html()}"),
@@ -195,7 +192,7 @@ class Data(View):
         if wanted != self._wanted:
             return
         self.found = None if isinstance(found, str) else found
-        self.inside.visible = self.found is not None
+        self.first.visible = self.further.visible = self.found is not None
         said = f"<p>{escape(found)}</p>" if isinstance(found, str) and found else ""
         sample = None if self.found is None else self.found.sample
         self.head.say(manifests.head_html(self._title, self.infos, sample) + said)
@@ -208,8 +205,8 @@ class Data(View):
         held, levels = found.sample.structures, {level_label(name): name for name in found.sample.structures.levels}
         self._offer("low", {f"the case’s ({level_label(found.low)})": OF_CASE, **levels})
         self._offer("high", {f"the case’s ({level_label(found.high)})": OF_CASE, **levels})
-        first, *names = found.molecules["molecule"]
-        self._offer("molecule", {first: "", **{name: name for name in names}})
+        names = {name: "" if name == self._largest(found) else name for name in found.molecules["molecule"]}
+        self._offer("molecule", names)
         self._offer_structures(found)
         self.gap.say(
             f"<h2>From {escape(level_label(found.low))} to {escape(level_label(found.high))}</h2>"
@@ -242,8 +239,12 @@ class Data(View):
 
     # One structure
 
+    def _largest(self, found: contents.Contents) -> str:
+        """The molecule that is shown unless another is chosen."""
+        return str(found.molecules["molecule"].iloc[int(found.molecules["atoms"].argmax())])
+
     def _geometries(self, found: contents.Contents) -> Sequence[int]:
-        name = self.molecule or str(found.molecules["molecule"].iloc[0])
+        name = self.molecule or self._largest(found)
         return contents.geometries(found.sample.structures, name, (found.low, found.high)).tolist()
 
     def _offer_structures(self, found: contents.Contents) -> None:

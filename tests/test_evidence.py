@@ -63,16 +63,16 @@ def test_the_best_arm_is_named_with_those_that_cannot_be_told_from_it() -> None:
 def test_few_seeds_call_no_arm_the_best() -> None:
     found = Evidence(results_table(["ani1x-tz"], seeds=range(2)), "ani1x-tz").best(50, "energy")
     assert found == Best("MF", (), ("SF-E",), 2)
-    assert "2 seeds say too little" in best_text(found)
+    assert best_text(found) == "MF has the lowest error; too few seeds to say more (2 seeds)."
     alone = Evidence(results_table(["ani1x-tz"], arms=["MF"]), "ani1x-tz").best(50, "energy")
-    assert best_text(alone) == "MF has the lowest error; one seed says too little of the spread to call it best."
+    assert best_text(alone) == "MF has the lowest error; too few seeds to say more (1 seed)."
     assert "No arm" in best_text(None)
 
 
 def test_ratios_are_told_with_whether_they_are_more_than_the_spread_of_seeds() -> None:
     table, stored = made({"SF-E": 3.0, "MF": 1.2, "SF-EF": 1.19})
     own = Evidence(table, "ani1ccx", stored=stored.get)
-    assert ratio_text(own, 50, "energy").endswith("times SF-E’s: more than the seeds’ spread.")
+    assert ratio_text(own, 50, "energy").endswith("times SF-E’s: beyond the seeds’ spread.")
     assert "within the seeds’ spread" in ratio_text(own, 50, "energy", other="SF-EF")
     assert ratio_text(own, 50, "energy", other="delta") == "MF and delta have no seed in common here."
     few = Evidence(results_table(["ani1x-tz"], seeds=range(3)), "ani1x-tz")

@@ -2,11 +2,8 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +13,7 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 import pytest
+from panels import served
 from predicted import ERRORS, predicted, structures_of, write_predicted
 from tables import LEVELS
 
@@ -122,7 +120,7 @@ def test_parity_holds_every_labelled_value(runs: dict[str, Predictions]) -> None
     relative = parity.pairs(runs, LEVEL, "test", "energy_relative", "meV")
     assert len(relative) == 2 * COUNT
     assert parity.pairs(runs, LEVEL, "unseen", "energy").empty
-    plot = parity.parity(found, "force", level="the level", structure=11)
+    plot = parity.parity(found, "force", structure=11)
     kinds = [type(one).__name__ for one in plot]
     assert kinds == ["Curve", "RGB", "Points", "Points"]
     assert len(list(plot)[3]) == 2 * 9  # a ring about each component of one water
@@ -342,34 +340,15 @@ STAGES = """() => { const found = []; const walk = node => { for (const e of nod
         found.push([inked, data[0]]); }
     if (e.shadowRoot) walk(e.shadowRoot); } }; walk(document); return found; }"""
 X_RANGE = """() => { const model = Bokeh.documents.flatMap(d => [...d._all_models.values()])
-    .find(m => m.type == 'Figure' && m.below[0].axis_label.includes('TZVPP')); return [model.x_range.start,
+    .find(m => m.type == 'Figure' && m.below[0].axis_label.startsWith('Reference')); return [model.x_range.start,
     model.x_range.end, model.below[0].axis_label]; }"""
 
 
 @pytest.fixture(scope="module")
 def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "panel", "serve", str(PAGE), "--port", str(port)]
     log = tmp_path_factory.mktemp("server") / "log"
-    with open(log, "w") as out:
-        process = subprocess.Popen(
-            command, env=os.environ | {"MFBENCH_RUNS": str(folder)}, stdout=out, stderr=subprocess.STDOUT
-        )
-    address = f"http://localhost:{port}/inside"
-    try:
-        for _ in range(240):
-            assert process.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(address, timeout=20).close()
-                break
-            except OSError:
-                time.sleep(0.25)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
+    with served(PAGE, log=log, environment={"MFBENCH_RUNS": str(folder)}) as address:
+        yield f"{address}/inside"
 
 
 def until(tab: Any, condition: str) -> None:
@@ -426,7 +405,7 @@ def test_a_wheel_scrolls_and_a_box_zooms(tab: Any, server: str) -> None:
     tab.mouse.up()
     until(tab, f"() => {{ const [a, b] = ({X_RANGE})(); return b - a < {0.5 * (right - left)}; }}")
     tab.get_by_role("button", name="Energy", exact=True).click()
-    until(tab, f"() => ({X_RANGE})()[2].startsWith('Energy,')")
+    until(tab, f"() => ({X_RANGE})()[2] == 'Reference (kcal/mol)'")
     until(tab, f"() => {{ const [a, b] = ({X_RANGE})(); return b - a > 1000; }}")  # all of it, again
     assert tab.troubles == []
 

@@ -378,18 +378,21 @@ def test_packed_results_are_read_as_runs_are(here: Path, tmp_path: Path, monkeyp
 
 def test_what_is_complete_is_packed() -> None:
     reference = script("reference")
-    wanted = list(reference.cases())
-    assert len({one.name for one in wanted}) == 390
-    finished = {one.name for one in wanted if one.seed < 2 and (one.arm, one.seed, one.n_high) != ("MF", 1, 25)}
-    found = reference.complete(wanted, finished)
-    sizes = {(one.case, one.n_high, one.seed) for one in found if one.n_high}
-    assert sizes == {(case, n, seed) for case in reference.CASES for n in (25, 50, 100) for seed in (0, 1)} - {
-        (case, 25, 1) for case in reference.CASES
+    wanted = reference.comparison("rmd17-cc", ["SF-E", "MF", "SF-low", "oracle"], [25, 50], range(2))
+    finished = {one.name for one in wanted if (one.arm, one.seed, one.n_high) != ("MF", 1, 25)} - {
+        one.name for one in wanted if one.arm == "oracle" and one.seed
     }
-    assert {one.arm for one in found if not one.n_high} == {"SF-low", "oracle"}
+    found = reference.complete(wanted, finished)
+    sized = [(one.arm, one.n_high, one.seed) for one in found if one.n_high]
+    assert sized == [("SF-E", 25, 0), ("SF-E", 50, 0), ("MF", 25, 0), ("MF", 50, 0), ("SF-E", 50, 1), ("MF", 50, 1)]
+    assert [(one.arm, one.seed) for one in found if not one.n_high] == [("SF-low", 0), ("oracle", 0), ("SF-low", 1)]
     shown = [one for one in found if one.name in reference.predicted(found)]
-    assert {(one.n_high, one.seed) for one in shown} == {(0, 0), (50, 0)}
-    assert reference.predicted(list(reference.published())) == []
+    assert [(one.arm, one.n_high, one.seed) for one in shown] == [
+        *(("SF-E", 50, 0), ("MF", 50, 0)),
+        *(("SF-low", 0, 0), ("oracle", 0, 0)),
+    ]
+    published = reference.comparison("rmd17-cc", ["MF"], [50], data="ethanol")
+    assert reference.predicted(published) == []
 
 
 def test_results_that_ship_without_histories() -> None:

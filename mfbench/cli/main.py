@@ -1,5 +1,4 @@
-"""The command line: ``mfbench cases | run | predict | export | evaluate | check | data | demo | report | figure | table
-| serve``.
+"""The command line: ``mfbench cases | run | predict | export | evaluate | check | data | demo | compare | runs | ...``.
 
 Each command imports what it needs when it runs, so that ``--help`` answers at once and showing results never
 loads torch.
@@ -11,7 +10,7 @@ import os
 import sys
 from typing import NoReturn
 
-from mfbench.cli import data, models, showing, taking, training
+from mfbench.cli import data, models, runs, serving, showing, taking, training
 from mfbench.errors import UserError
 from mfbench.version import __version__
 
@@ -26,10 +25,11 @@ COMMANDS = (
     data.add_data,
     training.add_demo,
     training.add_compare,
+    runs.add_runs_commands,
     showing.add_report,
     taking.add_figure,
     taking.add_table,
-    showing.add_serve,
+    serving.add_serve,
 )
 
 

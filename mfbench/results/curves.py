@@ -151,13 +151,12 @@ def ratios(found: Curves, other: str, differences: pd.DataFrame | None = None) -
         dict(zip(_SERIES, key)) | _point(alike.assign(remark="").to_dict("records"))
         for key, alike in runs.groupby(_SERIES)
     ]
-    one = {**dict.fromkeys(POINTS, np.nan), "series": other, "arm": other, "rest": "", "remark": "", "value": 1.0}
-    one |= dict.fromkeys(("n_high", "n_low", "seeds", "runs"), 0) | {"n": 1}
-    points = pd.DataFrame([*rows, *([one] if rows else [])], columns=list(POINTS)).astype(POINTS)
+    points = pd.DataFrame(rows, columns=list(POINTS)).astype(POINTS)
     if differences is not None:
         own = differences[(differences["other"] == other) & (differences["quantity"] == found.quantity)]
         points = _with_intervals(points, own, 1.0)
-    return replace(found, unit="", points=points, runs=runs.reset_index(drop=True), over=other)
+    told = replace(found, unit="", points=points, runs=runs.reset_index(drop=True), over=other)
+    return told.with_line(other, 1.0) if rows else told
 
 
 def cost_unit(seconds: Iterable[float]) -> str:
@@ -210,6 +209,7 @@ def _with_intervals(points: pd.DataFrame, spread: pd.DataFrame, factor: float) -
     """The points with the intervals that a summary, or a table of differences, has for them."""
     own = [name for name in points if name in spread and name not in POINTS]
     keys = [name for name in ("arm", "n_high", "n_low", *own) if name in spread]
-    known = dict(zip(zip(*(spread[key] for key in keys)), zip(spread["low"] * factor, spread["high"] * factor)))
-    bounds = [known.get(key, (np.nan, np.nan)) for key in zip(*(points[key] for key in keys))]
-    return points.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds])
+    bounds = (spread[["low", "high"]] * factor).itertuples(index=False, name=None)
+    known = dict(zip(zip(*(spread[key].tolist() for key in keys)), bounds))
+    found = [known.get(key, (np.nan, np.nan)) for key in zip(*(points[key].tolist() for key in keys))]
+    return points.assign(low=[low for low, _ in found], high=[high for _, high in found])

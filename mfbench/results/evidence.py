@@ -87,7 +87,7 @@ _MEANS = Memo[Hashable, Means](8)
 
 
 def evidence(
-    chosen: Hashable,
+    source: Hashable,
     origin: Hashable,
     table: pd.DataFrame,
     case: str,
@@ -98,10 +98,10 @@ def evidence(
     """``Evidence`` that is kept, for pages that ask for the same again and again.
 
     Args:
-        chosen: all that chose the rows of the table: other rows must have another one.
-        origin: where the runs are from, and its version: by it is kept what was read of their predictions.
+        source: what the table holds, and all that chose its rows: another table must have another ``source``.
+        origin: where the runs are from, in which version: by it is kept what was read of their predictions.
     """
     return _EVIDENCE.get(
-        (chosen, origin, case, part, metric),
+        (source, case, part, metric),
         lambda: Evidence(table, case, part, metric, stored, _MEANS.get(origin, dict)),
     )

@@ -135,6 +135,10 @@ class Library(ABC):
     def provenance(self, run: str) -> dict[str, Any]:
         """Where a run came from; empty where nothing tells."""
 
+    def remove(self, run: str) -> None:
+        """Delete a run for good; raises UserError where it ships, or some process is at work on it."""
+        raise UserError(f"{self.label}: expected a run of one's own to delete, got {run!r:.120}, which ships")
+
 
 # Predictions that are kept
 
@@ -243,6 +247,10 @@ class _Folder(Library):
 
     def provenance(self, run: str) -> dict[str, Any]:
         return self._folder(run).provenance()
+
+    def remove(self, run: str) -> None:
+        self._folder(run).remove()
+        self.refresh()
 
 
 @final

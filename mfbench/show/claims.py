@@ -33,12 +33,11 @@ def seeds_of(count: int) -> str:
 
 
 def best_text(best: Best | None) -> str:
-    """``MF+ is best; delta cannot be told from it (5 seeds).``; why there is no more to say where seeds are few."""
+    """``MF+ is best; delta cannot be told from it (5 seeds).``, or that seeds are too few to say so."""
     if best is None:
         return "No arm has an error here."
     if best.seeds < FEWEST and (best.unknown or not best.alike):
-        few = "one seed says" if best.seeds == 1 else f"{best.seeds} seeds say"
-        return f"{best.arm} has the lowest error; {few} too little of the spread to call it best."
+        return f"{best.arm} has the lowest error; too few seeds to say more ({seeds_of(best.seeds)})."
     told = f"; {listed(best.alike)} cannot be told from it" if best.alike else ", and all others differ from it"
     unknown = f"; of {listed(best.unknown)} too few seeds are there" if best.unknown else ""
     return f"{best.arm} is best{told}{unknown} ({seeds_of(best.seeds)})."
@@ -66,17 +65,17 @@ def spread_verdict(row: Numbers) -> str:
     """Whether a ratio of two arms is more than the seeds' spread, of a row of ``results.ranking.differences``."""
     if np.isfinite(row["low"]):
         if row["low"] > 1 or row["high"] < 1:
-            return "more than the seeds’ spread"
+            return "beyond the seeds’ spread"
         return f"within the seeds’ spread (a factor of {number(row['resolvable'])} would be seen)"
     if row["seeds"] == 1:
-        return "one seed: nothing is known of the spread"
+        return "one seed: spread unknown"
     if row["least"] > 1 or row["most"] < 1:
         return f"in each of {row['seeds']} seeds, too few for an interval"
     return f"within the range of {seeds_of(row['seeds'])}"
 
 
 def ratio_text(evidence: Evidence, n_high: int, quantity: str, arm: str = "MF", other: str = "SF-E") -> str:
-    """``MF’s energy error is 0.24 [0.18, 0.33] times SF-E’s: more than the seeds’ spread.``"""
+    """``MF’s energy error is 0.24 [0.18, 0.33] times SF-E’s: beyond the seeds’ spread.``"""
     row = evidence.difference(n_high, quantity, arm, other)
     if row is None:
         return f"{arm} and {other} have no seed in common here."

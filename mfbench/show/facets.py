@@ -8,8 +8,8 @@ import pandas as pd
 
 from mfbench.results.curves import Against, Curves, curves
 from mfbench.results.evidence import Evidence, evidence
-from mfbench.results.rows import SETUP, recipe_settings, setups_of, with_setup
-from mfbench.results.schema import EXTERNAL, METRICS, UNIT_SYSTEMS
+from mfbench.results.rows import NOTHING, SETUP, recipe_settings, setups_of, with_setup
+from mfbench.results.schema import EXTERNAL, METRICS, QUANTITIES, UNIT_SYSTEMS
 from mfbench.show.selection import Chosen
 from mfbench.show.words import levels_label
 
@@ -72,9 +72,13 @@ class Facet:
     def curves(self, quantity: str, system: str, against: Against) -> Curves:
         """Its learning curves of all arms."""
         chosen = self.source
-        return curves(
+        found = curves(
             self._judged, chosen.case, quantity, chosen.metric, system, chosen.part, against, self.by, self.spread
         )
+        zeros = {own.zero[quantity] for own in self.evidence.values() if quantity in own.zero}
+        if len(found.runs) and len(zeros) == 1:
+            found = found.with_line(NOTHING, zeros.pop() * QUANTITIES[quantity].factor(system))
+        return found
 
 
 def settings_that_differ(chosen: Chosen) -> list[str]:

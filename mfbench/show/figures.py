@@ -14,18 +14,19 @@ import pandas as pd
 from mfbench.errors import UserError, unknown
 from mfbench.results.curves import AGAINST, Against, Curves, curves
 from mfbench.results.judged import Judged, judged
+from mfbench.results.paired import Stored, nothing_stored
 from mfbench.results.predictions import Predictions
 from mfbench.results.rows import judged_at_high_level
 from mfbench.results.schema import QUANTITIES, UNIT_SYSTEMS
-from mfbench.results.summary import Stored, nothing_stored, summary
+from mfbench.results.summary import summary
 from mfbench.show.paper import Figure, Key, bars, lines, panel, rules, save
-from mfbench.show.plots import log_ticks, spread
+from mfbench.show.plots import log_ticks, series_order, spread
 from mfbench.show.sheets import numbers_of, with_units
-from mfbench.show.styles import arm_order
+from mfbench.show.styles import arm_order, curve_style
 from mfbench.show.tables import gap_table
 from mfbench.show.words import METRIC_LABELS, PART_LABELS, levels_label, number, pretty_unit
 
-__all__ = ["FIGURES", "Figure", "errors", "gap", "label_cost", "learning_curve", "parity", "save"]
+__all__ = ["FIGURES", "Figure", "errors", "gap", "label_cost", "learning_curve", "of_curves", "parity", "save"]
 
 BOTH = ("energy", "force")
 
@@ -200,6 +201,33 @@ def parity(
     return Figure(numbers, tuple(panels), title)
 
 
+def of_curves(found: Sequence[Curves], table: pd.DataFrame, title: str = "", origin: Origin = None) -> Figure:
+    """Curves that were chosen already, such as a page's, a panel each.
+
+    Args:
+        found: of one case, part and metric, against one thing.
+        table: a results table with their runs' rows.
+
+    Raises:
+        UserError: none has a number to show.
+    """
+    first = found[0]
+    points = [one.points for one in found]
+    shown = _told(points, first.case, first.part)
+    if first.against == "label_seconds" and shown["x"].isna().all():
+        raise UserError(
+            f"{first.case}: expected runs whose label cost is known, found none: were they made by an earlier version?"
+        )
+    rows = _rows(table, first.case, first.part, first.metric, [one.quantity for one in found], shown["arm"])
+    what = (
+        f"{METRIC_LABELS.get(first.metric, first.metric)} against {AGAINST[first.against].lower()}; lines: geometric "
+        f"mean over seeds; {_BARS}"
+    )
+    name = {"n_high": "learning-curve", "label_seconds": "label-cost"}[first.against]
+    numbers = numbers_of(name, what, rows, _in_full(found, points), origin)
+    return Figure(numbers, tuple(_lines(one) for one in found), title, _legend(shown, first.against))
+
+
 FIGURES: dict[str, Callable[..., Figure]] = {
     "learning-curve": learning_curve,
     "label-cost": label_cost,
@@ -224,15 +252,9 @@ def _against(
     stored: Stored,
     origin: Origin,
 ) -> Figure:
+    table = _of_arms(table, arms)
     found = _curves(against, table, case, part, metric, system, quantities, stored)
-    points = [_of_arms(one.points, arms) for one in found]
-    shown = _told(points, case, part)
-    panels = [_lines(one, held) for one, held in zip(found, points)]
-    rows = _rows(table, case, part, metric, quantities, shown["arm"])
-    what = f"{METRIC_LABELS[metric]} against {AGAINST[against].lower()}; lines: geometric mean over seeds; {_BARS}"
-    name = {function: name for name, function in FIGURES.items()}[learning_curve if against == "n_high" else label_cost]
-    numbers = numbers_of(name, what, rows, _in_full(found, points), origin)
-    return Figure(numbers, tuple(panels), _title(table, case, part), _legend(shown))
+    return of_curves(found, table, _title(table, case, part), origin)
 
 
 def _curves(
@@ -276,8 +298,8 @@ def _rows(
 
 def _in_full(found: Sequence[Curves], points: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The points of several quantities as one table, with their units."""
-    against = found[0].against
-    named = {"x": f"{against} ({found[0].against_unit})"} if found[0].against_unit else {}
+    first = found[0]
+    named = {"x": f"{first.against} ({first.against_unit})"} if first.against_unit else {}
     drop = ["series", "rest", *([] if named else ["x"])]
     each = [
         held.drop(columns=drop).assign(quantity=one.quantity, metric=one.metric, unit=pretty_unit(one.unit))
@@ -302,17 +324,27 @@ def _points(predictions: Predictions, one: Judged, system: str) -> pd.DataFrame:
     )
 
 
-def _legend(shown: pd.DataFrame) -> tuple[Key, ...]:
-    """The arms; of one without any number it says so."""
-    alike = {arm: shown[shown["arm"] == arm] for arm in arm_order(shown["arm"])}
-    return tuple(
-        Key(arm, arm if (own["n"] > 0).any() else f"{arm} (n = 0)", dashed=bool(own["x"].isna().all()))
-        for arm, own in alike.items()
-    )
+def _legend(shown: pd.DataFrame, against: Against) -> tuple[Key, ...]:
+    """The series; of one without any number it says so."""
+    keys = []
+    dashes = _dashes(shown)
+    for series in series_order(shown):
+        own = shown[shown["series"] == series]
+        arm, text = own["arm"].iloc[0], series if (own["n"] > 0).any() else f"{series} (n = 0)"
+        flat = bool(own["x"].isna().all()) and against == "n_high"
+        keys.append(Key(arm, text, "dashed" if flat else dashes[own["rest"].iloc[0]], marker=not flat))
+    return tuple(keys)
+
+
+def _dashes(points: pd.DataFrame) -> dict[str, str]:
+    """The dash of each kind of curves that an arm has several of, as Matplotlib calls it."""
+    rests = sorted(points["rest"].unique())
+    return {rest: curve_style(k)[0].replace("dotdash", "dashdot") for k, rest in enumerate(rests)}
 
 
 def _error_label(found: Curves) -> str:
-    return f"{QUANTITIES[found.quantity].label} {METRIC_LABELS[found.metric]} ({pretty_unit(found.unit)})"
+    metric = METRIC_LABELS.get(found.metric, found.metric)
+    return f"{QUANTITIES[found.quantity].label} {metric} ({pretty_unit(found.unit)})"
 
 
 def _title(table: pd.DataFrame, case: str, part: str) -> str:
@@ -329,18 +361,19 @@ def _said(rows: pd.DataFrame, quantity: str, system: str) -> str:
 # Panels
 
 
-def _lines(found: Curves, points: pd.DataFrame) -> hv.Overlay:
+def _lines(found: Curves) -> hv.Overlay:
     """Learning curves of one quantity; what has no place along the axis is dashed from side to side."""
-    held = points[points["n"] > 0].sort_values(["arm", "x"])
+    held = found.points[found.points["n"] > 0].sort_values(["series", "n_low", "x"])
     placed, flat = held[held["x"].notna()], held[held["x"].isna()]
-    after = placed.groupby("arm")[["x", "value"]].shift(-1)
+    after = placed.groupby(["series", "n_low"])[["x", "value"]].shift(-1)
+    dash = placed["rest"].map(_dashes(found.points))
     xlim, ylim = _limits([*placed["x"]] or [1.0], 0.1), _limits(_extent(held), 0.05)
     pieces = [
-        lines(placed["arm"], placed["x"], placed["value"], after["x"], after["value"]),
+        lines(placed["arm"], placed["x"], placed["value"], after["x"], after["value"], [*dash]),
         bars(placed["arm"], placed["x"], _low(placed), placed["x"], _high(placed)),
     ]
     if found.against == "n_high":
-        pieces.append(lines(flat["arm"], xlim[0], flat["value"], xlim[1], flat["value"], dash="--"))
+        pieces.append(lines(flat["arm"], xlim[0], flat["value"], xlim[1], flat["value"], "dashed"))
     unit = f" ({found.against_unit})" if found.against_unit else ""
     xticks = log_ticks(*xlim) if unit else spread(placed["n_high"], math.log(xlim[1] / xlim[0]))
     return panel(
@@ -348,8 +381,9 @@ def _lines(found: Curves, points: pd.DataFrame) -> hv.Overlay:
         _error_label(found),
         pieces,
         placed.rename(columns={"value": "y"}),
-        logx=True,
-        logy=True,
+        [] if len(held) else [(xlim[0], 1.0, "n = 0")],
+        logx=bool(len(held)),
+        logy=bool(len(held)),
         xlim=xlim,
         ylim=ylim,
         xticks=_ticks(xticks),
@@ -431,7 +465,7 @@ def _high(held: pd.DataFrame) -> "pd.Series[float]":
 
 def _extent(held: pd.DataFrame) -> list[float]:
     ends = np.concatenate([held["value"], _low(held), _high(held)])
-    return [float(ends.min()), float(ends.max())]
+    return [float(ends.min()), float(ends.max())] if len(ends) else [1.0]
 
 
 def _limits(values: Sequence[float], pad: float) -> tuple[float, float]:
@@ -441,5 +475,5 @@ def _limits(values: Sequence[float], pad: float) -> tuple[float, float]:
 
 
 def _ticks(values: Iterable[float]) -> list[tuple[float, str]]:
-    """Ticks with plain numbers, not powers of ten."""
-    return [(value, f"{value:,.10f}".rstrip("0").rstrip(".")) for value in values]
+    """Ticks with plain numbers, not powers of ten; one without a label where there is none, as HoloViews takes one."""
+    return [(value, f"{value:,.10f}".rstrip("0").rstrip(".")) for value in values] or [(1.0, "")]

@@ -73,9 +73,14 @@ STYLE = """
   padding:.6em .9em;box-shadow:0 4px 18px rgb(0 0 0/18%);font-size:.94em;line-height:1.45}
 .mfb dl.glossary dt{font-weight:650;margin-top:.7em}
 .mfb dl.glossary dd{margin:0;max-width:76ch}
+.mfb dl.claims{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.1em .9em;margin:0 0 .4em;
+  font-size:.94em;line-height:1.4}
+.mfb h3:has(+dl.claims){margin:.2em 0 .15em}
+.mfb dl.claims dt{color:var(--soft)}.mfb dl.claims dd{margin:0}
 .mfb summary{cursor:pointer}
 .mfb table.long td{white-space:normal;min-width:9em;vertical-align:top;overflow-wrap:anywhere}
 .mfb table.long td:first-child{min-width:6em}
+.mfb table.tight :is(th,td){padding:.32em .5em}
 .mfb .swatch{display:inline-flex;align-items:center;gap:.45em;margin-right:1.2em}
 .mfb .swatch i{width:14px;height:14px;border-radius:3px}
 .mfb .copy{display:flex;gap:8px;align-items:start;max-width:100%}

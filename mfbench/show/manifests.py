@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from mfbench.costs import SOURCE
+from mfbench.costs import SOURCE, label_cost
 from mfbench.data.cases import Case
 from mfbench.data.catalogue import Entry, Info, size
 from mfbench.data.findings import Finding
@@ -42,10 +42,21 @@ def cases_html(cases: Sequence[Case], chosen: str) -> str:
         words = CASES.get(one.name, f"Cheap: {level_label(one.low)}. Dear: {level_label(one.high)}.")
         cards.append(
             f'<div class="card"><h3>{escape(one.name)}: {escape(one.title)} {why(one.basis, one.name)}</h3>'
-            f"<small>{escape(levels)}</small><p>{escape(words)}</p>"
+            f"<small>{escape(levels)}</small><p>{escape(words)}</p>{_costs(one)}"
             f"<small>Data: {escape(', '.join(one.data))}</small></div>"
         )
     return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _costs(one: Case) -> str:
+    low, high = label_cost(one.low, forces=True), label_cost(one.high, forces=False)
+    if low is None or high is None:
+        return ""
+    how = f"Means over the molecules of the mini data, which are small: {SOURCE}. Larger ones part the levels further."
+    return (
+        f"<div>A label: <b>{number(low)}</b> core-seconds at the low level, with forces; <b>{number(high)}</b> at the "
+        f"high one, the energy alone. {why(how, 'the cost of a label')}</div>"
+    )
 
 
 def _highs(one: Case) -> list[str]:
@@ -278,16 +289,16 @@ def structure_html(table: pd.DataFrame, place: str, low: str, system: str = "kca
         for one in table.to_dict("records")
     )
     relative = why("The energy less the mean over the structures of this molecule that are looked at.", "relative")
-    apart = why("Root mean square of the components of the difference to the low level’s forces.", "this")
+    apart = why("Forces: root mean square of all components; here of their difference to the low level’s.", "this")
     head = (
-        '<tr><th class="left">Level</th><th>Total energy<span class="unit">eV</span></th>'
+        '<tr><th class="left">Level</th><th>Energy<span class="unit">eV</span></th>'
         f'<th>Relative {relative}<span class="unit">{escape(energy)}</span></th>'
-        f'<th>Force RMS<span class="unit">{escape(force)}</span></th>'
-        f'<th>Forces off low {apart}<span class="unit">{escape(force)}</span></th></tr>'
+        f'<th>Forces<span class="unit">{escape(force)}</span></th>'
+        f'<th>Off low {apart}<span class="unit">{escape(force)}</span></th></tr>'
     )
     return (
-        f'<p class="soft">{escape(place)}</p><div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody>'
-        "</table></div>"
+        f'<p class="soft">{escape(place)}</p><div class="scroll"><table class="tight"><thead>{head}</thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -17,23 +17,31 @@ FACET_HEIGHT = 250  # px, of figures that others stand below
 class CurvesPanel(pn.viewable.Viewer):
     """Learning curves of one case and quantity: heading, figure, notes. The figure is made once."""
 
-    def __init__(self, found: Curves, heading: str = "", frame_height: int = plots.FRAME_HEIGHT) -> None:
-        super().__init__()
-        self._sent = hv.streams.Pipe(data=(found, frame_height))
-        self._figure = figure(hv.DynamicMap(lambda data: plots.draw(*data), streams=[self._sent]))
-        self._heading, self._notes = Html(), Html()
-        self.view = pn.Column(self._heading, self._figure, self._notes, sizing_mode="stretch_width")
-        self._tell(found, heading, plots.notes(found))
-
-    def send(
+    def __init__(
         self,
         found: Curves,
         heading: str = "",
         frame_height: int = plots.FRAME_HEIGHT,
         notes: Sequence[str] | None = None,
     ) -> None:
-        """Show other curves; with notes of one's own, where some of them stand elsewhere."""
-        self._sent.send((found, frame_height))
+        super().__init__()
+        self._height = frame_height
+        self._sent = hv.streams.Pipe(data=(found, frame_height))
+        self._figure = figure(hv.DynamicMap(lambda data: plots.draw(*data), streams=[self._sent]))
+        self._heading, self._notes = Html(), Html()
+        self.view = pn.Column(self._heading, self._figure, self._notes, sizing_mode="stretch_width")
+        self._tell(found, heading, plots.notes(found) if notes is None else notes)
+
+    def send(
+        self,
+        found: Curves,
+        heading: str = "",
+        frame_height: int | None = None,
+        notes: Sequence[str] | None = None,
+    ) -> None:
+        """Show other curves: as high as those before, if nothing is said; notes may stand elsewhere."""
+        self._height = frame_height or self._height
+        self._sent.send((found, self._height))
         self._tell(found, heading, plots.notes(found) if notes is None else notes)
 
     def _tell(self, found: Curves, heading: str, notes: Sequence[str]) -> None:

@@ -51,11 +51,12 @@ _DRAWING = threading.Lock()  # Matplotlib's settings are the process's
 
 @dataclass(frozen=True)
 class Key:
-    """An arm in a figure's legend."""
+    """A line of a figure's legend."""
 
     arm: str
     text: str
-    dashed: bool = False  # a line from side to side, without markers
+    dash: str = "solid"
+    marker: bool = True
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,9 @@ def _drawn(figure: Figure, width: float, font_size: float) -> Page:
 def _handle(key: Key) -> Line2D:
     """What stands in the legend beside an arm's name: its line and marker."""
     style = arm_style(key.arm)
-    marker = "" if key.dashed else MATPLOTLIB_MARKERS[style.marker]
+    marker = MATPLOTLIB_MARKERS[style.marker] if key.marker else ""
     handle = Line2D([], [], color=style.color, linewidth=1.2, marker=marker, markersize=4.5)
-    handle.set(label=key.text, linestyle="--" if key.dashed else "-")
+    handle.set(label=key.text, linestyle=key.dash)
     return handle
 
 
@@ -191,25 +192,28 @@ Values = float | Sequence[float] | pd.Series
 
 
 def lines(
-    arms: Sequence[str] | pd.Series, x: Values, y: Values, x_end: Values, y_end: Values, dash: str = "-"
+    arms: Sequence[str] | pd.Series, x: Values, y: Values, x_end: Values, y_end: Values, dash: Sequence[str] | str
 ) -> pd.DataFrame:
     """Pieces of arms' lines: rows of ``LINES``."""
-    return _pieces({"x": x, "y": y, "x_end": x_end, "y_end": y_end}, arms).assign(width=1.2, dash=dash)
+    return _pieces({"x": x, "y": y, "x_end": x_end, "y_end": y_end}, arms, 1.2, dash)
 
 
 def bars(arms: Sequence[str] | pd.Series, x: Values, y: Values, x_end: Values, y_end: Values) -> pd.DataFrame:
     """Bars over arms' seeds: rows of ``LINES``."""
-    return _pieces({"x": x, "y": y, "x_end": x_end, "y_end": y_end}, arms).assign(width=0.8, dash="-")
+    return _pieces({"x": x, "y": y, "x_end": x_end, "y_end": y_end}, arms, 0.8, "solid")
 
 
-def _pieces(ends: Mapping[str, Values], arms: Sequence[str] | pd.Series) -> pd.DataFrame:
+def _pieces(
+    ends: Mapping[str, Values], arms: Sequence[str] | pd.Series, width: float, dash: Sequence[str] | str
+) -> pd.DataFrame:
     columns = {name: np.broadcast_to(np.asarray(value, float), len(arms)) for name, value in ends.items()}
-    return pd.DataFrame({**columns, "color": [arm_style(arm).color for arm in arms]}).dropna()
+    look = {"color": [arm_style(arm).color for arm in arms], "width": width, "dash": dash}
+    return pd.DataFrame({**columns, **look}).dropna()
 
 
 def rules(*ends: tuple[float, float, float, float]) -> pd.DataFrame:
     """Thin lines to compare with, each from (x, y) to (x, y): rows of ``LINES``."""
-    return pd.DataFrame([(*one, INK, 0.6, "-") for one in ends], columns=list(LINES))
+    return pd.DataFrame([(*one, INK, 0.6, "solid") for one in ends], columns=list(LINES))
 
 
 def panel(

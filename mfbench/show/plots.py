@@ -191,15 +191,16 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     marks = [*along, *seeds, *drawn, *nowhere]
     segments = hv.Segments(_columns([*lines, *_UNLIKE], _LINE), [x, y, "x_end", "end"], _LINE[4:])
     scatter = hv.Scatter(_columns([*marks, *_UNLIKE], _MARK), x, [y, *_MARK[2:]])
-    # No wheel: over the plot it scrolls the page. Ranges follow what is drawn.
-    common: dict[str, Any] = {"backend": "bokeh", "color": "color", "default_tools": [], "framewise": True}
-    segments = segments.opts(line_width="width", line_dash="dash", alpha="alpha", **common)
+    # No tool takes the wheel: over the plot it scrolls the page. Ranges follow what is drawn.
+    common: dict[str, Any] = {"backend": "bokeh", "color": "color", "framewise": True}
+    segments = segments.opts(line_width="width", line_dash="dash", alpha="alpha", default_tools=[], **common)
     scatter = scatter.opts(
         marker="marker",
         size="size",
         line_alpha="alpha",
         fill_alpha="fill",
         line_width=2,
+        default_tools=["box_zoom", "reset", "save"],
         tools=["hover"],
         hover_tooltips=_hover(x, y),
         **common,
@@ -214,7 +215,6 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
         yticks=[(tick, _plain(tick)) for tick in log_ticks(*ylim)] if found.logarithmic else 5,
         responsive=True,
         frame_height=frame_height,
-        default_tools=["box_zoom", "reset", "save"],
         active_tools=[],  # a finger's drag scrolls the page, too
         toolbar="right",
         show_grid=True,

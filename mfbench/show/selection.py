@@ -12,7 +12,6 @@ import panel as pn
 import panel_material_ui as pmui
 import param
 
-from mfbench.results.evidence import Evidence, evidence
 from mfbench.results.library import Library
 from mfbench.results.rows import SETUP, judged_at, setups_of, with_setup
 from mfbench.results.rows import cases as cases_of
@@ -55,18 +54,6 @@ class Chosen:
     def table(self) -> pd.DataFrame:
         """The chosen rows of the results table: of the case and data, all its parts, quantities and metrics."""
         return _rows(self)
-
-    @property
-    def evidence(self) -> Evidence:
-        """What all arms of the recipe with most of the chosen runs say, in the MAE where the metric is one's own.
-
-        Raises:
-            UserError: nothing is chosen, for there are no results.
-        """
-        metric = self.metric if self.metric in METRICS else METRICS[0]
-        every = replace(self, arms=(), quantity="energy", metric=metric, system=UNIT_SYSTEMS[0])
-        origin = self.library, self.version
-        return evidence(every, origin, every.recipe, self.case, self.part, metric, self.library.predictions)
 
     @property
     def recipe(self) -> pd.DataFrame:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from mfbench.errors import UserError
+from mfbench.results.paired import Stored, nothing_stored
 from mfbench.results.rows import SETUP, judged_at_high_level, setups_of
 from mfbench.results.schema import QUANTITIES, physical
 from mfbench.results.schema import errors as errors_of
-from mfbench.results.summary import Stored, nothing_stored
 from mfbench.show.tables import (
     GAP_QUANTITIES,
     columns_of,
@@ -126,6 +126,8 @@ FORMATS: dict[str, Callable[[Sheet], str]] = {
     "md": as_markdown,
     "latex": as_latex,
 }
+
+ENDINGS = {"csv": "csv", "md": "md", "latex": "tex"}  # of files in these formats
 
 _LATEX = {
     **{one: f"\\{one}" for one in "&%$#_{}"},

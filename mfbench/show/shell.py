@@ -19,8 +19,10 @@ from mfbench.errors import UserError
 from mfbench.results.folder import METRICS_FILE
 from mfbench.results.library import Library
 from mfbench.results.reference import REFERENCES
+from mfbench.results.runs import Told
 from mfbench.show.html import STYLE
 from mfbench.show.selection import Selection, parse_query
+from mfbench.show.still import with_picture
 from mfbench.show.styles import INK
 
 # Pages by the name of their file, in the order of the navigation.
@@ -115,6 +117,17 @@ class View(pn.viewable.Viewer):
                 with suppress(ValueError):
                     setattr(self, name, value)
 
+    def still(self) -> bytes | None:
+        """A picture (PNG) of what is shown, for where nothing is alive; None where there is none."""
+        return None
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        shown = super()._repr_mimebundle_(include, exclude)
+        if not isinstance(shown, tuple) or (picture := self.still()) is None:
+            return shown
+        data, metadata = shown
+        return with_picture(data, picture), metadata
+
     def __panel__(self) -> pn.viewable.Viewable:
         return pn.Row(
             pn.Column(*self.controls(), width=SIDEBAR, stylesheets=[STYLE]), self.body, sizing_mode="stretch_width"
@@ -129,10 +142,18 @@ def runs_folder() -> Path:
     return Path(os.environ.get("MFBENCH_RUNS", "runs")).expanduser()
 
 
-def libraries() -> Mapping[str, Callable[[], Library]]:
-    """What can be shown by its name: the folder of runs, and this project's own results that ship with this copy."""
+def libraries(folder: str | Path | None = None) -> Mapping[str, Callable[[], Library]]:
+    """What can be shown by its name: a folder of runs, and this project's own results that ship with this copy."""
     there = [name for name in REFERENCES if (resources.references() / name / METRICS_FILE).is_file()]
-    return {RUNS: partial(Library.of_folder, runs_folder()), **{name: partial(Library.shipped, name) for name in there}}
+    of_folder = partial(Library.of_folder, runs_folder() if folder is None else folder)
+    return {RUNS: of_folder, **{name: partial(Library.shipped, name) for name in there}}
+
+
+def open_runs(told: Told) -> Library:
+    """Read the folder of runs, if this process has not yet; see ``Library.of_folder``."""
+    library = Library.of_folder(runs_folder(), told)
+    _read.add(runs_folder())
+    return library
 
 
 # Pages
@@ -166,7 +187,7 @@ class Html(pn.pane.HTML):
 
 def serve(view: type[View], name: str) -> None:
     """Show a view as the page of that name (see ``PAGES``) of a panel server."""
-    pn.extension(notifications=True)
+    pn.extension()
     location = pn.state.location
     bar = Bar(
         pages=[{"title": title, "href": page} for page, title in PAGES.items()],
@@ -186,7 +207,9 @@ def serve(view: type[View], name: str) -> None:
         raw_css=[CSS],
         theme_config=THEME,
         site_url="overview",
+        busy_indicator=None,  # it would tell of all sessions' work
     )
+    _forget_busy(page)
 
     def fill() -> None:
         query = location.search if location else ""
@@ -199,7 +222,7 @@ def serve(view: type[View], name: str) -> None:
         if location is not None:
             _keep_in_address(shown, location)
 
-    if RUNS in _read:
+    if runs_folder() in _read:
         fill()
     else:
         said = Html("<p>Reading the runs ...</p>")
@@ -208,7 +231,7 @@ def serve(view: type[View], name: str) -> None:
     page.servable()
 
 
-_read: set[str] = set()  # results that this process has read: to look at them again takes no time
+_read: set[Path] = set()  # folders that this process has read: to look at them again takes no time
 
 
 async def _fill_later(fill: Callable[[], None], said: Html) -> None:
@@ -218,7 +241,7 @@ async def _fill_later(fill: Callable[[], None], said: Html) -> None:
     def told(done: int, total: int) -> None:
         progress[:] = done, total
 
-    opening = asyncio.ensure_future(asyncio.to_thread(Library.of_folder, runs_folder(), told))
+    opening = asyncio.ensure_future(asyncio.to_thread(open_runs, told))
     while not opening.done():
         await asyncio.wait([opening], timeout=0.3)
         if progress[1]:
@@ -228,8 +251,14 @@ async def _fill_later(fill: Callable[[], None], said: Html) -> None:
     except UserError as error:
         said.say(f"<h2>These results cannot be read</h2><p>{escape(str(error))}</p>")
         return
-    _read.add(RUNS)
     fill()
+
+
+def _forget_busy(page: pmui.Page) -> None:
+    """A page follows ``busy`` of Panel's state, which outlives the session and would keep all of it in memory."""
+    for watcher in list(pn.state.param.watchers["busy"]["value"]):
+        if getattr(getattr(watcher.fn, "__self__", None), "self", None) is page:
+            pn.state.param.unwatch(watcher)
 
 
 def _keep_in_address(view: View, location: Any) -> None:

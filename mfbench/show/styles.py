@@ -11,9 +11,9 @@ INK, FAINT = "#1f2933", "#dde3e9"
 
 @dataclass(frozen=True)
 class ArmStyle:
-    """How one arm looks, in every plot, table and page.
+    """How one arm looks, in every plot, table and page, on white and on black.
 
-    Colours: Okabe and Ito (2008), colour-blind safe, and a few beside them; all are seen on white and on near black.
+    Colours: Okabe and Ito (2008) and Paul Tol's sets, colour-blind safe.
     """
 
     color: str
@@ -29,11 +29,11 @@ ARMS: dict[str, ArmStyle] = {
     "SF-E": ArmStyle("#D55E00", "circle", "high-level energies"),
     "transfer": ArmStyle("#E69F00", "inverted_triangle", "low level first, then high-level energies"),
     "delta": ArmStyle("#CC79A7", "hex", "low level, and its difference to high-level energies"),
-    "embedding": ArmStyle("#8C6BB1", "plus", "both levels, the level being an input"),
+    "embedding": ArmStyle("#AA3377", "plus", "both levels, the level being an input"),
     "MF": ArmStyle("#0072B2", "square", "low-level energies and forces + high-level energies"),
     "MF+": ArmStyle("#56B4E9", "star", "low level, and a small closed-form difference to high-level energies"),
     "SF-EF": ArmStyle("#009E73", "triangle", "high-level energies and forces"),
-    "oracle": ArmStyle("#AA3377", "circle", "as many high-level energies and forces as the low level has"),
+    "oracle": ArmStyle("#994455", "circle", "as many high-level energies and forces as the low level has"),
 }
 
 _DASHES = ("solid", "dashed", "dotted", "dotdash")
@@ -50,7 +50,7 @@ MATPLOTLIB_MARKERS = {  # bokeh's name -> matplotlib's
     "diamond": "D",
 }
 
-_OTHER_COLORS = ("#5B6BC0", "#2E8B57", "#B5651D")  # for arms of other packages
+_OTHER_COLORS = ("#228833", "#EE3377", "#4477AA")  # for arms of other packages
 
 
 def arm_style(arm: str) -> ArmStyle:

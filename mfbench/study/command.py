@@ -92,6 +92,8 @@ def _words(asked: Mapping[str, Any]) -> list[tuple[str, str]] | None:
             words += [(_option(key), str(one)) for key, one in value.items()]
         elif name == "labels":
             words += _label_words(value)
+            if ("--noise", "") in words:
+                return None
         elif name == "arm_options":
             words += [("--arm-option", f"{key}={one}") for key, one in _flat(value)]
         elif name == "further" and value:
@@ -105,11 +107,18 @@ def _label_words(labels: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in labels.items():
         if name == "noise":
             for kind, size in value.items():
-                yield "--noise", f"{kind.replace(' ', '-')}={size / units.EV_PER_KCAL:.12g}"
+                yield "--noise", _noise_word(kind, size)
         elif name == "high_forces":
             yield _option(name), str(value)
         else:
             yield f"--no-{name.replace('_', '-')}", ""
+
+
+def _noise_word(kind: str, size: float) -> str:
+    """Noise of a size in eV, in kcal/mol, with as many digits as it takes to get the same number back."""
+    texts = [f"{size / units.EV_PER_KCAL:.{digits}g}" for digits in range(1, 18)]
+    found = next((text for text in texts if float(text) * units.EV_PER_KCAL == size), None)
+    return "" if found is None else f"{kind.replace(' ', '-')}={found}"
 
 
 def _flat(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
