@@ -150,7 +150,8 @@ class Inside(View):
         rows = self.selection.chosen.table
         rows = rows[rows["run"].isin(list(runs.values()))]
         names = " &nbsp; ".join(map(arm_html, self._runs))
-        about = f"{self.n_high:,} high-level structures, seed {self.seed}; judged at {level_label(self.level)} on {PART_LABELS[self.part]}"
+        where = f"judged at {level_label(self.level)} on {PART_LABELS[self.part]}"
+        about = f"{self.n_high:,} high-level structures, seed {self.seed}; {where}"
         lacking = {name: run for name, run in runs.items() if name not in self._runs}
         notes = " ".join(_lacking(name, rows[rows["run"] == run]) for name, run in lacking.items())
         self.said.say(f"<p>{names} &nbsp; {escape(f'{about}. {notes}' if runs else NONE)}</p>")
