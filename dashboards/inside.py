@@ -150,7 +150,8 @@ class Inside(View):
         rows = self.selection.chosen.table
         rows = rows[rows["run"].isin(list(runs.values()))]
         names = " &nbsp; ".join(map(arm_html, self._runs))
-        about = f"{self.n_high:,} high-level structures, seed {self.seed}; judged on {PART_LABELS[self.part]}"
+        where = f"judged at {level_label(self.level)} on {PART_LABELS[self.part]}"
+        about = f"{self.n_high:,} high-level structures, seed {self.seed}; {where}"
         lacking = {name: run for name, run in runs.items() if name not in self._runs}
         notes = " ".join(_lacking(name, rows[rows["run"] == run]) for name, run in lacking.items())
         self.said.say(f"<p>{names} &nbsp; {escape(f'{about}. {notes}' if runs else NONE)}</p>")
@@ -198,7 +199,7 @@ class Inside(View):
 
     def _draw_values(self) -> None:
         found = pairs(self._runs, self.level, self.part, self.predicted, self.system)
-        self.parity.draw(Shown(found, self.predicted, self.system, level_label(self.level)))
+        self.parity.draw(Shown(found, self.predicted, self.system))
         self.errors.draw(ecdf(found, self.predicted, self.system))
         self._draw_groups()
 

@@ -23,7 +23,6 @@ class Shown:
     found: pd.DataFrame  # of ``parity.pairs``
     quantity: str = "force"
     system: str = "kcal/mol"
-    level: str = ""  # of the reference, as people call it
 
 
 class Live(pn.viewable.Viewer):
@@ -67,7 +66,7 @@ class ParityPlot(pn.viewable.Viewer):
         tap.add_subscriber(self._tapped)
         points = hv.DynamicMap(lambda data: parity.points(data.found), streams=[self._shown])
         frame = hv.DynamicMap(
-            lambda data: parity.diagonal(data.found, data.quantity, data.system, data.level), streams=[self._shown]
+            lambda data: parity.diagonal(data.found, data.quantity, data.system), streams=[self._shown]
         )
         ring = hv.DynamicMap(
             lambda data, structure: parity.ring(data.found, structure), streams=[self._shown, self._marked]
