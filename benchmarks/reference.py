@@ -1,52 +1,97 @@
-"""Make the results that ship out of finished runs, which must be those of one committed state of the code.
+"""Make the results that ship: train what is missing of them, then pack them. The same command goes on where it was.
 
-mfbench demo --runs runs/demo
 python benchmarks/reference.py demo --runs runs/demo
-mfbench compare ani1x-tz --n-high 25 50 100 --seeds 0 1 2 3 4 --runs runs/arms
-python benchmarks/reference.py arms --runs runs/arms
+python benchmarks/reference.py cases --runs runs/cases --jobs 2
+python benchmarks/reference.py published --runs runs/published --data-folder DATA
+
+All runs of one must be made by one committed state of the code. Of published data, nothing is packed frame by frame:
+metrics, histories and settings alone.
 """
 
 import argparse
-import json
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from mfbench import resources
-from mfbench.files import replacing, write_json
-from mfbench.results.folder import METRICS_FILE, PROVENANCE_FILE, load_runs
-from mfbench.results.reference import REFERENCES
+from mfbench.results.folder import RunFolder, is_finished
+from mfbench.results.reference import one_origin, pack
 from mfbench.study.experiment import Experiment
-from mfbench.study.grid import comparison, plan
+from mfbench.study.grid import CASES, comparison, plan, run_all
+
+MOST_BYTES = 15 << 20  # of all results that ship
+
+SHOWN = 50  # high-level structures of the runs whose predictions ship
 
 
-def experiments(name: str) -> list[Experiment]:
-    """The experiments whose results ship by this name."""
-    return plan() if name == "demo" else comparison("ani1x-tz", None, [25, 50, 100], range(5))
+def cases() -> Iterator[Experiment]:
+    """All arms on all cases' mini data, seeds first, so that what is complete grows evenly."""
+    for seed in range(5):
+        for case in CASES:
+            yield from comparison(case, None, [25, 50, 100], [seed])
+
+
+def published() -> Iterator[Experiment]:
+    """All arms on published data of small molecules, and three on those of a larger one."""
+    for seed in range(3):
+        for molecule in ("ethanol", "malonaldehyde"):
+            yield from comparison("rmd17-cc", None, [50, 200, 900], [seed], data=molecule)
+        yield from comparison("rmd17-cc", ["SF-E", "MF", "SF-EF"], [50], [seed], data="aspirin")
+
+
+EXPERIMENTS = {"demo": plan, "cases": cases, "published": published}
+
+
+def predicted(experiments: Sequence[Experiment]) -> list[str]:
+    """Names of those whose predictions ship: one seed an arm, of the data that ship themselves."""
+    return [
+        one.name
+        for one in experiments
+        if one.seed == 0 and one.n_high in (0, SHOWN) and not one.declared.choice(one.data).published
+    ]
+
+
+def complete(experiments: Sequence[Experiment], finished: Collection[str]) -> list[Experiment]:
+    """Those of each case, size and seed of which all arms are finished; of arms that have no size, each by itself."""
+
+    def group(one: Experiment) -> tuple[str | int, ...]:
+        return (one.case, one.data, one.n_high, one.seed, "" if one.n_high else one.arm)
+
+    lacking = {group(one) for one in experiments if one.name not in finished}
+    return [one for one in experiments if group(one) not in lacking]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=REFERENCES)
-    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("name", choices=EXPERIMENTS)
+    parser.add_argument("--runs", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that train (1)")
+    parser.add_argument("--device", default="auto", help="as for `mfbench run`")
+    parser.add_argument("--data-folder", type=Path, metavar="FOLDER", help="where the published files are")
+    parser.add_argument(
+        "--partly", action="store_true", help="train nothing, and pack the cases, sizes and seeds that are complete"
+    )
     args = parser.parse_args()
-    names = {settings.name for settings in experiments(args.name)}
-    table = load_runs(args.runs)
-    table = table[table["run"].isin(names)]
-    if missing := names - set(table["run"]):
-        parser.error(f"{args.runs}: not all that {args.name} is, missing {sorted(missing)}")
-    files = [file for name in sorted(names) if (file := args.runs / name / PROVENANCE_FILE).is_file()]
-    found = [json.loads(file.read_text()) for file in files]
-    for key in ("commit", "device", "versions", "threads"):
-        if len({json.dumps(one[key], sort_keys=True) for one in found}) != 1:
-            parser.error(f"{args.runs}: its runs differ in {key}: make them anew, in one go")
-    if not found[0]["commit"] or found[0]["commit"].endswith("+changes"):
-        parser.error(f"expected runs of a committed state of the code, got commit {found[0]['commit']!r}")
-    last = max(found, key=lambda one: one["finished"])
-    kept = {key: last[key] for key in ("commit", "device", "platform", "threads", "cores", "versions", "finished")}
+    wanted = list(EXPERIMENTS[args.name]())
+    if not args.partly:
+        run_all(wanted, args.runs, args.jobs, device=args.device, data_folder=args.data_folder)
+    finished = {one.name for one in wanted if is_finished(args.runs / one.name)}
+    chosen = complete(wanted, finished)
+    packed = {one.name for one in chosen}
+    for one in wanted:
+        if one.name not in packed:
+            print(f"left out: {one.name}" + (", as others of its size and seed are missing" * (one.name in finished)))
+    if not chosen:
+        sys.exit(f"{args.runs}: nothing of {args.name} is complete")
+    runs = [RunFolder(args.runs / one.name) for one in sorted(chosen, key=lambda one: one.name)]
+    origin = one_origin(runs)
     out = resources.references() / args.name
-    write_json(out / PROVENANCE_FILE, kept)
-    with replacing(out / METRICS_FILE) as temporary:
-        table.to_parquet(temporary, index=False)
-    print(f"{len(names)} runs of commit {kept['commit'][:10]} written to {out}")
+    pack(runs, out, origin, predicted(chosen))
+    size = sum(path.stat().st_size for path in resources.references().rglob("*") if path.is_file())
+    print(f"{len(runs)} of {len(wanted)} runs of commit {origin['commit'][:10]} written to {out}")
+    print(f"all results that ship: {size / 2**20:.1f} MiB")
+    if size > MOST_BYTES:
+        sys.exit(f"expected at most {MOST_BYTES / 2**20:.0f} MiB: leave some out")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ Models           ``load`` rebuilds what a run trained; ``predict_file`` predicts
 Other codes      ``export`` writes what an arm may learn from, ``evaluate`` judges another code's predictions.
 Your own         ``register`` makes an arm, network, case, dataset or metric known; ``testing`` checks that it fits.
 To look at       the modules ``plots``, ``tables`` and ``html``; ``units`` for conversions.
+To take away     the modules ``figures`` (PDF, SVG, PNG) and ``sheets`` (CSV, LaTeX, Markdown).
 
 A folder is a ``str`` or a ``Path``. Bars show in terminals and notebooks (``progress=False``: none), and work goes to
 a GPU where there is one (``device="cpu"``: not). Inside are eV, Angstrom and eV/Angstrom. What is wrong with what you
@@ -65,8 +66,10 @@ if TYPE_CHECKING:
     from mfbench.results.rows import gap_closed as gap_closed
     from mfbench.results.runs import load_runs as load_runs
     from mfbench.results.summary import summary as summary
+    from mfbench.show import figures as figures
     from mfbench.show import html as html
     from mfbench.show import plots as plots
+    from mfbench.show import sheets as sheets
     from mfbench.show import tables as tables
     from mfbench.study.calculator import Prediction as Prediction
     from mfbench.study.calculator import Predictor as Predictor
@@ -140,8 +143,10 @@ _OFFERED = {
     "run_all": "mfbench.study.grid",
 }
 _MODULES = {
+    "figures": "mfbench.show.figures",
     "html": "mfbench.show.html",
     "plots": "mfbench.show.plots",
+    "sheets": "mfbench.show.sheets",
     "tables": "mfbench.show.tables",
     "testing": "mfbench.testing",
     "units": "mfbench.units",

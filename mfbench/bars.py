@@ -79,3 +79,15 @@ def counts(label: str) -> Iterator[Callable[[str, int, int | None], None]]:
         yield show
     finally:
         close()
+
+
+@contextmanager
+def runs(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over runs that are read, where that takes a while."""
+    with bar(desc=label, unit="run", delay=1, disable=not visible()) as shown:
+
+        def show(done: int, total: int) -> None:
+            shown.total = total
+            shown.update(done - shown.n)
+
+        yield show

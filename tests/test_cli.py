@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -20,10 +19,12 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, RUN_FILES
+from tables import results_table
 
-from mfbench.cli import showing
+from mfbench.cli import serving
 from mfbench.cli.main import main
 from mfbench.errors import UserError
+from mfbench.results.folder import RunFolder
 from mfbench.results.runs import load_runs
 from mfbench.results.schema import CONVENTION
 from mfbench.study.load import load
@@ -240,65 +241,101 @@ def test_serve_without_panel(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -
         importlib.util, "find_spec", lambda name, *rest: None if name == "panel" else find_spec(name, *rest)
     )
 
-    def no_process(*_: object) -> int:
+    def no_server(*_: object) -> None:
         raise AssertionError("nothing is started without Panel")
 
-    monkeypatch.setattr(showing, "_until_it_ends", no_process)
+    monkeypatch.setattr(serving, "_panel", no_server)
     line = refused(["serve"], capsys)
     assert "need Panel, which is not installed: pip install 'mfbench[dashboards]'" in line
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGTERM")
-def test_what_is_ended_ends_its_server(tmp_path: Path) -> None:
-    server = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
-    code = (
-        "import os, sys; from mfbench.cli.showing import _until_it_ends; _until_it_ends(sys.argv[1:], dict(os.environ))"
-    )
-    started = tmp_path / "started"
-    words = [sys.executable, "-c", code, sys.executable, "-c", server, str(started)]
-    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}) as running:
-        while not (started.exists() and started.read_text()):
-            assert running.poll() is None
-            time.sleep(0.05)
-        running.terminate()
-        assert running.wait(60) == 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(started.read_text()), 0)
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What servers are told that are not started here."""
+    calls: list[dict[str, Any]] = []
+
+    def record(words: list[str], passwords: dict[str, str] | None, address: str, browser: bool) -> None:
+        calls.append({"words": words, "passwords": passwords, "address": address, "browser": browser})
+
+    monkeypatch.setattr(serving, "_panel", record)
+    monkeypatch.setenv("MFBENCH_RUNS", "")  # as it was, afterwards
+    monkeypatch.delenv("MFBENCH_RUNS")
+    return calls
 
 
-def test_serve_starts_panel_on_the_runs(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    started: list[tuple[list[str], dict[str, str]]] = []
+SERVE = ["serve", "--runs", "some", "--port", "5123", "--no-browser"]
 
-    def record(command: list[str], environment: dict[str, str]) -> int:
-        started.append((command, environment))
-        return len(started) - 1
 
-    monkeypatch.setattr(showing, "_until_it_ends", record)
-    serve = ["serve", "--runs", "some", "--port", "5123", "--no-browser"]
-    assert main(serve) == 0
-    command, environment = started[0]
-    assert command[1:4] == ["-m", "panel", "serve"]
-    assert any(part.endswith("overview.py") for part in command)
-    assert command[command.index("--port") + 1] == "5123"
-    assert command[command.index("--address") + 1] == "127.0.0.1"
-    origins = [after for word, after in pairwise(command) if word == "--allow-websocket-origin"]
-    assert origins == ["127.0.0.1:5123", "localhost:5123"]
-    assert "--show" not in command
-    assert environment["MFBENCH_RUNS"] == "some"
-    assert "exit code 1; is port 5123 taken?" in refused(serve, capsys)
-    refused([*serve, "--address", "0.0.0.0"], capsys)
-    command, _ = started[-1]
-    assert command[command.index("--address") + 1] == "0.0.0.0"
-    origins = [after for word, after in pairwise(command) if word == "--allow-websocket-origin"]
+def after(words: list[str], option: str) -> list[str]:
+    return [value for word, value in pairwise(words) if word == option]
+
+
+def test_serve_tells_panel_what_to_serve(started: list[dict[str, Any]], capsys: Capture) -> None:
+    assert main(SERVE) == 0
+    words = started[0]["words"]
+    assert any(part.endswith("overview.py") for part in words)
+    assert after(words, "--index") == ["overview"]
+    assert after(words, "--port") == ["5123"]
+    assert after(words, "--address") == ["127.0.0.1"]
+    assert after(words, "--allow-websocket-origin") == ["127.0.0.1:5123", "localhost:5123"]
+    assert started[0]["address"] == "http://localhost:5123/"
+    assert not started[0]["browser"]
+    assert started[0]["passwords"] is None
+    assert os.environ["MFBENCH_RUNS"] == "some"
+    assert main([*SERVE, "--address", "0.0.0.0"]) == 0
+    words = started[1]["words"]
+    assert after(words, "--address") == ["0.0.0.0"]
+    origins = after(words, "--allow-websocket-origin")
     assert {"localhost:5123", f"{socket.gethostname()}:5123"} <= set(origins)
     assert not any("*" in one or one.startswith("0.0.0.0") for one in origins)
-    refused([*serve, "--prefix", "/a/b/", "--allow-websocket-origin", "https://hub.org/x", "--port", "0"], capsys)
-    command, _ = started[-1]
-    assert command[command.index("--prefix") + 1] == "a/b"
-    assert "hub.org" in command
-    count = len(started)
-    assert "one for all would let any page" in refused([*serve, "--allow-websocket-origin", "*"], capsys)
-    assert len(started) == count
+    proxied = [*SERVE, "--prefix", "/a/b/", "--allow-websocket-origin", "https://hub.org/x", "--port", "0"]
+    assert main(proxied) == 0
+    assert after(started[2]["words"], "--prefix") == ["a/b"]
+    assert "hub.org" in started[2]["words"]
+    assert re.fullmatch(r"http://localhost:\d+/a/b/", started[2]["address"])
+    assert "one for all would let any page" in refused([*SERVE, "--allow-websocket-origin", "*"], capsys)
+    assert len(started) == 3
+
+
+def test_serve_finds_the_runs_in_the_environment(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MFBENCH_RUNS", "elsewhere")
+    assert main(["serve", "--no-browser"]) == 0
+    assert os.environ["MFBENCH_RUNS"] == "elsewhere"
+
+
+def test_serve_to_those_who_log_in(started: list[dict[str, Any]], tmp_path: Path, capsys: Capture) -> None:
+    """Passwords come from a file that nobody else can read, and are in no word that other users of the machine see."""
+    file = tmp_path / "users.json"
+    file.write_text('{"ada": "secret"}')
+    file.chmod(0o644)
+    command = [*SERVE, "--basic-auth", str(file)]
+    if os.name == "posix":
+        assert f"chmod 600 {file}" in refused(command, capsys)
+    file.chmod(0o600)
+    assert main(command) == 0
+    assert started[0]["passwords"] == {"ada": "secret"}
+    assert not any("secret" in word for word in started[0]["words"])
+    for wrong in ("[]", "{}", '{"ada": 1}', '{"ada": ""}', "secret"):
+        file.write_text(wrong)
+        assert "users.json" in refused(command, capsys)
+    assert "cannot read" in refused([*SERVE, "--basic-auth", str(tmp_path / "none.json")], capsys)
+    assert len(started) == 1
+
+
+def test_serve_reads_the_runs_before_anybody_visits(
+    started: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    for run, rows in results_table(cases=["rmd17-cc"]).groupby("run"):
+        RunFolder(tmp_path / "runs" / run).finish(rows)
+    monkeypatch.setattr(serving, "_SLOW", 0.0)
+    assert main(["serve", "--no-browser", "--runs", str(tmp_path / "runs")]) == 0
+    assert "Read 7 runs in" in capsys.readouterr().out
+    (tmp_path / "file").touch()  # no folder: the pages say so
+    assert main(["serve", "--no-browser", "--runs", str(tmp_path / "file")]) == 0
+    assert "expected a folder of runs" in capsys.readouterr().err
+    assert len(started) == 2
 
 
 # run

@@ -11,10 +11,12 @@ from test_groups import predictions
 from test_summary import made
 
 import mfbench
+from mfbench.errors import UserError
 from mfbench.results.baselines import zero
 from mfbench.results.evidence import Evidence, evidence
 from mfbench.results.memo import Memo
 from mfbench.results.paired import PairedErrors
+from mfbench.results.predictions import Predictions
 from mfbench.results.ranking import DIFFERENCES, Best
 from mfbench.results.summary import summary
 from mfbench.show.claims import best_text, ratio_text
@@ -61,16 +63,16 @@ def test_the_best_arm_is_named_with_those_that_cannot_be_told_from_it() -> None:
 def test_few_seeds_call_no_arm_the_best() -> None:
     found = Evidence(results_table(["ani1x-tz"], seeds=range(2)), "ani1x-tz").best(50, "energy")
     assert found == Best("MF", (), ("SF-E",), 2)
-    assert "2 seeds say too little" in best_text(found)
+    assert best_text(found) == "MF has the lowest error; too few seeds to say more (2 seeds)."
     alone = Evidence(results_table(["ani1x-tz"], arms=["MF"]), "ani1x-tz").best(50, "energy")
-    assert best_text(alone) == "MF has the lowest error; one seed says too little of the spread to call it best."
+    assert best_text(alone) == "MF has the lowest error; too few seeds to say more (1 seed)."
     assert "No arm" in best_text(None)
 
 
 def test_ratios_are_told_with_whether_they_are_more_than_the_spread_of_seeds() -> None:
     table, stored = made({"SF-E": 3.0, "MF": 1.2, "SF-EF": 1.19})
     own = Evidence(table, "ani1ccx", stored=stored.get)
-    assert ratio_text(own, 50, "energy").endswith("times SF-E’s: more than the seeds’ spread.")
+    assert ratio_text(own, 50, "energy").endswith("times SF-E’s: beyond the seeds’ spread.")
     assert "within the seeds’ spread" in ratio_text(own, 50, "energy", other="SF-EF")
     assert ratio_text(own, 50, "energy", other="delta") == "MF and delta have no seed in common here."
     few = Evidence(results_table(["ani1x-tz"], seeds=range(3)), "ani1x-tz")
@@ -91,12 +93,33 @@ def test_the_error_of_predicting_nothing_comes_from_stored_references() -> None:
 
 def test_numbers_are_those_of_the_functions_and_are_worked_out_once() -> None:
     table = mfbench.reference_table("arms")
-    own = evidence("arms", table, "ani1x-tz", "unseen", "rmse")
+    own = evidence("all", "arms", table, "ani1x-tz", "unseen", "rmse")
     pd.testing.assert_frame_equal(own.summary, summary(table, "ani1x-tz", "unseen", "rmse"))
-    assert evidence("arms", table, "ani1x-tz", "unseen", "rmse") is own
+    assert evidence("all", "arms", table, "ani1x-tz", "unseen", "rmse") is own
     assert own.summary is own.summary
     assert own.fewer("MF") is own.fewer("MF")
-    assert evidence("arms", table, "ani1x-tz", "test", "rmse") is not own
+    assert evidence("all", "arms", table, "ani1x-tz", "test", "rmse") is not own
+
+
+def test_what_is_read_of_predictions_is_read_once_for_all_choices_of_rows() -> None:
+    table, stored = made({"SF-E": 3.0, "MF": 1.2})
+    asked = []
+
+    def counted(run: str) -> Predictions | None:
+        asked.append(run)
+        return stored.get(run)
+
+    few = evidence("few", "here", table[table["seed"] < 5], "ani1ccx", stored=counted)
+    assert (few.summary["groups"] > 1).all()
+    other = evidence("all", "here", table, "ani1ccx", metric="rmse", stored=counted)
+    assert (other.summary["groups"] > 1).all()
+    assert sorted(asked) == sorted(stored)
+
+
+def test_several_setups_are_not_mixed() -> None:
+    table = pd.concat([results_table(["ani1x-tz"]), results_table(["ani1x-tz"], backbone="painn")])
+    with pytest.raises(UserError, match=r"expected one \(data, backbone, preset\), got"):
+        summary(table, "ani1x-tz")
 
 
 def test_the_numbers_of_a_case_of_300_runs_take_a_tenth_of_a_second() -> None:

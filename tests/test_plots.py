@@ -74,6 +74,20 @@ def test_colours_are_okabe_ito_and_no_two_arms_look_alike():
     assert len(set(drawn)) == len(drawn)
 
 
+def luminance(color: str) -> float:
+    """Relative luminance of a colour, by the definition of the web's guidelines for contrast."""
+    parts = (int(color[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+@pytest.mark.parametrize("arm", [*ARMS, "our-arm", "another", "a third"])
+@pytest.mark.parametrize("page", ["#ffffff", "#121212"], ids=["light", "dark"])
+def test_every_arm_is_seen_on_light_and_on_dark_pages(arm, page):
+    low, high = sorted(luminance(color) + 0.05 for color in (arm_style(arm).color, page))
+    assert high / low > 2.1
+
+
 def test_an_arm_from_elsewhere_has_a_style_of_its_own():
     foreign = arm_style("our-arm")
     assert foreign == arm_style("our-arm")

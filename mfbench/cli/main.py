@@ -1,4 +1,4 @@
-"""The command line: ``mfbench cases | run | predict | export | evaluate | check | data | demo | report | serve``.
+"""The command line: ``mfbench cases | run | predict | export | evaluate | check | data | demo | compare | runs | ...``.
 
 Each command imports what it needs when it runs, so that ``--help`` answers at once and showing results never
 loads torch.
@@ -10,7 +10,7 @@ import os
 import sys
 from typing import NoReturn
 
-from mfbench.cli import data, models, showing, training
+from mfbench.cli import data, models, runs, serving, showing, taking, training
 from mfbench.errors import UserError
 from mfbench.version import __version__
 
@@ -25,8 +25,11 @@ COMMANDS = (
     data.add_data,
     training.add_demo,
     training.add_compare,
+    runs.add_runs_commands,
     showing.add_report,
-    showing.add_serve,
+    taking.add_figure,
+    taking.add_table,
+    serving.add_serve,
 )
 
 

@@ -27,10 +27,10 @@ def add_command(
     return command
 
 
-def add_runs(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of run folders (./runs)"
-    )
+def add_runs(command: argparse.ArgumentParser, again: bool = False) -> None:
+    """``again``: of a command below one that has the option, too; what is given there stays."""
+    default = argparse.SUPPRESS if again else Path("runs")
+    command.add_argument("--runs", type=Path, default=default, metavar="FOLDER", help="folder of run folders (./runs)")
 
 
 def add_pulling(command: argparse.ArgumentParser) -> None:

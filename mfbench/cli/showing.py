@@ -1,7 +1,6 @@
-"""Commands that show what there is: ``cases``, ``report`` and ``serve``."""
+"""Commands that show what there is: ``cases`` and ``report``."""
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,6 @@ from mfbench.errors import UserError
 
 if TYPE_CHECKING:
     from mfbench.cli.options import Commands
-
-LOCAL = "127.0.0.1"
 
 
 def add_cases(commands: "Commands") -> None:
@@ -28,29 +25,6 @@ def add_report(commands: "Commands") -> None:
     add_report_file(report)
     add_runs(report)
     add_unit(report)
-
-
-def add_serve(commands: "Commands") -> None:
-    serve = add_command(commands, "serve", "open the dashboards in a browser", _serve)
-    serve.add_argument("--port", type=int, default=5006)
-    serve.add_argument(
-        "--address",
-        default=LOCAL,
-        metavar="HOST",
-        help=f"where to listen ({LOCAL}: this machine alone); there is no log-in: whoever reaches it reads the runs",
-    )
-    serve.add_argument(
-        "--prefix", default="", metavar="PATH", help="path below which a proxy shows the pages, where it keeps the path"
-    )
-    serve.add_argument(
-        "--allow-websocket-origin",
-        action="append",
-        default=[],
-        metavar="HOST[:PORT]",
-        help="what the browser calls this server, where a proxy or tunnel has another name or port; may be repeated",
-    )
-    serve.add_argument("--no-browser", action="store_true", help="only serve")
-    add_runs(serve)
 
 
 def _cases(options: argparse.Namespace) -> None:
@@ -97,70 +71,3 @@ def _report(options: argparse.Namespace) -> None:
     publish(table, options.out, provenance, options.unit, stored)
     print(text_table(table, options.unit, stored))
     print(f"Report: {options.out.resolve().as_uri()}")
-
-
-def _serve(options: argparse.Namespace) -> None:
-    import importlib.util
-
-    from mfbench import resources
-
-    if importlib.util.find_spec("panel") is None:
-        raise UserError("the dashboards need Panel, which is not installed: pip install 'mfbench[dashboards]'")
-    pages = sorted(str(page) for page in resources.dashboards().glob("*.py"))
-    port = options.port or _free_port(options.address)
-    command = [sys.executable, "-m", "panel", "serve", *pages, "--address", options.address, "--port", str(port)]
-    for origin in (*(f"{host}:{port}" for host in _hosts(options.address)), *options.allow_websocket_origin):
-        command += ["--allow-websocket-origin", _origin(origin)]
-    if prefix := options.prefix.strip("/"):
-        command += ["--prefix", prefix]
-    if not options.no_browser:
-        command.append("--show")
-    if status := _until_it_ends(command, {**os.environ, "MFBENCH_RUNS": str(options.runs)}):
-        raise UserError(f"the dashboards stopped with exit code {status}; is port {port} taken?")
-
-
-def _until_it_ends(command: list[str], environment: dict[str, str]) -> int:
-    """Run a server, and end it with this process, as schedulers end this one alone; its exit status."""
-    import signal
-    import subprocess
-
-    with subprocess.Popen(command, env=environment) as server:
-        before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-        try:
-            status = server.wait()
-        finally:
-            server.terminate()
-            signal.signal(signal.SIGTERM, before)
-    return 0 if status == -signal.SIGTERM else status
-
-
-def _origin(given: str) -> str:
-    """Host and port, of what may be copied from a browser's address line; raises UserError."""
-    host = given.partition("://")[2].partition("/")[0] if "://" in given else given.rstrip("/")
-    if host == "*" or "/" in host or not host:
-        raise UserError(
-            f"--allow-websocket-origin: expected a host, with its port if the address line shows one, got {given!r}; "
-            "one for all would let any page on the web read the runs"
-        )
-    return host
-
-
-def _free_port(address: str) -> int:
-    """A port nobody listens on: it has to be known beforehand, as it is a piece of the pages' origin."""
-    import socket
-
-    try:
-        with socket.create_server((address, 0)) as server:
-            return server.getsockname()[1]
-    except OSError as error:
-        raise UserError(f"--address: expected an address of this machine, got {address!r}: {error.strerror}") from error
-
-
-def _hosts(address: str) -> list[str]:
-    """What a page may be called as by its own browser: a page of another origin is refused its connection."""
-    import socket
-
-    names = [address, "localhost", LOCAL]
-    if address in ("0.0.0.0", "::"):  # on all interfaces: also by the names of the machine
-        names = ["localhost", LOCAL, socket.gethostname(), socket.getfqdn()]
-    return list(dict.fromkeys(names))

@@ -3,8 +3,8 @@
 Every backend draws the same: rows are chosen, summed up over seeds and brought to the units shown here, once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +39,8 @@ POINTS = {
     "remark": "str",  # why n = 0
 }
 
+_SERIES = ["series", "arm", "rest", "n_high", "n_low"]  # columns that are one point's
+
 RUNS = {
     "series": "str",
     "arm": "str",
@@ -70,11 +72,25 @@ class Curves:
     against_unit: str  # of x; empty for numbers
     points: pd.DataFrame  # columns ``POINTS``: a row for each series and size
     runs: pd.DataFrame  # columns ``RUNS``: a row for each run that has a number
+    over: str = ""  # the arm that errors are divided by; empty: none
+
+    def without(self, arms: Collection[str]) -> "Curves":
+        """The same, some arms left out."""
+        points, runs = (one[~one["arm"].isin(arms)] for one in (self.points, self.runs))
+        return replace(self, points=points, runs=runs)
 
     @property
     def logarithmic(self) -> bool:
         """Whether all errors are positive: always so but for people's own metrics."""
         return bool((self.runs["value"] > 0).all())
+
+    def with_line(self, arm: str, value: float) -> "Curves":
+        """The same, with a line from side to side at an error (of the unit shown) that is of no run."""
+        line = {"series": arm, "arm": arm, "rest": "", "n_high": 0, "n_low": 0, "x": np.nan, "value": value}
+        line |= {"low": np.nan, "high": np.nan, "least": value, "most": value, "remark": ""}
+        counts = {"seeds": 0, "runs": 0, "n": int(self.runs["n"].max())}
+        own = pd.DataFrame([line | counts])[list(POINTS)].astype(POINTS)
+        return replace(self, points=pd.concat([self.points, own], ignore_index=True))
 
 
 def curves(
@@ -119,6 +135,30 @@ def curves(
     return Curves(case, quantity, metric, part, unit, against, against_unit, points, runs)
 
 
+def ratios(found: Curves, other: str, differences: pd.DataFrame | None = None) -> Curves:
+    """Each arm's errors over another's of the same size, paired by seed.
+
+    Args:
+        other: the arm that is divided by; it is 1 throughout.
+        differences: ``results.ranking.differences`` of the same runs: where intervals come from.
+    """
+    keys = ["rest", "n_high", "split_seed", "seed"]
+    base = found.runs[found.runs["arm"] == other].drop_duplicates(keys, keep="last").set_index(keys)["value"]
+    runs = found.runs[(found.runs["arm"] != other) & (found.runs["n_high"] > 0)]
+    below = base.reindex(pd.MultiIndex.from_frame(runs[keys])).to_numpy()
+    runs = runs.assign(value=runs["value"] / below)[np.isfinite(below)]
+    rows = [
+        dict(zip(_SERIES, key)) | _point(alike.assign(remark="").to_dict("records"))
+        for key, alike in runs.groupby(_SERIES)
+    ]
+    points = pd.DataFrame(rows, columns=list(POINTS)).astype(POINTS)
+    if differences is not None:
+        own = differences[(differences["other"] == other) & (differences["quantity"] == found.quantity)]
+        points = _with_intervals(points, own, 1.0)
+    told = replace(found, unit="", points=points, runs=runs.reset_index(drop=True), over=other)
+    return told.with_line(other, 1.0) if rows else told
+
+
 def cost_unit(seconds: Iterable[float]) -> str:
     """The largest of ``COST_UNITS`` in which none of some costs (core-seconds) is below 0.5, NaN left aside."""
     least = min((cost for cost in seconds if cost > 0), default=1.0)
@@ -137,7 +177,7 @@ def _named(rows: pd.DataFrame, by: Sequence[str], against: Against) -> pd.DataFr
 
 def _points(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """A row for each series and size; ``low`` and ``high`` are not known yet."""
-    keys = ["series", "arm", "rest", "n_high", "n_low", *by]
+    keys = [*_SERIES, *by]
     told = rows[[*keys, "x", "value", "split_seed", "seed", "run", "n", "remark"]]
     groups: dict[tuple[object, ...], list[Mapping[Any, Any]]] = {}
     for row in told.to_dict("records"):  # some hundred, which pandas' own grouping takes ten times as long for
@@ -166,8 +206,10 @@ def _point(alike: Sequence[Mapping[Any, Any]]) -> dict[str, object]:
 
 
 def _with_intervals(points: pd.DataFrame, spread: pd.DataFrame, factor: float) -> pd.DataFrame:
-    """The points with the intervals that a summary has for them."""
-    keys = [key for key in ("arm", "n_high", "n_low", *points) if key in spread and key in points]
-    keys = [key for key in dict.fromkeys(keys) if key not in {*POINTS} - {"arm", "n_high", "n_low"}]
-    bounds = spread[keys].assign(low=spread["low"] * factor, high=spread["high"] * factor)
-    return points.drop(columns=["low", "high"]).merge(bounds, "left", on=keys)
+    """The points with the intervals that a summary, or a table of differences, has for them."""
+    own = [name for name in points if name in spread and name not in POINTS]
+    keys = [name for name in ("arm", "n_high", "n_low", *own) if name in spread]
+    bounds = (spread[["low", "high"]] * factor).itertuples(index=False, name=None)
+    known = dict(zip(zip(*(spread[key].tolist() for key in keys)), bounds))
+    found = [known.get(key, (np.nan, np.nan)) for key in zip(*(points[key].tolist() for key in keys))]
+    return points.assign(low=[low for low, _ in found], high=[high for _, high in found])

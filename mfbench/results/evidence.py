@@ -2,13 +2,14 @@
 
 from collections.abc import Hashable
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
 from mfbench.results.baselines import zero
 from mfbench.results.memo import Memo
-from mfbench.results.paired import PairedErrors, Stored, nothing_stored
-from mfbench.results.ranking import Best, best, differences
+from mfbench.results.paired import Means, PairedErrors, Stored, nothing_stored
+from mfbench.results.ranking import Best, bests, difference, differences
 from mfbench.results.scaling import Axis, crossings, fewer, slopes
 from mfbench.results.summary import summarised
 
@@ -20,15 +21,22 @@ class Evidence:
         table: a results table with one (data, backbone, preset) in the case's rows.
         metric: ``mae`` or ``rmse``.
         stored: what runs predicted, by name.
+        means: see ``PairedErrors.of``.
 
     Raises:
-        UserError: no such case, or another metric.
+        UserError: no such case, several setups, or another metric.
     """
 
     def __init__(
-        self, table: pd.DataFrame, case: str, part: str = "test", metric: str = "mae", stored: Stored = nothing_stored
+        self,
+        table: pd.DataFrame,
+        case: str,
+        part: str = "test",
+        metric: str = "mae",
+        stored: Stored = nothing_stored,
+        means: Means | None = None,
     ) -> None:
-        self.errors = PairedErrors.of(table, case, part, metric, stored)
+        self.errors = PairedErrors.of(table, case, part, metric, stored, means)
         self._fewer = Memo[tuple[str, Axis], pd.DataFrame](16)
 
     @cached_property
@@ -55,9 +63,18 @@ class Evidence:
         """How many times more labels, or what times the cost, another arm needs: ``results.scaling``."""
         return self._fewer.get((other, axis), lambda: fewer(self.errors, other, axis))
 
+    def difference(self, n_high: int, quantity: str, arm: str, other: str) -> "pd.Series[Any] | None":
+        """Of two arms that were thought of beforehand: ``results.ranking``."""
+        return difference(self.errors, n_high, quantity, arm, other)
+
+    @cached_property
+    def bests(self) -> dict[tuple[int, str], Best]:
+        """The best arm by size and quantity: ``results.ranking``."""
+        return bests(self.summary, self.differences)
+
     def best(self, n_high: int, quantity: str) -> Best | None:
-        """The best arm of a size and quantity: ``results.ranking``."""
-        return best(self.summary, self.differences, n_high, quantity)
+        """The best arm of a size and quantity; None where no arm has an error."""
+        return self.bests.get((n_high, quantity))
 
     @cached_property
     def zero(self) -> dict[str, float]:
@@ -66,10 +83,12 @@ class Evidence:
 
 
 _EVIDENCE = Memo[Hashable, Evidence](64)
+_MEANS = Memo[Hashable, Means](8)
 
 
 def evidence(
     source: Hashable,
+    origin: Hashable,
     table: pd.DataFrame,
     case: str,
     part: str = "test",
@@ -80,5 +99,9 @@ def evidence(
 
     Args:
         source: what the table holds, and all that chose its rows: another table must have another ``source``.
+        origin: where the runs are from, in which version: by it is kept what was read of their predictions.
     """
-    return _EVIDENCE.get((source, case, part, metric), lambda: Evidence(table, case, part, metric, stored))
+    return _EVIDENCE.get(
+        (source, case, part, metric),
+        lambda: Evidence(table, case, part, metric, stored, _MEANS.get(origin, dict)),
+    )

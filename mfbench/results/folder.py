@@ -19,6 +19,7 @@ then the file itself says that a seal comes after it, so that a run that was cut
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -302,6 +303,23 @@ class RunFolder:
         if before:
             write_seal(self.file(f"{full}.{SEAL_FILE}"), Seal(self.name, files, {}))
 
+    def remove(self) -> None:
+        """Delete the run; of a link to one, the link alone.
+
+        Raises:
+            UserError: some process is at work on it.
+        """
+
+        def refuse(text: str) -> None:
+            raise UserError(f"{self.path}: expected a run that nobody is at work on, so it is not deleted; {text}")
+
+        if self.path.is_symlink():
+            self.path.unlink()
+            return
+        with self.locked(refuse):
+            self.reopen()  # cut short from here on, it is no finished run that lacks files
+            shutil.rmtree(self.path)
+
     def leftovers(self) -> list[Path]:
         """Files that a crash left in a finished run."""
         holder = read(self.lock)
@@ -368,7 +386,8 @@ def parse_parquet(content: bytes, path: Path) -> pa.Table:
     """The table that was read from ``path``; raises UserError where it is none."""
     try:
         # Not pandas.read_parquet, which loads Arrow's machinery for folders of many files first: seconds.
-        return pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
+        # Nor with threads, which wait for one another longer than they read.
+        return pyarrow.parquet.ParquetFile(io.BytesIO(content)).read(use_threads=False)
     except NOT_PARQUET as error:
         raise UserError(f"{path} is not a results table of mfbench: {error}") from error
 

@@ -7,6 +7,7 @@ sampled are molecules where there are many of them, else blocks of neighbours in
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from typing import Literal
 
@@ -134,7 +135,7 @@ def sampled(predictions: Predictions, rows: NDArray[np.integer]) -> NDArray[np.i
 class GroupMeans:
     """Errors of one run in one quantity: means over each of G groups of test structures."""
 
-    structures: NDArray[np.int64]  # (R,) indices of those that are judged on, ascending rows
+    structures: bytes  # a digest of which ones are judged on
     counts: NDArray[np.int64]  # (G,) numbers averaged over
     absolute: Array  # (G,) means of absolute errors
     square: Array  # (G,) of squared ones
@@ -150,7 +151,8 @@ def group_means(predictions: Predictions, level: str, part: str) -> dict[str, Gr
         group = sampled(predictions, present)[index]
         counts = error.shape[1] * np.bincount(group)
         sums = (np.bincount(group, each.sum(1)) for each in (error, np.square(error)))
-        found[one.quantity] = GroupMeans(predictions.structure[rows], counts, *(each / counts for each in sums))
+        where = sha256(predictions.structure[rows].tobytes()).digest()
+        found[one.quantity] = GroupMeans(where, counts, *(each / counts for each in sums))
     return found
 
 
@@ -166,7 +168,7 @@ def log_errors(runs: Sequence[GroupMeans], metric: str) -> LogErrors:
     """
     if metric not in ("mae", "rmse"):
         raise unknown("metric with intervals over structures", metric, ("mae", "rmse"))
-    if not all(np.array_equal(runs[0].structures, one.structures) for one in runs):
+    if len({one.structures for one in runs}) > 1:
         raise UserError("intervals over structures: expected runs judged on the same structures, got several splits")
     root = metric == "rmse"
     return LogErrors.of(np.stack([one.square if root else one.absolute for one in runs]), runs[0].counts, root)

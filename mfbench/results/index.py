@@ -53,23 +53,31 @@ class Record:
     facts: Mapping[str, Any] = field(default_factory=dict)  # columns of ``library.ENTRIES`` that are not in its rows
 
 
-def state(folder: Path) -> tuple[State, bool]:
+def state(folder: str) -> tuple[State, bool]:
     """The state of the files that a run is read from, and whether it is enough to see the next change by."""
-    found = []
+    # Plain strings, as this is done for every run each time that somebody looks.
+    found: list[tuple[str, int, int, int, int]] = []
+
+    def add(name: str, at: str) -> bool:
+        try:
+            stat = os.stat(at)
+        except FileNotFoundError:
+            return False
+        found.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+        return True
+
     try:
-        names = list(_READ)
-        if os.path.isdir(f"{folder}/{EXTRA}"):
-            names += [f"{EXTRA}/{name}" for name in sorted(os.listdir(f"{folder}/{EXTRA}"))]
-        if not os.path.exists(f"{folder}/{METRICS_FILE}"):  # it may be trained just now
-            run = RunFolder(folder)
-            names += [path.name for path in run.checkpoints()] + [str(run.lock)]
-        for name in names:
-            with suppress(FileNotFoundError):
-                stat = os.stat(os.path.join(folder, name))
-                found.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+        there = {name: add(name, f"{folder}/{name}") for name in _READ}
+        with suppress(FileNotFoundError):
+            for name in sorted(os.listdir(f"{folder}/{EXTRA}")):
+                add(f"{EXTRA}/{name}", f"{folder}/{EXTRA}/{name}")
+        if not there[METRICS_FILE]:  # it may be trained just now
+            run = RunFolder(Path(folder))
+            for path in (*run.checkpoints(), run.lock):
+                add(path.name, str(path))
     except OSError:
         return (), False
-    last = max((max(one[2:4]) for one in found), default=0)
+    last = max([max(one[2], one[3]) for one in found], default=0)
     return tuple(found), bool(found) and time.time_ns() - last > _SETTLED
 
 

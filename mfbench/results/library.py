@@ -135,6 +135,10 @@ class Library(ABC):
     def provenance(self, run: str) -> dict[str, Any]:
         """Where a run came from; empty where nothing tells."""
 
+    def remove(self, run: str) -> None:
+        """Delete a run for good; raises UserError where it ships, or some process is at work on it."""
+        raise UserError(f"{self.label}: expected a run of one's own to delete, got {run!r:.120}, which ships")
+
 
 # Predictions that are kept
 
@@ -244,6 +248,10 @@ class _Folder(Library):
     def provenance(self, run: str) -> dict[str, Any]:
         return self._folder(run).provenance()
 
+    def remove(self, run: str) -> None:
+        self._folder(run).remove()
+        self.refresh()
+
 
 @final
 class _Found:
@@ -280,6 +288,8 @@ def _as_entries(frame: pd.DataFrame) -> pd.DataFrame:
 
 _MOST_FOLDERS = 8  # that are kept in memory
 
+_OPENED = 1.0  # s for which one that was looked at is not looked at again when somebody else opens it
+
 _folders: OrderedDict[Path, _Folder] = OrderedDict()
 _folders_lock = threading.Lock()
 
@@ -290,7 +300,7 @@ def _opened(path: Path, told: Told) -> Library:
         _folders.move_to_end(path)
         while len(_folders) > _MOST_FOLDERS:
             _folders.popitem(last=False)
-    library.refresh(told=told)
+    library.refresh(_OPENED, told)
     return library
 
 
@@ -307,7 +317,8 @@ class _Shipped(Library):
     """The library of results that ship, packed (see ``reference.pack``)."""
 
     def __init__(self, name: str) -> None:
-        self.label, self._path = f"Shipped: {REFERENCES[name]}", reference(name)
+        self._path = reference(name)
+        self.label = f"Shipped: {REFERENCES[name]}"
         self._table = read_metrics(self._path / METRICS_FILE)
         self._provenance = self._json(PROVENANCE_FILE)
         self._settings = self._json(SETTINGS_FILE)

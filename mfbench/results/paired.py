@@ -10,11 +10,13 @@ import pandas as pd
 from mfbench.errors import UserError
 from mfbench.results.groups import GroupMeans, group_means, log_errors
 from mfbench.results.predictions import Predictions
-from mfbench.results.rows import judged_at_high_level
+from mfbench.results.rows import judged_at_high_level, setups_of
 from mfbench.results.schema import METRICS, QUANTITIES
 from mfbench.results.statistics import FEWEST, LogErrors
 
 Stored = Callable[[str], Predictions | None]  # what a run predicted, by its name; None where that is not at hand
+
+Means = dict[tuple[str, str, str], Mapping[str, GroupMeans] | None]  # by run, level and part, then by quantity
 
 Seed = tuple[int, int]  # of the split and of the run: what arms are paired by
 
@@ -40,6 +42,7 @@ class Run(NamedTuple):
     level: str  # that it is judged at
     error: float  # internal unit
     cost: float  # of its labels, core-seconds; NaN where it is not known
+    n: int  # number of values averaged over
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class PairedErrors:
     metric: str
     runs: Mapping[Key, Mapping[Seed, Run]]  # keys in the order of the table
     stored: Stored
-    _means: dict[str, Mapping[str, GroupMeans] | None] = field(default_factory=dict, repr=False)  # by run, as read
+    means: Means = field(default_factory=dict, repr=False)  # filled as runs are read
 
     @classmethod
     def of(
@@ -60,26 +63,35 @@ class PairedErrors:
         part: str = "test",
         metric: str = "mae",
         stored: Stored = nothing_stored,
+        means: Means | None = None,
     ) -> Self:
         """Of a results table with one (data, backbone, preset) in the case's rows; of several runs of a seed the last.
 
         Rows with n = 0 carry no number and are left out.
 
+        Args:
+            means: what was read of the same runs before, and will be now.
+
         Raises:
-            UserError: no such case, or another metric.
+            UserError: no such case, several setups, or another metric.
         """
         if metric not in METRICS:
             raise UserError(f"statistics over seeds: expected one of the metrics {', '.join(METRICS)}, got {metric!r}")
         rows = judged_at_high_level(table, case, part)
         rows = rows[(rows["metric"] == metric) & (rows["n"] > 0)]
+        if len(setups := setups_of(rows)) > 1:
+            raise UserError(
+                f"statistics over seeds: expected one (data, backbone, preset), got {setups}; "
+                "choose one with plots.with_setup(table, ...)"
+            )
         keys = map(Key, *(rows[name].tolist() for name in Key._fields))
         seeds = zip(*(rows[name].tolist() for name in ("split_seed", "seed")))
         found: dict[Key, dict[Seed, Run]] = {}
         for key, seed, run in zip(
-            keys, seeds, map(Run, *(rows[name].tolist() for name in ("run", "level", "value", "label_seconds")))
+            keys, seeds, map(Run, *(rows[name].tolist() for name in ("run", "level", "value", "label_seconds", "n")))
         ):
             found.setdefault(key, {})[seed] = run
-        return cls(part, metric, found, stored)
+        return cls(part, metric, found, stored, {} if means is None else means)
 
     def shared(self, keys: Sequence[Key]) -> list[Seed]:
         """The seeds that all have."""
@@ -123,7 +135,8 @@ class PairedErrors:
         return log_errors([means[quantity] for means in there], self.metric) if len(there) == len(runs) else None
 
     def _means_of(self, run: Run) -> Mapping[str, GroupMeans] | None:
-        if run.name not in self._means:
+        key = run.name, run.level, self.part
+        if key not in self.means:
             predictions = self.stored(run.name)
-            self._means[run.name] = group_means(predictions, run.level, self.part) if predictions is not None else None
-        return self._means[run.name]
+            self.means[key] = group_means(predictions, run.level, self.part) if predictions is not None else None
+        return self.means[key]

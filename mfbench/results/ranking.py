@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mfbench.results.paired import PairedErrors
+from mfbench.results.paired import Key, PairedErrors
 from mfbench.results.rows import HORIZONTAL, base_arm
 from mfbench.results.scaling import curves
-from mfbench.results.statistics import estimate, holm, resolvable
+from mfbench.results.statistics import Estimate, estimate, holm, resolvable
 
 DIFFERENCES = {
     "n_high": "int64",
@@ -42,20 +43,42 @@ def differences(errors: PairedErrors) -> pd.DataFrame:
     for quantity in errors.quantities():
         keys = [key for of_arm in curves(errors, quantity).values() for key in of_arm]
         for n_high in sorted({key.n_high for key in keys}):
-            pairs = combinations([key for key in keys if key.n_high == n_high], 2)
-            compared = [
-                (one, other, estimate(logs[0] - logs[1]))
-                for one, other in pairs
-                if len((logs := errors.logs([one, other]))[0].values)
-            ]
-            differ = holm([ratio.p for *_, ratio in compared])
-            for (one, other, ratio), differs in zip(compared, differ):
-                told = differs if np.isfinite(ratio.low) else pd.NA
-                bounds = np.array([ratio.value, ratio.low, ratio.high, ratio.seeds.min(), ratio.seeds.max()])
-                rest = told, resolvable(ratio), len(ratio.seeds)
-                found.append((n_high, quantity, one.arm, other.arm, *bounds, *rest))
-                found.append((n_high, quantity, other.arm, one.arm, *(1 / bounds[[0, 2, 1, 4, 3]]), *rest))
+            pairs = list(combinations([key for key in keys if key.n_high == n_high], 2))
+            ratios = [_ratio(errors, *pair) for pair in pairs]
+            differ = holm([ratio.p if ratio else np.nan for ratio in ratios])
+            for pair, ratio, differs in zip(pairs, ratios, differ):
+                found += _both_ways(*pair, ratio, differs) if ratio else []
     return pd.DataFrame(found, columns=list(DIFFERENCES)).astype(DIFFERENCES)
+
+
+def difference(errors: PairedErrors, n_high: int, quantity: str, arm: str, other: str) -> "pd.Series[Any] | None":
+    """One arm against one other that was thought of beforehand: corrected for nothing else.
+
+    Returns:
+        What a row of ``differences`` holds; None where they have no seed in common.
+    """
+    keys = [key for one in (arm, other) for key in errors.curve(quantity, one) if key.n_high == n_high]
+    ratio = _ratio(errors, keys[0], keys[1]) if len(keys) == 2 else None
+    if ratio is None:
+        return None
+    line = _both_ways(keys[0], keys[1], ratio, holm([ratio.p])[0])[0]
+    return pd.DataFrame([line], columns=list(DIFFERENCES)).astype(DIFFERENCES).iloc[0]
+
+
+def _ratio(errors: PairedErrors, one: Key, other: Key) -> Estimate | None:
+    logs = errors.logs([one, other])
+    return estimate(logs[0] - logs[1]) if len(logs[0].values) else None
+
+
+def _both_ways(one: Key, other: Key, ratio: Estimate, differs: bool) -> list[tuple[object, ...]]:
+    told = differs if np.isfinite(ratio.low) else pd.NA
+    bounds = np.array([ratio.value, ratio.low, ratio.high, ratio.seeds.min(), ratio.seeds.max()])
+    rest = told, resolvable(ratio), len(ratio.seeds)
+    where = one.n_high, one.quantity
+    return [
+        (*where, one.arm, other.arm, *bounds, *rest),
+        (*where, other.arm, one.arm, *(1 / bounds[[0, 2, 1, 4, 3]]), *rest),
+    ]
 
 
 @dataclass(frozen=True)
@@ -68,27 +91,33 @@ class Best:
     seeds: int  # the fewest over which it was compared; of no comparison its own
 
 
-def best(summary: pd.DataFrame, differences: pd.DataFrame, n_high: int, quantity: str) -> Best | None:
-    """The best arm, and which ones cannot be told from it; None where no arm has an error.
+def bests(summary: pd.DataFrame, differences: pd.DataFrame) -> dict[tuple[int, str], Best]:
+    """The best arm of each size and quantity, and which ones cannot be told from it.
 
     Args:
         summary: of ``results.summary``.
         differences: of the same errors.
     """
-    rows = summary[(summary["n_high"] == n_high) & (summary["quantity"] == quantity)]
-    pairs = differences[(differences["n_high"] == n_high) & (differences["quantity"] == quantity)]
-    rows = rows[~rows["arm"].map(base_arm).isin([*HORIZONTAL, *WITH_HIGH_FORCES])]
-    rows = rows[rows["n_low"] == rows.groupby("arm")["n_low"].transform("max")]
-    if rows.empty:
-        return None
-    rows = rows.sort_values("value")
-    first = rows.iloc[0]
-    pairs = pairs[(pairs["arm"] == first["arm"]) & pairs["other"].isin(rows["arm"])]
-    others = rows["arm"].tolist()[1:]
-    told = dict(zip(pairs["other"], pairs["differs"]))
-    return Best(
-        str(first["arm"]),
-        tuple(arm for arm in others if told.get(arm, pd.NA) is not pd.NA and not told[arm]),
-        tuple(arm for arm in others if told.get(arm, pd.NA) is pd.NA),
-        int(pairs["seeds"].min() if len(pairs) else first["seeds"]),
-    )
+    told: dict[tuple[int, str, str], dict[str, tuple[Any, int]]] = {}
+    for n_high, quantity, arm, other, differs, seeds in zip(
+        *(differences[name].tolist() for name in ("n_high", "quantity", "arm", "other", "differs", "seeds"))
+    ):
+        told.setdefault((n_high, quantity, arm), {})[other] = differs, seeds
+    rows = summary.sort_values(["n_low", "value"]).drop_duplicates(["n_high", "quantity", "arm"], keep="last")
+    rows = rows[~rows["arm"].map(base_arm).isin([*HORIZONTAL, *WITH_HIGH_FORCES]).astype(bool)].sort_values("value")
+    arms: dict[tuple[int, str], list[str]] = {}
+    for n_high, quantity, arm in zip(*(rows[name].tolist() for name in ("n_high", "quantity", "arm"))):
+        arms.setdefault((n_high, quantity), []).append(arm)
+    own = dict(zip(zip(rows["n_high"], rows["quantity"], rows["arm"]), rows["seeds"]))
+    found = {}
+    for (n_high, quantity), (first, *others) in arms.items():
+        pairs = told.get((n_high, quantity, first), {})
+        differs = {arm: pairs[arm][0] if arm in pairs else pd.NA for arm in others}
+        seeds = [pairs[arm][1] for arm in others if arm in pairs]
+        found[n_high, quantity] = Best(
+            first,
+            tuple(arm for arm in others if differs[arm] is not pd.NA and not differs[arm]),
+            tuple(arm for arm in others if differs[arm] is pd.NA),
+            int(min(seeds, default=own[n_high, quantity, first])),
+        )
+    return found

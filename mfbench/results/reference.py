@@ -84,7 +84,7 @@ def histories(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def pack(
-    runs: Collection[RunFolder], out: Path, provenance: Mapping[str, Any], predicted: Collection[str] | None = None
+    runs: Collection[RunFolder], out: Path, provenance: Mapping[str, Any], predicted: Collection[str] = ()
 ) -> None:
     """Pack finished runs as results that ship.
 
@@ -96,7 +96,11 @@ def pack(
     Raises:
         UserError: a run cannot be read.
     """
-    kept = {one.name: one.read(PREDICTIONS_FILE) for one in runs if one.name in (predicted or ())}
+    kept = {
+        one.name: one.read(PREDICTIONS_FILE)
+        for one in runs
+        if one.name in predicted and PREDICTIONS_FILE in one.listed()  # of what no labels allow, there are none
+    }
     looks = [one.history().assign(run=one.name) for one in runs]
     history = pd.concat([one for one in looks if len(one)], ignore_index=True)
     numbers = {name: "float32" for name in history if name != "run"}

@@ -1,5 +1,6 @@
 """Choices of rows of the results table, and the gap closed."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,12 +12,20 @@ from mfbench.results.schema import EXPERIMENT, EXTERNAL, PARTS, QUANTITIES, erro
 
 SETUP = ["data", "backbone", "preset"]  # rows that differ here are never drawn as one curve
 
-HORIZONTAL = ("SF-low", "oracle")  # arms whose number of high-level structures is not a choice: lines, not curves
+NOTHING = "zero"  # no arm, but what predicting nothing gives: see ``results.baselines``
+
+# Arms whose number of high-level structures is not a choice: lines, not curves.
+HORIZONTAL = (NOTHING, "SF-low", "oracle")
 
 
 def base_arm(arm: str) -> str:
     """The arm without what makes it a variant: ``MF`` of ``MF (no low forces)``."""
     return arm.partition(" (")[0]
+
+
+def recipe_settings(preset: str) -> dict[str, str]:
+    """What differs from a preset, of its text in the table: ``{"steps": "60"}`` of ``demo (steps=60)``."""
+    return dict(re.findall(r"(\w+)=(.*?)(?=, \w+=|\)$)", preset.partition(" (")[2]))
 
 
 # Choosing rows

@@ -19,6 +19,7 @@ from mfbench.errors import UserError
 from mfbench.files import parse_json, read_bytes
 from mfbench.results.checks import checked, one_line
 from mfbench.results.folder import (
+    EXTRA,
     NOT_PARQUET,
     PREDICTIONS_FILE,
     SETTINGS_FILE,
@@ -73,11 +74,11 @@ def look(root: Path, before: Reading | None = None, told: Told = silent) -> Read
     """
     if before is None:
         before = Reading(root, *read_index(root))
-    paths = sorted(_entries(root))
-    states = {path.name: state(path)[0] for path in paths}
+    names = sorted(_entries(root))
+    states = {name: state(f"{root}/{name}")[0] for name in names}
     kept = {name: one for name, one in before.records.items() if one.state and states.get(name) == one.state}
     fresh, tables = dict[str, Record](), list[pd.DataFrame]()
-    for records, table in _read([path for path in paths if path.name not in kept], told):
+    for records, table in _read([root / name for name in names if name not in kept], told):
         fresh |= records
         tables.append(table)
     found = kept | fresh
@@ -85,7 +86,7 @@ def look(root: Path, before: Reading | None = None, told: Told = silent) -> Read
     if found == before.records and (table is before.table or table.equals(before.table)):
         return before
     unsaved = before.unsaved + sum(bool(one.state) for one in fresh.values() if one.condition == "finished")
-    now = Reading(root, {path.name: found[path.name] for path in paths if path.name in found}, table, unsaved)
+    now = Reading(root, {name: found[name] for name in names if name in found}, table, unsaved)
     if now.unsaved < FEWEST:
         return now
     _save(now)
@@ -127,7 +128,7 @@ def _read(paths: Sequence[Path], told: Told) -> Iterator[tuple[dict[str, Record]
     for some in batched(paths, _TOGETHER):
         records, good = dict[str, Record](), list[tuple[RunFolder, list[tuple[str, pa.Table]]]]()
         for path in some:
-            folder, (seen, settled) = RunFolder(path), state(path)
+            folder, (seen, settled) = RunFolder(path), state(str(path))
             try:
                 if path.is_symlink() and not path.exists():
                     raise UserError(
@@ -144,7 +145,7 @@ def _read(paths: Sequence[Path], told: Told) -> Iterator[tuple[dict[str, Record]
                 records[path.name] = _broken(folder, told_of)
             record = records.get(path.name)
             # That the process which makes a run has died shows in no file.
-            if record is not None and settled and not record.facts.get("running") and state(path)[0] == seen:
+            if record is not None and settled and not record.facts.get("running") and state(str(path))[0] == seen:
                 records[path.name] = replace(record, state=seen)
         table = _together(good)
         if table is None:  # some are wrong: which?
@@ -205,10 +206,9 @@ def _settings(folder: RunFolder) -> dict[str, Any]:
 def _size(folder: RunFolder) -> int:
     """The bytes of a run's files."""
     size = 0
-    with suppress(OSError):
-        for path in folder.path.rglob("*"):
-            with suppress(OSError):
-                size += path.lstat().st_size if path.is_file() else 0
+    for at in (folder.path, folder.file(EXTRA)):
+        with suppress(OSError), os.scandir(at) as entries:
+            size += sum(one.stat().st_size for one in entries if one.is_file())
     return size
 
 
@@ -310,11 +310,11 @@ def load_runs(folders: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     return runs.table
 
 
-def _entries(root: Path) -> list[Path]:
-    """What may be run folders in a folder; nothing where it does not exist."""
+def _entries(root: Path) -> list[str]:
+    """Names of what may be run folders in a folder; none where it does not exist."""
     try:
         with os.scandir(root) as entries:
-            return [root / one.name for one in entries if one.name[0] != "." and (one.is_dir() or one.is_symlink())]
+            return [one.name for one in entries if one.name[0] != "." and (one.is_dir() or one.is_symlink())]
     except FileNotFoundError as error:
         if not root.is_symlink():
             return []

@@ -1,6 +1,7 @@
 // The navigation keeps the query, so that every page shows the same choice. Light or dark and the size of texts are this
 // browser's alone: kept there, and changed without the server.
-const LECTURE = 22, USUAL = 16
+const LECTURE = 22, USUAL = 16 // px of texts
+const NARROW = 600 // px: here the choices lie over the page
 
 function pageOf(view) {
   return view.model.document.roots().find(root => root.class_name === "Page")
@@ -101,7 +102,7 @@ export function render({model, view}) {
     lecturing(on)
   })
   const before = sessionStorage.getItem("mfbench-lecture") === "true"
-  if (before) page.data.sidebar_open = false
+  if (before || window.innerWidth < NARROW) page.data.sidebar_open = false
   lecturing(before)
   for (const wait of [300, 1200]) setTimeout(settle, wait) // figures are there by then, and the theme has dressed them
   return nav

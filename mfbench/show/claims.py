@@ -1,7 +1,8 @@
 """What the numbers over seeds say, in words: the best arm, ratios of two arms, and labels saved."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from mfbench.results.ranking import Best
 from mfbench.results.schema import QUANTITIES
 from mfbench.results.statistics import FEWEST
 from mfbench.show.words import METRIC_LABELS, number
+
+Numbers = Mapping[Any, Any] | pd.Series  # a row of a table
 
 FEWER_LABELS = (
     "So many times as many high-level labels SF-E needs for the arm's error, along its learning curve. Nothing is "
@@ -30,12 +33,11 @@ def seeds_of(count: int) -> str:
 
 
 def best_text(best: Best | None) -> str:
-    """``MF+ is best; delta cannot be told from it (5 seeds).``; why there is no more to say where seeds are few."""
+    """``MF+ is best; delta cannot be told from it (5 seeds).``, or that seeds are too few to say so."""
     if best is None:
         return "No arm has an error here."
     if best.seeds < FEWEST and (best.unknown or not best.alike):
-        few = "one seed says" if best.seeds == 1 else f"{best.seeds} seeds say"
-        return f"{best.arm} has the lowest error; {few} too little of the spread to call it best."
+        return f"{best.arm} has the lowest error; too few seeds to say more ({seeds_of(best.seeds)})."
     told = f"; {listed(best.alike)} cannot be told from it" if best.alike else ", and all others differ from it"
     unknown = f"; of {listed(best.unknown)} too few seeds are there" if best.unknown else ""
     return f"{best.arm} is best{told}{unknown} ({seeds_of(best.seeds)})."
@@ -52,40 +54,37 @@ def best_lines(evidence: Evidence) -> list[tuple[str, str]]:
     ]
 
 
-def interval_text(row: pd.Series) -> str:
+def interval_text(row: Numbers) -> str:
     """``[0.18, 0.33]``, of few seeds their range ``(0.18–0.33)``; empty of one."""
     if np.isfinite(row["low"]):
         return f"[{number(row['low'])}, {number(row['high'])}]"
     return f"({number(row['least'])}–{number(row['most'])})" if row["seeds"] > 1 else ""
 
 
-def spread_verdict(row: pd.Series) -> str:
+def spread_verdict(row: Numbers) -> str:
     """Whether a ratio of two arms is more than the seeds' spread, of a row of ``results.ranking.differences``."""
     if np.isfinite(row["low"]):
         if row["low"] > 1 or row["high"] < 1:
-            return "more than the seeds’ spread"
+            return "beyond the seeds’ spread"
         return f"within the seeds’ spread (a factor of {number(row['resolvable'])} would be seen)"
     if row["seeds"] == 1:
-        return "one seed: nothing is known of the spread"
+        return "one seed: spread unknown"
     if row["least"] > 1 or row["most"] < 1:
         return f"in each of {row['seeds']} seeds, too few for an interval"
     return f"within the range of {seeds_of(row['seeds'])}"
 
 
 def ratio_text(evidence: Evidence, n_high: int, quantity: str, arm: str = "MF", other: str = "SF-E") -> str:
-    """``MF’s energy error is 0.24 [0.18, 0.33] times SF-E’s: more than the seeds’ spread.``"""
-    rows = evidence.differences
-    chosen = (rows["n_high"] == n_high) & (rows["quantity"] == quantity)
-    rows = rows[chosen & (rows["arm"] == arm) & (rows["other"] == other)]
-    if rows.empty:
+    """``MF’s energy error is 0.24 [0.18, 0.33] times SF-E’s: beyond the seeds’ spread.``"""
+    row = evidence.difference(n_high, quantity, arm, other)
+    if row is None:
         return f"{arm} and {other} have no seed in common here."
-    row = rows.iloc[0]
     ratio = " ".join(filter(None, [number(row["ratio"]), interval_text(row)]))
     name = QUANTITIES[quantity].label.lower()
     return f"{arm}’s {name} error is {ratio} times {other}’s: {spread_verdict(row)}."
 
 
-def times_text(row: pd.Series) -> str:
+def times_text(row: Numbers) -> str:
     """``2.7 [2.1, 3.6]`` or ``≥ 4.0 [1.5, ∞)`` of a row of ``results.scaling.fewer``."""
     if math.isinf(row["times"]):
         value = f"≥ {number(row['most_seen'])}"

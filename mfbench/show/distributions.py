@@ -11,7 +11,7 @@ from mfbench.errors import UserError
 from mfbench.results.groups import GROUPINGS, By, distance_edges, errors_by
 from mfbench.results.predictions import Predictions
 from mfbench.results.schema import QUANTITIES
-from mfbench.show.parity import FRAME
+from mfbench.show.parity import FRAME, LOG, lines
 from mfbench.show.styles import arm_style
 from mfbench.show.words import METRIC_LABELS, counts, pretty_unit
 
@@ -30,33 +30,27 @@ def distribution(found: pd.DataFrame) -> pd.DataFrame:
     for name, own in found.groupby("run", observed=True):
         errors = np.quantile((own["predicted"] - own["reference"]).abs().to_numpy(), SHARES)
         frames.append(pd.DataFrame({"run": str(name), "error": errors, "share": 100 * SHARES})[errors > 0])
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"run": [], "error": [], "share": []})
+    nothing = pd.DataFrame({"run": np.array([], str), "error": np.zeros(0), "share": np.zeros(0)})
+    return pd.concat(frames, ignore_index=True) if frames else nothing
 
 
-def ecdf(found: pd.DataFrame, quantity: str, system: str = "kcal/mol") -> hv.Path:
+def ecdf(found: pd.DataFrame, quantity: str, system: str = "kcal/mol") -> hv.Segments:
     """Which share of the values has a smaller error, a line a run, on a logarithmic axis."""
     table = distribution(found)
-    lines = [
-        {
-            "error": own["error"].to_numpy(),
-            "share": own["share"].to_numpy(),
-            "run": name,
-            "color": arm_style(name).color,
-        }
-        for name, own in table.groupby("run", sort=False)
-    ]
-    label = QUANTITIES[quantity].label.lower()
-    return hv.Path(lines, ["error", "share"], ["run", "color"]).opts(
+    unit = pretty_unit(QUANTITIES[quantity].shown[system])
+    return lines(table, "error", "share").opts(
         backend="bokeh",
-        color="color",
-        line_width=3,
         logx=True,
-        xlim=_span(table["error"].quantile([0.01, 1.0]).to_numpy()),
+        xformatter=LOG,
+        xlim=_span(table["error"].to_numpy(float)),
         ylim=(0, 100),
-        xlabel=f"Error of {label} ({pretty_unit(QUANTITIES[quantity].shown[system])})",
+        xlabel=f"Error of {QUANTITIES[quantity].label.lower()} ({unit})",
         ylabel="Values with less (%)",
-        tools=["hover"],
-        hover_tooltips=[("", "@run"), ("error below", "$x{0.[000]}"), ("of the values", "$y{0} %")],
+        hover_tooltips=[
+            ("", "@run"),
+            ("of the values", "@share{0} %"),
+            ("have less than", f"@error{{0.[000]}} {unit}"),
+        ],
         **{**FRAME, "frame_height": 300},
     )
 
@@ -115,7 +109,7 @@ def dots(table: pd.DataFrame, by: By, quantity: str, metric: str, system: str = 
         color=[styles[name].color for name in table["run"]], marker=[styles[name].marker for name in table["run"]]
     )
     drawn["group"] = pd.Categorical(drawn["group"], order[::-1]) if order else drawn["group"]
-    drawn = drawn.sort_values("group").astype({"group": str})
+    drawn = drawn.sort_values("group").astype(dict.fromkeys(("run", "group", "color", "marker"), str))
     unit = pretty_unit(QUANTITIES[quantity].shown[system])
     return hv.Points(drawn, ["value", "group"], ["run", "n", "color", "marker"]).opts(
         backend="bokeh",
@@ -124,6 +118,7 @@ def dots(table: pd.DataFrame, by: By, quantity: str, metric: str, system: str = 
         size=12,
         line_color="white",
         logx=True,
+        xformatter=LOG,
         xlim=_span(table["value"].to_numpy(float)),
         xlabel=f"{QUANTITIES[quantity].label} {METRIC_LABELS[metric]} ({unit})",
         ylabel=GROUPINGS[by],

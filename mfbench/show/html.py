@@ -55,6 +55,7 @@ STYLE = """
 .mfb .arm{font-weight:600;white-space:nowrap}
 .mfb .arm svg{vertical-align:-1px;margin-right:.45em}
 .mfb .arms,.mfb .key{display:flex;flex-wrap:wrap;gap:4px 26px;margin:.6em 0;padding:0;list-style:none}
+.mfb .beside{display:flex;flex-wrap:wrap;gap:0 40px}.mfb .beside>div{min-width:0;max-width:100%}
 .mfb ul.notes{margin:.2em 0 .8em;padding-left:1.2em;color:var(--soft);font-size:.94em}
 .mfb .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:14px;margin:1em 0}
 .mfb .card{max-width:460px;border:1px solid var(--line);border-radius:8px;padding:14px 18px;background:var(--paper)}
@@ -72,6 +73,10 @@ STYLE = """
   padding:.6em .9em;box-shadow:0 4px 18px rgb(0 0 0/18%);font-size:.94em;line-height:1.45}
 .mfb dl.glossary dt{font-weight:650;margin-top:.7em}
 .mfb dl.glossary dd{margin:0;max-width:76ch}
+.mfb dl.claims{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.1em .9em;margin:0 0 .4em;
+  font-size:.94em;line-height:1.4}
+.mfb h3:has(+dl.claims){margin:.2em 0 .15em}
+.mfb dl.claims dt{color:var(--soft)}.mfb dl.claims dd{margin:0}
 .mfb summary{cursor:pointer}
 .mfb table.long td{white-space:normal;min-width:9em;vertical-align:top;overflow-wrap:anywhere}
 .mfb table.long td:first-child{min-width:6em}
@@ -190,15 +195,15 @@ def spread_html(spread: pd.DataFrame, system: str = "kcal/mol", metric: str = "m
         for name in GAP_QUANTITIES
     )
     head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
-    return f"<h4>{METRIC_LABELS[metric]}. {SPREAD}.</h4>{_blocks_html(head, lines)}"
+    return f"<h4>{METRIC_LABELS[metric]}. {SPREAD}.</h4>{blocks_html(head, lines)}"
 
 
 def _rows_html(head: str, rows: pd.DataFrame, texts: Iterable[Sequence[str]]) -> str:
     """A table with a row an arm: size, arm, and the texts of its other cells."""
-    return _blocks_html(head, [(f"{n:,}", arm, *each) for n, arm, each in zip(rows["n_high"], rows["arm"], texts)])
+    return blocks_html(head, [(f"{n:,}", arm, *each) for n, arm, each in zip(rows["n_high"], rows["arm"], texts)])
 
 
-def _blocks_html(head: str, lines: Iterable[Sequence[str]]) -> str:
+def blocks_html(head: str, lines: Iterable[Sequence[str]]) -> str:
     """A table of lines (size, arm, texts), those of one size in a block."""
     blocks: dict[str, list[str]] = {}
     for size, arm, *texts in lines:
@@ -279,7 +284,7 @@ def fewer_html(evidence: Evidence) -> str:
         return ""
     heads = "".join(f"<th>{QUANTITIES[name].label}</th>" for name in GAP_QUANTITIES)
     head = f'<thead><tr><th>n<sub>high</sub></th><th class="left">Arm</th>{heads}<th>Seeds</th></tr></thead>'
-    return f"<h4>{FEWER_LABELS}.</h4>{_blocks_html(head, lines)}"
+    return f"<h4>{FEWER_LABELS}.</h4>{blocks_html(head, lines)}"
 
 
 def best_html(evidence: Evidence) -> str:

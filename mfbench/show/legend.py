@@ -1,4 +1,4 @@
-"""One legend for all panels of a page: it names the arms, and hides and shows them. Only pages import this: panel."""
+"""One legend for all panels of a page: it names arms, hides and shows them. Only pages import this: it needs panel."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ from mfbench.show.styles import arm_order
 _HERE = Path(__file__).parent
 
 
-class Legend(JSComponent):
+class ArmSwitches(JSComponent):
     """Buttons, one an arm, with its marker in its colour; pressed, with mouse or keyboard, an arm is hidden or shown.
 
     An arm without a number in any panel says so (n = 0), and why.
-    """
+    """  # No name that ends with Legend: panel-material-ui would dress it as one of bokeh's.
 
     entries: list[dict[str, str]] = param.List(default=[], doc="name, label (HTML) and note.")  # type: ignore[assignment]
     hidden: list[str] = param.List(default=[], doc="Names of arms.")  # type: ignore[assignment]

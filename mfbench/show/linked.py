@@ -1,7 +1,8 @@
-"""Parts of pages that choose test structures: a parity plot and a table of the worst. They need panel."""
+"""Parts of pages that change in place, and choose test structures: plots, and a table of the worst."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, ClassVar
 
 import holoviews as hv
@@ -25,6 +26,31 @@ class Shown:
     level: str = ""  # of the reference, as people call it
 
 
+class Live(pn.viewable.Viewer):
+    """A plot in a page that another of its kind replaces in place."""
+
+    def __init__(self, plot: hv.Element, **params: Any) -> None:
+        super().__init__(**params)
+        self._plot = hv.streams.Pipe(data=plot)
+        self.pane = _pane(hv.DynamicMap(lambda data: data, streams=[self._plot]))
+
+    @property
+    def plot(self) -> hv.Element:
+        """What is shown."""
+        return self._plot.data
+
+    def draw(self, plot: hv.Element) -> None:
+        """Show another."""
+        self._plot.send(plot)
+
+    def __panel__(self) -> pn.pane.HoloViews:
+        return self.pane
+
+
+def _pane(plot: hv.DynamicMap) -> pn.pane.HoloViews:
+    return pn.pane.HoloViews(plot, linked_axes=False, sizing_mode="stretch_width")
+
+
 class ParityPlot(pn.viewable.Viewer):
     """Predicted against reference: it changes in place, can be zoomed into, and tells whose point was chosen."""
 
@@ -33,7 +59,7 @@ class ParityPlot(pn.viewable.Viewer):
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
         self._shown = hv.streams.Pipe(data=Shown(parity.pairs({}, "", "", "force")))
-        self._marked = hv.streams.Pipe(data=None)
+        self._marked = hv.streams.Pipe(data=None, rename={"data": "structure"})
         self._window = hv.streams.RangeXY()
         image = hv.DynamicMap(self._image, streams=[self._shown, self._window])
         self._window.source = image
@@ -43,8 +69,10 @@ class ParityPlot(pn.viewable.Viewer):
         frame = hv.DynamicMap(
             lambda data: parity.diagonal(data.found, data.quantity, data.system, data.level), streams=[self._shown]
         )
-        ring = hv.DynamicMap(lambda data: parity.ring(self.found, data), streams=[self._marked])
-        self.pane = pn.pane.HoloViews(frame * image * points * ring, linked_axes=False, sizing_mode="stretch_width")
+        ring = hv.DynamicMap(
+            lambda data, structure: parity.ring(data.found, structure), streams=[self._shown, self._marked]
+        )
+        self.pane = _pane(frame * image * points * ring)
 
     @property
     def found(self) -> pd.DataFrame:
@@ -55,7 +83,6 @@ class ParityPlot(pn.viewable.Viewer):
         """Show other values; the window is then all of them."""
         self._window.reset()
         self._shown.send(shown)
-        self._marked.send(self.structure)
 
     @param.depends("structure", watch=True)
     def _mark(self) -> None:
@@ -97,7 +124,8 @@ class WorstTable(pn.viewable.Viewer):
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
         self.place = pn.Column(sizing_mode="stretch_width")
-        self._columns: tuple[Any, ...] = ()
+        self.found = pd.DataFrame()  # what is shown, its columns as they were given
+        self._runs: tuple[str, ...] = ()
         self.table = pn.widgets.Tabulator(pd.DataFrame())
 
     def draw(self, found: pd.DataFrame, runs: Sequence[str], system: str) -> None:
@@ -107,37 +135,44 @@ class WorstTable(pn.viewable.Viewer):
             found: of ``structures.worst``.
             runs: their names in it.
         """
-        if (columns := (tuple(runs), system)) != self._columns:
-            self._columns = columns
-            self.table = self._made(found, runs, system)
+        self.found = found
+        numbered = {f"{run} {what}": f"{what}{k}" for k, run in enumerate(runs) for what in ("energy", "force")}
+        rows = found.rename(columns=numbered)
+        titles = dict(self.TITLES)
+        for what, label in (("energy", "Energy error"), ("force", "Force RMSE")):
+            unit = pretty_unit(QUANTITIES[what].shown[system])
+            titles |= {f"{what}{k}": f"{label} ({unit})" for k in range(len(runs))}
+        if tuple(runs) != self._runs:
+            self._runs = tuple(runs)
+            self.table = self._made(rows, titles)
             self.place[:] = [self.table]
         else:
-            self.table.value = found
+            self.table.param.update(value=rows, titles=titles)
         self._select()
 
-    def _made(self, found: pd.DataFrame, runs: Sequence[str], system: str) -> pn.widgets.Tabulator:
-        titles = dict(self.TITLES)
-        for what in ("energy", "force"):
-            unit = pretty_unit(QUANTITIES[what].shown[system])
-            label = "Energy error" if what == "energy" else "Force RMSE"
-            titles |= {f"{run} {what}": f"{label} ({unit})" for run in runs}
+    def _made(self, rows: pd.DataFrame, titles: dict[str, str]) -> pn.widgets.Tabulator:
+        # Tabulator takes the titles of groups for HTML.
+        groups = {escape(run): [f"energy{k}", f"force{k}"] for k, run in enumerate(self._runs)}
+        errors = [column for own in groups.values() for column in own]
         digits = NumberFormatter(format="0,0.00", nan_format="–", text_align="right")
         whole = NumberFormatter(format="0", nan_format="–", text_align="right")
-        errors = [f"{run} {what}" for run in runs for what in ("energy", "force")]
         table = pn.widgets.Tabulator(
-            found,
+            rows,
             titles=titles,
-            groups={run: [f"{run} energy", f"{run} force"] for run in runs},
+            groups=groups,
             formatters={
                 **dict.fromkeys(("structure", "temperature"), whole),
                 **dict.fromkeys(["distance", *errors], digits),
                 "shown": {"type": "tickCross", "crossElement": False},
             },
+            widths={"structure": 98, "molecule": 110, "temperature": 70, "distance": 100, "shown": 58}
+            | dict.fromkeys(errors, 128),
+            configuration={"columnDefaults": {"headerWordWrap": True}},
             show_index=False,
             disabled=True,
             selectable=1,
-            layout="fit_data_fill",
-            height=330,
+            layout="fit_data",
+            height=340,
             sizing_mode="stretch_width",
         )
         table.on_click(self._clicked)

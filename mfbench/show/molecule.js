@@ -3,8 +3,8 @@ import {createViewer} from "../_js/vendor/3Dmol.es6-min.js"
 
 // 3Dmol's camera: how far it is from the origin, and the tangent of half its angle.
 const CAMERA = 150, TANGENT = Math.tan(Math.PI / 9)
-const TRANSLUCENT = 0.8
-const NARROW = 250 // px, below which molecules stand below each other
+const TRANSLUCENT = 0.8 // thick arrows
+const NARROW = 180 // px, below which molecules stand below each other
 
 const STYLE = `
 .molecules { color: var(--mui-palette-text-primary, inherit); font-size: 15px; line-height: 1.4;
@@ -157,11 +157,12 @@ export function render({model, el}) {
 
   function arrange() {
     const count = Math.max(1, shown().length)
-    const across = Math.max(1, Math.min(count, Math.floor(root.clientWidth / NARROW)))
+    let across = Math.max(1, Math.min(count, Math.floor(root.clientWidth / NARROW)))
+    across = Math.ceil(count / Math.ceil(count / across)) // four: two below two, not one below three
     views.style.gridTemplateColumns = `repeat(${across}, minmax(0, 1fr))`
   }
 
-  function keyed({legend, bar}) {
+  function keyed({legend, bar, cut}) {
     const arrows = legend.arrows.map(({name, color, thick}) => {
       const line = make("span", {}, name)
       const height = thick ? 8 : 4
@@ -176,11 +177,12 @@ export function render({model, el}) {
       dot.style.background = color
       return make("span", {}, dot, name)
     })
-    key.replaceChildren(...arrows, ...(arrows.length ? [make("span", {className: "bar"}, bar.text)] : []), ...elements)
+    key.replaceChildren(...arrows, ...(arrows.length ? [make("span", {className: "bar"}, bar.text)] : []), ...elements,
+      ...(cut ? [make("span", {}, cut)] : []))
   }
 
   function draw() {
-    const {molecules = [], message: said = "", stick, legend, bar} = model.drawing
+    const {molecules = [], message: said = "", stick} = model.drawing
     message.textContent = said
     message.hidden = !said
     still.innerHTML = model.picture
@@ -200,7 +202,7 @@ export function render({model, el}) {
     const before = views.children.length
     views.replaceChildren(...shown().map(view => view.figure))
     arrange()
-    keyed({legend, bar})
+    keyed(model.drawing)
     shown().forEach((view, k) => view.show(molecules[k], stick))
     fit(before > 0)
   }

@@ -7,21 +7,25 @@ import io
 import math
 import os
 import re
+import textwrap
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import holoviews as hv
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 from holoviews.plotting import mpl as _matplotlib_backend  # noqa: F401  (loads the backend)
 from matplotlib.figure import Figure as Page
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 
 from mfbench.errors import UserError, unknown
 from mfbench.files import write_bytes
-from mfbench.results.rows import HORIZONTAL, base_arm
 from mfbench.show.sheets import Numbers
 from mfbench.show.styles import FAINT, INK, MATPLOTLIB_MARKERS, arm_style
 from mfbench.version import __version__
@@ -38,9 +42,21 @@ _PER_INCH = {"in": 1.0, "cm": 2.54, "mm": 25.4, "pt": 72.0}
 
 _FEW, _MANY = 60, 5000  # points in a panel
 
+_AREAS = {"*": 60, "P": 30, "X": 30}  # of markers; thin shapes look smaller than they are
+
 _NARROWEST = 2.2  # in, of a panel beside another
 
 _DRAWING = threading.Lock()  # Matplotlib's settings are the process's
+
+
+@dataclass(frozen=True)
+class Key:
+    """A line of a figure's legend."""
+
+    arm: str
+    text: str
+    dash: str = "solid"
+    marker: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,7 @@ class Figure:
     numbers: Numbers
     panels: tuple[hv.Overlay, ...]  # with options of HoloViews' Matplotlib backend
     title: str = ""
-    legend: Mapping[str, str] | None = None  # arm -> its text; None: no legend
+    legend: tuple[Key, ...] = ()
 
     def _repr_png_(self) -> bytes:
         """As notebooks show it."""
@@ -131,10 +147,10 @@ def _settings(font_size: float) -> dict[Any, Any]:
 def _drawn(figure: Figure, width: float, font_size: float) -> Page:
     columns = max(1, min(len(figure.panels), int(width / _NARROWEST)))
     rows = math.ceil(len(figure.panels) / columns)
-    keys = _keys(figure.legend or {})
-    longest = max(map(len, (figure.legend or {}).values()), default=0)
-    across = max(1, min(len(keys), int(width * 72 / font_size / (0.62 * longest + 4)))) if keys else 1
-    lines = math.ceil(len(keys) / across) + bool(figure.title)
+    longest = max((len(key.text) for key in figure.legend), default=0)
+    across = max(1, min(len(figure.legend), int(width * 72 / font_size / (0.62 * longest + 4))))
+    title = textwrap.wrap(figure.title, int(width * 72 / font_size / 0.62))
+    lines = math.ceil(len(figure.legend) / across) + len(title)
     height = rows * 0.78 * width / columns + lines * 1.6 * font_size / 72
     page = Page(figsize=(width, height), layout="constrained")
     axes: list[Any] = list(page.subplots(rows, columns, squeeze=False).flat)
@@ -143,11 +159,11 @@ def _drawn(figure: Figure, width: float, font_size: float) -> Page:
         renderer.get_plot(panel, fig=page, axis=axis)
     for axis in axes[len(figure.panels) :]:
         axis.set_axis_off()
-    if figure.title:
-        page.suptitle(figure.title)
-    if keys:
+    if title:
+        page.suptitle("\n".join(title))
+    if figure.legend:
         page.legend(
-            handles=keys,
+            handles=[_handle(key) for key in figure.legend],
             loc="outside lower center",
             ncols=across,
             frameon=False,
@@ -158,62 +174,114 @@ def _drawn(figure: Figure, width: float, font_size: float) -> Page:
     return page
 
 
-def _keys(legend: Mapping[str, str]) -> list[Line2D]:
-    """What stands in the legend: each arm's line and marker beside its name."""
-    found = []
-    for arm, text in legend.items():
-        marker = None if base_arm(arm) in HORIZONTAL else MATPLOTLIB_MARKERS[arm_style(arm).marker]
-        found.append(Line2D([], [], marker=marker, markersize=4.5, label=text, **line_style(arm)))
-    return found
+def _handle(key: Key) -> Line2D:
+    """What stands in the legend beside an arm's name: its line and marker."""
+    style = arm_style(key.arm)
+    marker = MATPLOTLIB_MARKERS[style.marker] if key.marker else ""
+    handle = Line2D([], [], color=style.color, linewidth=1.2, marker=marker, markersize=4.5)
+    handle.set(label=key.text, linestyle=key.dash)
+    return handle
 
 
-# How elements look
+# Panels
 
 
-def line_style(arm: str) -> dict[str, Any]:
-    """An arm's line, for ``hv.Curve``."""
-    across = base_arm(arm) in HORIZONTAL
-    return {"color": arm_style(arm).color, "linewidth": 1.2, "linestyle": "--" if across else "-"}
+LINES = ("x", "y", "x_end", "y_end", "color", "width", "dash")  # pieces of lines: what ``panel`` takes of them
+
+Values = float | Sequence[float] | pd.Series
 
 
-def mark_style(arm: str, many: int = 1) -> dict[str, Any]:
-    """An arm's markers, for ``hv.Scatter``; of many points small and pale dots."""
-    style = arm_style(arm)
-    if many > _FEW:
-        return {"color": style.color, "marker": "o", "s": 3, "alpha": 0.35, "linewidth": 0}
-    marker = MATPLOTLIB_MARKERS[style.marker]
-    return {"color": style.color, "marker": marker, "s": 22, "edgecolors": "white", "linewidth": 0.4}
+def lines(
+    arms: Sequence[str] | pd.Series, x: Values, y: Values, x_end: Values, y_end: Values, dash: Sequence[str] | str
+) -> pd.DataFrame:
+    """Pieces of arms' lines: rows of ``LINES``."""
+    return _pieces({"x": x, "y": y, "x_end": x_end, "y_end": y_end}, arms, 1.2, dash)
 
 
-def bar_style(arm: str) -> dict[str, Any]:
-    """The bars over an arm's seeds, for ``hv.ErrorBars``."""
-    return {"edgecolor": arm_style(arm).color, "linewidth": 0.8, "capsize": 1.5}
+def bars(arms: Sequence[str] | pd.Series, x: Values, y: Values, x_end: Values, y_end: Values) -> pd.DataFrame:
+    """Bars over arms' seeds: rows of ``LINES``."""
+    return _pieces({"x": x, "y": y, "x_end": x_end, "y_end": y_end}, arms, 0.8, "solid")
 
 
-def rule_style() -> dict[str, Any]:
-    """A line to compare with, for ``hv.Curve``, ``hv.HLine`` and ``hv.VLine``."""
-    return {"color": INK, "linewidth": 0.7}
+def _pieces(
+    ends: Mapping[str, Values], arms: Sequence[str] | pd.Series, width: float, dash: Sequence[str] | str
+) -> pd.DataFrame:
+    columns = {name: np.broadcast_to(np.asarray(value, float), len(arms)) for name, value in ends.items()}
+    look = {"color": [arm_style(arm).color for arm in arms], "width": width, "dash": dash}
+    return pd.DataFrame({**columns, **look}).dropna()
 
 
-def panel(elements: Sequence[hv.Element], many: int = 1, **options: Any) -> hv.Overlay:
-    """Elements as one panel of a figure; on log axes the ticks that are given are all there are.
+def rules(*ends: tuple[float, float, float, float]) -> pd.DataFrame:
+    """Thin lines to compare with, each from (x, y) to (x, y): rows of ``LINES``."""
+    return pd.DataFrame([(*one, INK, 0.6, "solid") for one in ends], columns=list(LINES))
+
+
+def panel(
+    x: str,
+    y: str,
+    pieces: Sequence[pd.DataFrame],
+    marks: pd.DataFrame,
+    notes: Sequence[tuple[float, float, str]] = (),
+    **options: Any,
+) -> hv.Overlay:
+    """One panel of a figure, as few elements: HoloViews takes some 20 ms for each.
 
     Args:
-        many: points in it; very many are kept as a picture inside a drawing.
+        x, y: labels of the axes.
+        pieces: rows of ``LINES``: see ``lines``, ``bars`` and ``rules``.
+        marks: points, with columns x, y and arm; of many of them, small and pale dots.
+        notes: texts, and where they begin.
+        **options: of HoloViews' Matplotlib backend. On log axes the ticks that are given are all there are.
     """
-    hooks = [_no_minor_ticks, *([_as_picture] if many > _MANY else [])]
-    usual = {"aspect": "auto", "show_title": False, "show_legend": False, "show_frame": True, "show_grid": True}
-    return hv.Overlay(list(elements)).opts(backend="matplotlib", hooks=hooks, **{**usual, **options})
+    elements = [
+        hv.Segments(alike, ["x", "y", "x_end", "y_end"], ["color", "width"]).opts(
+            backend="matplotlib", color="color", linewidth="width", linestyle=dash
+        )
+        for dash, alike in pd.concat(list(pieces)).groupby("dash")
+    ]
+    elements.append(_scatter(marks))
+    hooks = [partial(_dress, notes), *([_as_picture] if len(marks) > _MANY else [])]
+    usual = {
+        "aspect": "auto",
+        "show_title": False,
+        "show_legend": False,
+        "show_frame": True,
+        "show_grid": True,
+        "xlabel": x,
+        "ylabel": y,
+    }
+    return hv.Overlay(elements).opts(backend="matplotlib", hooks=hooks, **{**usual, **options})
+
+
+def _scatter(marks: pd.DataFrame) -> hv.Scatter:
+    styles = {arm: arm_style(arm) for arm in marks["arm"].unique()}
+    few = len(marks) <= _FEW
+    names = [MATPLOTLIB_MARKERS[styles[arm].marker] if few else "o" for arm in marks["arm"]]
+    area = [_AREAS.get(name, 22) if few else 3 for name in names]
+    marks = marks.assign(color=[styles[arm].color for arm in marks["arm"]], marker=names, area=area)
+    look = {"edgecolors": "white", "linewidth": 0.4} if few else {"alpha": 0.35, "linewidth": 0}
+    points = hv.Scatter(marks, "x", ["y", "color", "marker", "area"])
+    return points.opts(backend="matplotlib", color="color", s="area", hooks=[_shapes] if few else [], **look)
+
+
+def _shapes(plot: Any, element: hv.Element) -> None:
+    """A marker for each point: HoloViews takes one for all."""
+    markers = [MarkerStyle(name) for name in element.dimension_values("marker")]
+    plot.handles["artist"].set_paths([one.get_path().transformed(one.get_transform()) for one in markers])
+
+
+def _dress(notes: Sequence[tuple[float, float, str]], plot: Any, element: hv.Element) -> None:
+    axis = plot.handles["axis"]
+    axis.minorticks_off()  # they would be numbered as powers of ten
+    axis.grid(True)
+    for x, y, text in notes:
+        axis.annotate(text, (x, y), xytext=(3, 2), textcoords="offset points")
 
 
 def _as_picture(plot: Any, element: hv.Element) -> None:
+    """Very many points stand in a drawing as a picture."""
     for points in plot.handles["axis"].collections:
         points.set_rasterized(True)
-
-
-def _no_minor_ticks(plot: Any, element: hv.Element) -> None:
-    """Matplotlib would number them between the others, as powers of ten."""
-    plot.handles["axis"].minorticks_off()
 
 
 # Where it came from

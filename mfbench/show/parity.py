@@ -12,6 +12,7 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the backend)
+from numpy.typing import NDArray
 
 from mfbench.results.judged import judged
 from mfbench.results.predictions import Predictions
@@ -23,6 +24,15 @@ MANY = 20_000  # points
 
 PIXELS = 500  # of the image, across and down
 
+GREY = "#8a94a0"  # legible on white and on black
+
+
+def _bare(plot: Any, element: Any) -> None:
+    """WebGL gains nothing here, and a page may hold only some sixteen of its contexts; no one's mark in the toolbar."""
+    plot.state.output_backend = "canvas"
+    plot.state.toolbar.logo = None
+
+
 FRAME: dict[str, Any] = {
     "responsive": True,
     "frame_height": 380,
@@ -33,7 +43,10 @@ FRAME: dict[str, Any] = {
     "show_grid": True,
     "fontsize": dict.fromkeys(("labels", "ticks"), "14px"),
     "framewise": True,
+    "hooks": [_bare],
 }
+
+LOG = "%g"  # how ticks of logarithmic axes are written: no powers of ten
 
 AXES = ["reference", "predicted"]
 
@@ -89,7 +102,7 @@ def nearest(found: pd.DataFrame, x: float, y: float, window: Window) -> int | No
     distance = np.hypot((found["reference"] - x) / (right - left), (found["predicted"] - y) / (top - bottom))
     if found.empty or distance.min() > 0.03:
         return None
-    return int(found["structure"].iat[int(distance.argmin())])
+    return int(found["structure"].to_numpy()[np.argmin(distance)])
 
 
 # Elements
@@ -100,44 +113,60 @@ def points(found: pd.DataFrame) -> hv.Points:
     few = found if len(found) <= MANY else found.head(0)
     styles = {name: arm_style(name) for name in found["run"].cat.categories}
     names = few["run"].astype(str)
-    table = few.assign(
-        run=names,
-        color=names.map({name: style.color for name, style in styles.items()}).astype(str),
-        marker=names.map({name: style.marker for name, style in styles.items()}).astype(str),
-        error=few["predicted"] - few["reference"],
-    )
-    return hv.Points(table, AXES, ["run", "structure", "error", "color", "marker"]).opts(
+    markers = {name: style.marker for name, style in styles.items()}
+    table = few.assign(run=names, marker=names.map(markers).astype(str), error=few["predicted"] - few["reference"])
+    # Colours by a map: HoloViews looks at each colour of a column, which takes 0.1 ms a point.
+    return hv.Points(table, AXES, ["run", "structure", "error", "marker"]).opts(
         backend="bokeh",
-        color="color",
+        color="run",
+        cmap={name: style.color for name, style in styles.items()},
         marker="marker",
         size=6,
         alpha=0.55,
         line_color=None,
+        default_tools=[],
         tools=["hover"],
-        hover_tooltips=["run", "reference", "predicted", "error"],
+        hover_tooltips=[
+            ("", "@run"),
+            ("reference", "@reference{0.00}"),
+            ("predicted", "@predicted{0.00}"),
+            ("error", "@error{0.00}"),
+            ("structure", "@structure"),
+        ],
     )
 
 
 def image(found: pd.DataFrame, window: Window | None = None) -> hv.RGB:
     """How many values there are in each pixel of a window, in their run's colour; nothing where they are few."""
     left, bottom, right, top = window or limits(found)
-    if len(found) <= MANY:
-        return hv.RGB(np.zeros((1, 1, 4), np.uint8), bounds=(left, bottom, right, top))
-    import datashader
+    pixels = _counted(found, window or limits(found)) if len(found) > MANY else np.zeros((1, 1, 4), np.uint8)
+    return hv.RGB(pixels, bounds=(left, bottom, right, top)).opts(backend="bokeh", default_tools=[])
+
+
+def _counted(found: pd.DataFrame, window: Window) -> NDArray[np.uint8]:
+    import datashader  # it takes seconds to load, and most runs have fewer values
     from datashader import transfer_functions
 
+    left, bottom, right, top = window
     canvas = datashader.Canvas(PIXELS, PIXELS, (left, right), (bottom, top))
     counts = canvas.points(found, *AXES, datashader.by("run", datashader.count()))
+    if not int(counts.sum()):  # which would be shaded throughout
+        return np.zeros((1, 1, 4), np.uint8)
     colors = [arm_style(name).color for name in found["run"].cat.categories]
     shaded = transfer_functions.dynspread(transfer_functions.shade(counts, color_key=colors, min_alpha=110))
-    pixels = np.flipud(shaded.to_numpy()).view(np.uint8).reshape(PIXELS, PIXELS, 4)
-    return hv.RGB(pixels, bounds=(left, bottom, right, top))
+    return np.flipud(shaded.to_numpy()).view(np.uint8).reshape(PIXELS, PIXELS, 4)
 
 
 def ring(found: pd.DataFrame, structure: int | None) -> hv.Points:
     """A ring about each value of one structure."""
     return hv.Points(found.loc[found["structure"] == structure, AXES], AXES).opts(
-        backend="bokeh", marker="circle", size=13, fill_alpha=0, line_width=2, color="#8a94a0", line_color="#8a94a0"
+        backend="bokeh",
+        marker="circle",
+        size=13,
+        fill_alpha=0,
+        line_width=2,
+        color=GREY,
+        default_tools=[],
     )
 
 
@@ -148,7 +177,7 @@ def diagonal(found: pd.DataFrame, quantity: str, system: str = "kcal/mol", level
     name = QUANTITIES[quantity].label
     return hv.Curve([(left, left), (right, right)], *AXES).opts(
         backend="bokeh",
-        color="#8a94a0",
+        color=GREY,
         line_width=1.5,
         line_dash="dashed",
         xlabel=f"{name}, {level or 'reference'} ({unit})",
@@ -156,6 +185,23 @@ def diagonal(found: pd.DataFrame, quantity: str, system: str = "kcal/mol", level
         xlim=(left, right),
         ylim=(bottom, top),
         **FRAME,
+    )
+
+
+def lines(table: pd.DataFrame, x: str, y: str) -> hv.Segments:
+    """A line a run, through its rows in their order, in its colour: one element, whatever there is.
+
+    Args:
+        table: columns run, and what is along x and y.
+    """
+    end = table.groupby("run", sort=False, observed=True)[[x, y]].shift(-1)
+    drawn = table.assign(x_end=end[x], y_end=end[y]).dropna(subset=["x_end", "y_end"]).astype({"run": str})
+    return hv.Segments(drawn, [x, y, "x_end", "y_end"], ["run"]).opts(
+        backend="bokeh",
+        color="run",
+        cmap={name: arm_style(name).color for name in drawn["run"].unique()},
+        line_width=3,
+        tools=["hover"],
     )
 
 

@@ -20,7 +20,7 @@ from bokeh.models.annotations import Legend, LegendItem, Title
 from holoviews.plotting import bokeh as _bokeh_backend  # noqa: F401  (loads the backend)
 
 from mfbench.results.curves import AGAINST, Against, Curves, curves
-from mfbench.results.rows import HORIZONTAL, base_arm, level_names
+from mfbench.results.rows import HORIZONTAL, NOTHING, base_arm, level_names
 from mfbench.results.schema import METRICS, QUANTITIES
 from mfbench.results.statistics import FEWEST
 from mfbench.results.summary import summary
@@ -57,8 +57,12 @@ def series_order(points: pd.DataFrame) -> list[str]:
 
 def missing_arms(found: Curves) -> dict[str, str]:
     """Series without any number (n = 0), with the reason."""
-    missing = found.points[found.points.groupby("series")["n"].transform("max") == 0]
-    return {str(series): "; ".join(rows["remark"].unique()) for series, rows in missing.groupby("series")}
+    counts: dict[str, int] = {}
+    reasons: dict[str, dict[str, None]] = {}
+    for series, n, remark in zip(*(found.points[name].tolist() for name in ("series", "n", "remark"))):
+        counts[series] = counts.get(series, 0) + n
+        reasons.setdefault(series, {})[remark] = None
+    return {series: "; ".join(reasons[series]) for series, n in counts.items() if n == 0}
 
 
 def nothing_text(quantity: str, part: str, levels: Sequence[str] = ()) -> str:
@@ -165,10 +169,11 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     quantity = QUANTITIES[found.quantity]
     x = hv.Dimension("x", label=AGAINST[found.against], unit=found.against_unit or None)
     y_label = f"{quantity.label} {METRIC_LABELS.get(found.metric, found.metric)}"
-    y = hv.Dimension("value", label=y_label, unit=pretty_unit(found.unit))
+    y_label += f" / {found.over}’s" if found.over else ""
+    y = hv.Dimension("value", label=y_label, unit=pretty_unit(found.unit) or None)
     points, runs = _styled(found.points, found), _styled(found.runs, found)
     held = [point for point in points if point["n"] > 0]
-    flat = [point for point in held if _is_flat(point["arm"])]
+    flat = [point for point in held if _is_flat(point["arm"]) or point["arm"] == found.over]
     drawn = [point for point in held if not math.isnan(point["x"])]
     bars = [_bar(point) for point in drawn if point["seeds"] > 1]
     seeds = [_seed(run) for run in runs if (run["series"], run["n_high"], run["n_low"]) in _repeated(drawn)]
@@ -186,15 +191,16 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
     marks = [*along, *seeds, *drawn, *nowhere]
     segments = hv.Segments(_columns([*lines, *_UNLIKE], _LINE), [x, y, "x_end", "end"], _LINE[4:])
     scatter = hv.Scatter(_columns([*marks, *_UNLIKE], _MARK), x, [y, *_MARK[2:]])
-    # No wheel: over the plot it scrolls the page. Ranges follow what is drawn.
-    common: dict[str, Any] = {"backend": "bokeh", "color": "color", "default_tools": [], "framewise": True}
-    segments = segments.opts(line_width="width", line_dash="dash", alpha="alpha", **common)
+    # No tool takes the wheel: over the plot it scrolls the page. Ranges follow what is drawn.
+    common: dict[str, Any] = {"backend": "bokeh", "color": "color", "framewise": True}
+    segments = segments.opts(line_width="width", line_dash="dash", alpha="alpha", default_tools=[], **common)
     scatter = scatter.opts(
         marker="marker",
         size="size",
         line_alpha="alpha",
         fill_alpha="fill",
         line_width=2,
+        default_tools=["box_zoom", "reset", "save"],
         tools=["hover"],
         hover_tooltips=_hover(x, y),
         **common,
@@ -209,7 +215,6 @@ def draw(found: Curves, frame_height: int = FRAME_HEIGHT) -> hv.Overlay:
         yticks=[(tick, _plain(tick)) for tick in log_ticks(*ylim)] if found.logarithmic else 5,
         responsive=True,
         frame_height=frame_height,
-        default_tools=["box_zoom", "reset", "save"],
         active_tools=[],  # a finger's drag scrolls the page, too
         toolbar="right",
         show_grid=True,
@@ -256,7 +261,8 @@ def _bar(point: _Row) -> _Row:
 
 
 def _across(point: _Row, xlim: tuple[float, float]) -> _Row:
-    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": "dashed"}
+    dash = "dotted" if point["arm"] == NOTHING else "dashed"
+    return point | {"x": xlim[0], "x_end": xlim[1], "end": point["value"], "dash": dash}
 
 
 def _pieces(points: Sequence[_Row]) -> list[_Row]:

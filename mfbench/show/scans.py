@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 
 import holoviews as hv
-import numpy as np
 import pandas as pd
 
 from mfbench.results.schema import QUANTITIES
-from mfbench.show.parity import FRAME
-from mfbench.show.styles import arm_style
+from mfbench.show.parity import FRAME, lines
 
 COORDINATES = {"bond": "Bond length (Å)", "torsion": "Torsion, from the start (°)"}
+
+
+_KINDS = {"run": str, "coordinate": float, "energy": float}
 
 
 def scanned(scans: Mapping[str, pd.DataFrame], level: str) -> dict[str, tuple[str, str, str]]:
@@ -25,28 +26,20 @@ def scanned(scans: Mapping[str, pd.DataFrame], level: str) -> dict[str, tuple[st
 
 def scan_curves(
     scans: Mapping[str, pd.DataFrame], level: str, which: tuple[str, str, str] | None, system: str = "kcal/mol"
-) -> hv.Path:
+) -> hv.Segments:
     """The energy along one scan, from its lowest, a line a run; no lines where nothing is chosen."""
-    factor = QUANTITIES["energy"].factor(system)
-    lines = []
+    factor, frames = QUANTITIES["energy"].factor(system), []
     for name, table in scans.items():
-        own = (
-            table[(table["level"] == level) & (table[["molecule", "kind", "atoms"]] == list(which or ())).all(axis=1)]
-            if which
-            else table.head(0)
-        )
-        if len(own):
-            energy = (own["energy"] - own["energy"].min()).to_numpy() * factor
-            lines.append({"x": own["coordinate"].to_numpy(), "y": energy, "run": name, "color": arm_style(name).color})
-    highest = max((float(np.nanmax(one["y"])) for one in lines), default=1.0)
-    return hv.Path(lines, ["x", "y"], ["run", "color"]).opts(
+        own = table[(table[["level", "molecule", "kind", "atoms"]] == [level, *(which or ("", "", ""))]).all(axis=1)]
+        energy = (own["energy"] - own["energy"].min()) * factor
+        frames.append(pd.DataFrame({"run": name, "coordinate": own["coordinate"], "energy": energy}).astype(_KINDS))
+    found = pd.concat([pd.DataFrame(columns=list(_KINDS)).astype(_KINDS), *frames], ignore_index=True)
+    highest = found["energy"].max() if len(found) else 1.0
+    return lines(found, "coordinate", "energy").opts(
         backend="bokeh",
-        color="color",
-        line_width=3,
         xlabel=COORDINATES[which[1]] if which else "",
         ylabel=f"Energy ({QUANTITIES['energy'].shown[system]})",
         ylim=(-0.03 * highest, 1.05 * highest),
-        tools=["hover"],
         hover_tooltips=[("", "@run")],
         **{**FRAME, "frame_height": 300},
     )

@@ -27,9 +27,9 @@ BALL, STICK = 0.42, 0.1  # radii: of a ball in covalent radii, and of a stick in
 
 THICK, THIN = 0.11, 0.055  # radii of arrows, Angstrom: thick ones let what is inside show
 
-LONGEST = 1.6  # Angstrom: the longest of the first molecule's first arrows
+LONGEST = 1.5  # Angstrom: the longest of the first molecule's first arrows
 
-CUT = 3.0  # an arrow is drawn no longer than this many times that
+CUT = 2.0  # an arrow is drawn no longer than this many times that
 
 SHORTEST = 0.06  # Angstrom: what is shorter is no arrow any more
 
@@ -129,11 +129,11 @@ def drawing(scene: Scene) -> dict[str, Any]:
         turn, middle = facing(one.positions).T, one.positions.mean(0)
         positions = (one.positions - middle) @ turn
         pairs = bonds(one.numbers, one.positions)
-        reach = max(reach, float(np.linalg.norm(positions, axis=1).max(initial=0.0)) + 0.5)
+        reach = max(reach, float(np.abs(positions[:, :2]).max(initial=0.0)) + 0.4)
         sets = []
         for arrows in one.arrows:
             ends = (scene.ends(one, arrows) - middle) @ turn
-            reach = max(reach, float(np.linalg.norm(ends, axis=1).max(initial=0.0)))
+            reach = max(reach, float(np.abs(ends[:, :2]).max(initial=0.0)) + 0.1)
             sets.append(
                 {"color": arrows.color, "thick": arrows.thick, "radius": THICK if arrows.thick else THIN}
                 | {"ends": ends.round(3).tolist()}
@@ -157,6 +157,7 @@ def drawing(scene: Scene) -> dict[str, Any]:
         "legend": legend(scene),
         "bar": {"length": round(scene.bar * scene.scale, 4), "text": f"{scene.bar:g} {scene.unit}"},
         "message": scene.message,
+        "cut": f"longer than {CUT * LONGEST / scene.scale:.3g} {scene.unit}: cut" if scene.cut() else "",
     }
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote, urlencode
@@ -48,7 +48,7 @@ class Chosen:
             return self
         data = list(dict.fromkeys(self.library.table.loc[self.library.table["case"] == case, "data"]))
         own = self.data if self.data in data else next(iter(data), "")
-        return Chosen(**{**vars(self), "case": case, "data": own, "level": HIGH})
+        return replace(self, case=case, data=own, level=HIGH)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -283,6 +283,6 @@ def parse_query(
             continue
         if isinstance(value, list):
             value = [one for one in value if isinstance(one, str | int)]
-        if type(value) is type(usual):  # True is an int
+        if usual is None or type(value) is type(usual):  # True is an int
             found[name] = value
     return found

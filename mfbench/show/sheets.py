@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from mfbench.errors import UserError
-from mfbench.results.rows import judged_at_high_level, setups_of
+from mfbench.results.paired import Stored, nothing_stored
+from mfbench.results.rows import SETUP, judged_at_high_level, setups_of
 from mfbench.results.schema import QUANTITIES, physical
 from mfbench.results.schema import errors as errors_of
-from mfbench.results.summary import Stored, nothing_stored
 from mfbench.show.tables import (
     GAP_QUANTITIES,
     columns_of,
@@ -70,6 +70,11 @@ class Sheet:
     numbers: Numbers
     heads: tuple[Head, ...]
     lines: tuple[tuple[str, ...], ...]  # a text for each head
+
+
+def file_name(name: str) -> str:
+    """A name as one of a file on any system, whatever it was made of."""
+    return re.sub(r"[^A-Za-z0-9+._-]+", "-", name).strip("-.")
 
 
 # Formats
@@ -164,7 +169,7 @@ def numbers_of(
         kind: how the file's name begins.
         what: the caption's first sentence.
         rows: of the results table, of one case and part, that the numbers were made of.
-        table: the numbers.
+        table: the numbers; the columns of what they are of are put before them.
     """
     (case, *_), (part, *_) = (list(dict.fromkeys(rows[name])) for name in ("case", "part"))
     levels = ", ".join(level_label(name) for name in dict.fromkeys(rows["level"]))
@@ -178,6 +183,9 @@ def numbers_of(
         said.append(f"Means are over {' and '.join(n)}")
     if origin and origin.get("commit"):
         said.append(f"Commit {origin['commit']}")
+    place = {"case": case, **dict(zip(SETUP, setups_of(rows)[0])), "part": part}
+    table = table.drop(columns=[name for name in place if name in table])
+    table = pd.concat([pd.DataFrame(place, table.index), table], axis=1)
     caption = ". ".join(one.rstrip(".") for one in said) + "."
     return Numbers(f"{kind}-{case}-{part}", caption, table, tuple(sorted(set(rows["run"]))), origin or {})
 

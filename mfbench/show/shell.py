@@ -19,6 +19,7 @@ from mfbench.errors import UserError
 from mfbench.results.folder import METRICS_FILE
 from mfbench.results.library import Library
 from mfbench.results.reference import REFERENCES
+from mfbench.results.runs import Told
 from mfbench.show.html import STYLE
 from mfbench.show.selection import Selection, parse_query
 from mfbench.show.styles import INK
@@ -82,8 +83,10 @@ class View(pn.viewable.Viewer):
     def __init__(self, selection: Selection | None = None, query: str = "", **params: Any) -> None:
         """``query``: of an address, for what is the view's own; what is no such value is left out."""
         super().__init__(selection=selection or Selection(libraries()), **params)
-        self._choose_own(parse_query(query, type(self), self.own))
+        said = parse_query(query, type(self), self.own)
+        self._choose_own(said)
         self.body = self.build()
+        self._choose_own(said)  # what there is to choose from, some views know when they are built
 
     def build(self) -> pn.viewable.Viewable:
         """What is shown, beside the choices."""
@@ -135,12 +138,28 @@ def libraries() -> Mapping[str, Callable[[], Library]]:
     return {RUNS: partial(Library.of_folder, runs_folder()), **{name: partial(Library.shipped, name) for name in there}}
 
 
+def open_runs(told: Told) -> Library:
+    """Read the folder of runs, if this process has not yet; see ``Library.of_folder``."""
+    library = Library.of_folder(runs_folder(), told)
+    _read.add(runs_folder())
+    return library
+
+
 # Pages
 
 
 def figure(plot: Any, **params: Any) -> pn.pane.HoloViews:
     """A plot in a page: as wide as its place, axes its own. Give a DynamicMap for one that changes in place."""
     return pn.pane.HoloViews(plot, linked_axes=False, sizing_mode="stretch_width", **params)
+
+
+def later(show: Callable[[], None]) -> None:
+    """Show something after what is shown so far has gone to the browser; at once where there is none."""
+    document = pn.state.curdoc
+    if document is not None and document.session_context is not None:
+        document.add_next_tick_callback(show)
+    else:
+        show()
 
 
 class Html(pn.pane.HTML):
@@ -157,14 +176,15 @@ class Html(pn.pane.HTML):
 
 def serve(view: type[View], name: str) -> None:
     """Show a view as the page of that name (see ``PAGES``) of a panel server."""
-    pn.extension(notifications=True)
+    pn.extension()
     location = pn.state.location
     bar = Bar(
         pages=[{"title": title, "href": page} for page, title in PAGES.items()],
         current=name,
         sizing_mode="stretch_width",
     )
-    main = pn.Column(sizing_mode="stretch_width", margin=(4, 16, 24, 16))
+    # Panel's own max-height would end what stands here at the window's lower edge, and lay the rest over it.
+    main = pn.Column(sizing_mode="stretch_width", margin=(4, 16, 24, 16), styles={"max-height": "none"})
     page = pmui.Page(
         title="mfbench",
         meta_title=f"{PAGES[name]} · mfbench",
@@ -176,7 +196,9 @@ def serve(view: type[View], name: str) -> None:
         raw_css=[CSS],
         theme_config=THEME,
         site_url="overview",
+        busy_indicator=None,  # it would tell of all sessions' work
     )
+    _forget_busy(page)
 
     def fill() -> None:
         query = location.search if location else ""
@@ -189,7 +211,7 @@ def serve(view: type[View], name: str) -> None:
         if location is not None:
             _keep_in_address(shown, location)
 
-    if RUNS in _read:
+    if runs_folder() in _read:
         fill()
     else:
         said = Html("<p>Reading the runs ...</p>")
@@ -198,7 +220,7 @@ def serve(view: type[View], name: str) -> None:
     page.servable()
 
 
-_read: set[str] = set()  # results that this process has read: to look at them again takes no time
+_read: set[Path] = set()  # folders that this process has read: to look at them again takes no time
 
 
 async def _fill_later(fill: Callable[[], None], said: Html) -> None:
@@ -208,7 +230,7 @@ async def _fill_later(fill: Callable[[], None], said: Html) -> None:
     def told(done: int, total: int) -> None:
         progress[:] = done, total
 
-    opening = asyncio.ensure_future(asyncio.to_thread(Library.of_folder, runs_folder(), told))
+    opening = asyncio.ensure_future(asyncio.to_thread(open_runs, told))
     while not opening.done():
         await asyncio.wait([opening], timeout=0.3)
         if progress[1]:
@@ -218,8 +240,14 @@ async def _fill_later(fill: Callable[[], None], said: Html) -> None:
     except UserError as error:
         said.say(f"<h2>These results cannot be read</h2><p>{escape(str(error))}</p>")
         return
-    _read.add(RUNS)
     fill()
+
+
+def _forget_busy(page: pmui.Page) -> None:
+    """A page follows ``busy`` of Panel's state, which outlives the session and would keep all of it in memory."""
+    for watcher in list(pn.state.param.watchers["busy"]["value"]):
+        if getattr(getattr(watcher.fn, "__self__", None), "self", None) is page:
+            pn.state.param.unwatch(watcher)
 
 
 def _keep_in_address(view: View, location: Any) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from mfbench.results.predictions import MAX_POSITIONS, Predictions
-from mfbench.results.rows import base_arm
+from mfbench.results.rows import HORIZONTAL, base_arm
 from mfbench.results.schema import QUANTITIES
 from mfbench.results.structures import structure_errors
 from mfbench.show.scenes import INK, Arrows, Molecule, Scene
-from mfbench.show.styles import HORIZONTAL, arm_order, arm_style
+from mfbench.show.styles import arm_order, arm_style
 from mfbench.show.words import level_label, number, pretty_unit
 
 Runs = Mapping[str, Predictions]  # by their names, those of arms

@@ -4,15 +4,17 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mfbench.results.rows import HORIZONTAL as HORIZONTAL
-from mfbench.results.rows import base_arm
+from mfbench.results.rows import NOTHING, base_arm
 
 INK, FAINT = "#1f2933", "#dde3e9"
 
 
 @dataclass(frozen=True)
 class ArmStyle:
-    """How one arm looks, in every plot, table and page. Colours: Okabe and Ito (2008), colour-blind safe."""
+    """How one arm looks, in every plot, table and page, on white and on black.
+
+    Colours: Okabe and Ito (2008) and Paul Tol's sets, colour-blind safe.
+    """
 
     color: str
     marker: str  # bokeh's name
@@ -21,16 +23,17 @@ class ArmStyle:
 
 # In the order of legends and tables: from no high-level label to all of them.
 ARMS: dict[str, ArmStyle] = {
+    NOTHING: ArmStyle("#949494", "circle", "nothing: no forces, and each molecule's mean energy"),
     "SF-low": ArmStyle("#767676", "circle", "low-level energies and forces"),
     "zero-shot": ArmStyle("#999933", "square_pin", "SF-low, its atomic energies fitted to high-level energies"),
     "SF-E": ArmStyle("#D55E00", "circle", "high-level energies"),
     "transfer": ArmStyle("#E69F00", "inverted_triangle", "low level first, then high-level energies"),
     "delta": ArmStyle("#CC79A7", "hex", "low level, and its difference to high-level energies"),
-    "embedding": ArmStyle("#000000", "plus", "both levels, the level being an input"),
+    "embedding": ArmStyle("#AA3377", "plus", "both levels, the level being an input"),
     "MF": ArmStyle("#0072B2", "square", "low-level energies and forces + high-level energies"),
     "MF+": ArmStyle("#56B4E9", "star", "low level, and a small closed-form difference to high-level energies"),
     "SF-EF": ArmStyle("#009E73", "triangle", "high-level energies and forces"),
-    "oracle": ArmStyle("#882255", "circle", "as many high-level energies and forces as the low level has"),
+    "oracle": ArmStyle("#994455", "circle", "as many high-level energies and forces as the low level has"),
 }
 
 _DASHES = ("solid", "dashed", "dotted", "dotdash")
@@ -47,7 +50,7 @@ MATPLOTLIB_MARKERS = {  # bokeh's name -> matplotlib's
     "diamond": "D",
 }
 
-_OTHER_COLORS = ("#332288", "#117733", "#661100")  # Paul Tol's muted set, for arms of other packages
+_OTHER_COLORS = ("#228833", "#EE3377", "#4477AA")  # for arms of other packages
 
 
 def arm_style(arm: str) -> ArmStyle:

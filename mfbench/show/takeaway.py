@@ -1,7 +1,6 @@
 """What stands beside a figure or a table of a page: buttons to take it away. Only pages import this: it needs panel."""
 
 import asyncio
-import re
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +71,7 @@ class TakeAway(JSComponent):
         if format not in (known := [one["format"] for one in self.formats]):
             raise unknown("format", format, known)
         name, content = self._made(format)
-        return f"{re.sub(r'[^A-Za-z0-9+._-]+', '-', name).strip('-.')}.{_KINDS[format][3]}", content
+        return f"{sheets.file_name(name)}.{_KINDS[format][3]}", content
 
     def _made(self, format: str) -> tuple[str, bytes]:
         if format == "csv" and self._data is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -229,3 +230,66 @@ def _text_physical(checks: pd.DataFrame) -> list[str]:
         for column, label, unit in _physical_heads(checks)
     ]
     return ["", "  Physical checks", *_aligned([*head, *body], left=[0])]
+
+
+# Runs
+
+
+def entries_text(entries: pd.DataFrame) -> str:
+    """Runs (``Library.entries``), a line each, then how many are in what state."""
+    head = ["run", "state", "arm", "n_high", "seed", "steps", "time", "finished"]
+    body = [
+        [
+            row["run"],
+            "at work" if row["running"] else row["state"],
+            row["arm"],
+            *("" if pd.isna(row[name]) else str(row[name]) for name in ("n_high", "seed")),
+            "" if pd.isna(row["step"]) else f"{row['step']:,}" + progress_text(row["step"], row["steps"]),
+            "" if pd.isna(row["seconds"]) else f"{row['seconds']:,.0f} s",
+            row["finished"].partition("+")[0].replace("T", " "),
+        ]
+        for row in entries.to_dict("records")
+    ]
+    states = entries["state"].value_counts()
+    said = ", ".join(f"{states[name]:,} {name}" for name in ("finished", "unfinished", "broken") if name in states)
+    problems = [f"{row['run']}: {row['problem']}" for row in entries.to_dict("records") if row["problem"]]
+    lines = _aligned([head, *body], left=[0, 1, 2], indent="") if body else []
+    return "\n".join([*lines, *problems, f"{len(entries):,} runs{': ' * bool(said)}{said}"])
+
+
+def progress_text(step: int, steps: Any) -> str:
+    """`` of 3,000``, where a training has steps before it."""
+    return "" if pd.isna(steps) or step == steps else f" of {steps:,}"
+
+
+def facts_text(facts: Mapping[str, Any]) -> str:
+    """Names and what they stand for, a line each."""
+    return "\n".join(_aligned([[name, str(value)] for name, value in facts.items()], left=[0, 1], indent="  ")) or "  –"
+
+
+def settings_apart_text(apart: pd.DataFrame) -> str:
+    """The settings in which two runs differ (``settings_apart``)."""
+    if apart.empty:
+        return "The settings are the same."
+    rows = [["setting", "first", "second"], *apart.to_numpy().tolist()]
+    return "\n".join(_aligned([[str(one)[:60] for one in row] for row in rows], left=[0, 1, 2], indent=""))
+
+
+def results_apart_text(apart: pd.DataFrame) -> str:
+    """The numbers of two runs side by side (``results_apart``)."""
+    if apart.empty:
+        return "Neither has a number."
+    head = ["level", "part", "quantity", "metric", "first", "second", "unit", "second/first"]
+    body = [
+        [
+            row["level"],
+            row["part"],
+            row["quantity"],
+            METRIC_LABELS.get(row["metric"], row["metric"]),
+            *(number(row[name]) for name in ("first", "second")),
+            row["unit"],
+            f"{row['ratio']:.2f}" if np.isfinite(row["ratio"]) else "–",
+        ]
+        for row in apart.to_dict("records")
+    ]
+    return "\n".join(_aligned([head, *body], left=[0, 1, 2, 3, 6], indent=""))

@@ -1,7 +1,8 @@
 """What people read: names of parts, metrics and levels, numbers and their digits, and sentences beside them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +95,7 @@ def spread_text(row: "pd.Series[float]") -> str:
     return f"{value} {brackets.format(*bounds)}"
 
 
-def gap_text(row: "pd.Series[float]") -> str:
+def gap_text(row: "pd.Series[float] | Mapping[Any, Any]") -> str:
     """The gap closed, with its interval, or why there is none."""
     if row["pairs"] == 0:
         return "no SF-EF"
