@@ -81,7 +81,7 @@ QUICK = Scale(runs=60, points=30_000, paints=1, changes=2, visitors=2, seconds=4
 def make_runs(folder: Path, scale: Scale) -> None:
     """Sealed run folders of made-up results, recipe by recipe; a few with predictions, one with many points."""
     done, recipe = 0, 0
-    with tqdm(total=scale.runs, desc="making runs", leave=False) as shown:
+    with tqdm(total=scale.runs, desc="making runs", leave=False, disable=None) as shown:
         while done < scale.runs:
             table = results_table(sizes=SIZES, seeds=SEEDS, backbone=f"network-{recipe}")
             for name, rows in table.groupby("run", sort=False):
