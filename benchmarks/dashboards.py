@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +44,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from predicted import predicted, structures_of
 from tables import results_table
 
-PARTS = ("paint", "widgets", "zoom", "visitors", "memory")
+PARTS = ("paint", "widgets", "zoom", "visitors", "memory")  # in this order
 MILLION = "?case=ani1x-tz&backbones=%5B%22million%22%5D"  # the run of many points, on the page "inside"
 SEEDS, SIZES = range(5), (25, 50, 75, 100, 150, 200)  # with 3 cases: some 300 runs of one recipe
 QUIET = 0.5  # s without a change: the answer to a widget is complete
@@ -81,7 +81,7 @@ QUICK = Scale(runs=60, points=30_000, paints=1, changes=2, visitors=2, seconds=4
 def make_runs(folder: Path, scale: Scale) -> None:
     """Sealed run folders of made-up results, recipe by recipe; a few with predictions, one with many points."""
     done, recipe = 0, 0
-    with tqdm(total=scale.runs, desc="making runs", leave=False) as shown:
+    with tqdm(total=scale.runs, desc="making runs", leave=False, disable=None) as shown:
         while done < scale.runs:
             table = results_table(sizes=SIZES, seeds=SEEDS, backbone=f"network-{recipe}")
             for name, rows in table.groupby("run", sort=False):
@@ -363,18 +363,23 @@ def measured(only: list[str], scale: Scale, folder: Path) -> dict[str, Any]:
     pages = [page for page in PAGES if (dashboards() / f"{page}.py").is_file()]
     if missing := sorted(set(PAGES) - set(pages)):
         print(f"skipped, for they are not there yet: {', '.join(missing)}", flush=True)
-    for part in only:
+    parts: dict[str, Callable[[str, int], dict[str, Any]]] = {
+        "paint": lambda address, _: paint(address, pages, scale),
+        "widgets": lambda address, _: asyncio.run(widgets(address, pages, scale)),
+        "zoom": lambda address, _: asyncio.run(zoom(address, pages, scale)),
+        "visitors": lambda address, _: asyncio.run(visitors(address, pages, scale)),
+        "memory": lambda address, process: asyncio.run(memory(address, pages, scale, process)),
+    }
+    for fresh in (False, True):  # memory is that of a server that nobody visited before
+        together = [part for part in PARTS if part in only and (part == "memory") == fresh]
+        if not together:
+            continue
         with server(runs, folder / "log") as (address, process):
             for page in pages:  # what only the first visitor pays is paid
                 urllib.request.urlopen(f"{address}/{page}", timeout=WAIT).close()
-            if part == "paint":
-                found[part] = paint(address, pages, scale)
-            elif part == "memory":
-                found[part] = asyncio.run(memory(address, pages, scale, process))
-            else:
-                of_part = {"widgets": widgets, "zoom": zoom, "visitors": visitors}[part]
-                found[part] = asyncio.run(of_part(address, pages, scale))
-        print(part, json.dumps(found[part]), flush=True)
+            for part in together:
+                found[part] = parts[part](address, process)
+                print(part, json.dumps(found[part]), flush=True)
     return found
 
 

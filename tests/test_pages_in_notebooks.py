@@ -71,5 +71,5 @@ def test_an_exported_notebook_holds_a_picture(folder: Path) -> None:
     assert "application/vnd.holoviews_exec.v0+json" in shown  # what JupyterLab shows
     assert base64.b64decode(shown["image/png"]).startswith(PNG)
     exported, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
-    (picture,) = re.findall(r'<img class="mfb-still"[^>]*src="data:image/png;base64,([^"]+)"', exported)
+    (picture,) = re.findall(r'<img[^>]*class="mfb-still"[^>]*src="data:image/png;base64,([^"]+)"', exported)
     assert picture == shown["image/png"]
