@@ -106,7 +106,7 @@ class Data(View):
             sizing_mode="stretch_width",
         )
         self.first = _beside([self.browser], [self.gap, energies, forces])
-        self.wide = self.first[0]
+        self.wide: Any = self.first[0]
         self.further = pn.Column(
             Html("<h2>Molecules</h2>"),
             _beside([self.sizes], [atoms, temperatures]),
