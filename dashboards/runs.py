@@ -24,7 +24,7 @@ WIDTHS |= {"backbone": 104, "preset": 120, "steps": 140, "seconds": 96, "finishe
 
 
 def may_delete() -> bool:
-    """Whether the server lets people delete runs: `mfbench serve` does, where it listens on this machine alone."""
+    """Whether the server lets people delete runs: `mfbench serve --may-delete`, which shows them to nobody else."""
     return os.environ.get("MFBENCH_MAY_DELETE") == "1"
 
 

@@ -23,7 +23,7 @@ Runs             ``run`` makes one's run folder, ``run_all`` those of many, in s
 Models           ``load`` rebuilds what a run trained; ``predict_file`` predicts a file of structures.
 Other codes      ``export`` writes what an arm may learn from, ``evaluate`` judges another code's predictions.
 Your own         ``register`` makes an arm, network, case, dataset or metric known; ``testing`` checks that it fits.
-To look at       the modules ``plots``, ``tables`` and ``html``; ``units`` for conversions.
+To look at       the modules ``plots``, ``tables`` and ``html``; ``units`` for conversions; ``dashboard`` gives a page.
 To take away     the modules ``figures`` (PDF, SVG, PNG) and ``sheets`` (CSV, LaTeX, Markdown).
 
 A folder is a ``str`` or a ``Path``. Bars show in terminals and notebooks (``progress=False``: none), and work goes to
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from mfbench.show import plots as plots
     from mfbench.show import sheets as sheets
     from mfbench.show import tables as tables
+    from mfbench.show.notebooks import dashboard as dashboard
     from mfbench.study.calculator import Prediction as Prediction
     from mfbench.study.calculator import Predictor as Predictor
     from mfbench.study.experiment import Experiment as Experiment
@@ -126,6 +127,7 @@ _OFFERED = {
     "case": "mfbench.data.cases",
     "cases": "mfbench.data.overview",
     "comparison": "mfbench.study.grid",
+    "dashboard": "mfbench.show.notebooks",
     "datasets": "mfbench.data.overview",
     "evaluate": "mfbench.study.external",
     "experiment": "mfbench.study.experiment",

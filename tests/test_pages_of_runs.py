@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,6 @@ from sealing import as_run
 from test_results import row, table
 
 from mfbench import resources
-from mfbench.cli.main import main
 from mfbench.files import write_json
 from mfbench.results.folder import RunFolder
 from mfbench.results.library import Library
@@ -188,28 +186,6 @@ def test_runs_are_deleted_after_asking_where_people_may(three: Path, monkeypatch
     page.selection.source = "demo"
     page.choose(page.table.value["run"].iloc[0])
     assert not page.delete.visible
-
-
-@pytest.mark.parametrize(
-    ("words", "may"),
-    [
-        ([], "1"),
-        (["--address", "::1"], "1"),
-        (["--address", "localhost"], "1"),
-        (["--address", "0.0.0.0"], "0"),
-        (["--address", "mfbench.example.org"], "0"),
-        (["--allow-websocket-origin", "hub.example.org"], "0"),
-        (["--prefix", "/user/ada"], "0"),
-    ],
-)
-def test_runs_may_be_deleted_where_nobody_else_sees_them(
-    words: list[str], may: str, three: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MFBENCH_MAY_DELETE", "1")
-    monkeypatch.setattr("mfbench.cli.serving._panel", lambda *_arguments, **_named: None)
-    monkeypatch.setattr("mfbench.cli.serving._read_ahead", lambda: None)
-    assert main(["serve", "--no-browser", *words]) == 0
-    assert os.environ["MFBENCH_MAY_DELETE"] == may
 
 
 # The page of trainings
