@@ -28,6 +28,8 @@ NONE = pd.DataFrame({"low": [], "high": [], "gap": []}, dtype=float)
 
 OF_CASE = ""  # the dataset, or level, that is the case's
 
+WIDTH = {"flex": "1 1 380px", "min-width": "0"}
+
 _TEXT = {"textTransform": "none", "fontSize": "14px", "whiteSpace": "nowrap"}
 PLAIN = _TEXT | {"& .MuiToggleButton-root": _TEXT}
 
@@ -84,7 +86,7 @@ class Data(View):
             for pipe in (self.energy_plot, self.force_plot, self.atoms_plot, self.temperature_plot)
         ]
         energies, forces, atoms, temperatures = self.panes
-        self.slider = pmui.IntSlider(name="Structure", start=1, end=2, sizing_mode="stretch_width", margin=(0, 12))
+        self.slider = pmui.IntSlider(label="Structure", start=1, end=2, sizing_mode="stretch_width", margin=(0, 12))
         self.slider.param.watch(lambda event: self.param.update(structure=event.new), "value")
         steps = [
             pmui.Button(label=name, variant="text", on_click=partial(self._step, by), margin=(4, 0), sx=PLAIN)
@@ -104,6 +106,7 @@ class Data(View):
             sizing_mode="stretch_width",
         )
         self.first = _beside([self.browser], [self.gap, energies, forces])
+        self.wide: Any = self.first[0]
         self.further = pn.Column(
             Html("<h2>Molecules</h2>"),
             _beside([self.sizes], [atoms, temperatures]),
@@ -267,6 +270,7 @@ class Data(View):
         colors = {name: labels.COLORS[role] for role, name in (("low", found.low), ("high", found.high))}
         levels = held.levels if self.look == "all" else both
         over = self.look == "over"
+        self.wide.styles = WIDTH | {"flex": f"1 1 {380 if over else 700}px"}  # molecules beside each other need a line
         self.molecules.draw(labels.labels_scene(held, geometry, levels, colors, over, self.system))
         row = next(iter(contents.of_geometry(held, geometry).values()), None)
         at = "" if row is None else held.where(row) + (f", {t:g} K" if (t := held.temperature[row]) > 0 else "")
@@ -312,8 +316,8 @@ class Data(View):
 
 def _beside(*columns: Sequence[Any]) -> pn.FlexBox:
     """Columns beside each other, below each other on a phone."""
-    styles = {"flex": "1 1 380px", "min-width": "0"}
-    return pn.FlexBox(*(pn.Column(*one, sizing_mode="stretch_width", styles=styles) for one in columns), gap="8px 24px")
+    made = (pn.Column(*one, sizing_mode="stretch_width", styles=WIDTH) for one in columns)
+    return pn.FlexBox(*made, gap="8px 24px")
 
 
 if pn.state.served:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import panel as pn
 
@@ -23,7 +24,8 @@ def aside[T](work: Callable[[], T], then: Callable[[T], None], told: Callable[[]
         while not doing.done():
             await asyncio.wait([doing], timeout=0.3)
             if not doing.done():
-                told()
-        then(await doing)
+                document.add_next_tick_callback(told)
+        # As a callback of its own, which holds the document's lock: without it a change may be lost while a page opens.
+        document.add_next_tick_callback(partial(then, await doing))
 
     pn.state.execute(follow, schedule=True)

@@ -220,7 +220,7 @@ def _inside_of(library: Library, rows: pd.DataFrame, system: str, placed: Plots)
         if len(values) > MOST_POINTS:
             values = values.iloc[np.sort(np.random.default_rng(0).permutation(len(values))[:MOST_POINTS])]
             cut = True
-        panels.append(f"<div>{placed.place(parity(values, quantity, system, level_label(level)))}</div>")
+        panels.append(f"<div>{placed.place(parity(values, quantity, system))}</div>")
     parts.append(f'<div class="plots">{"".join(panels)}</div>')
     parts += (
         [f'<p class="soft">Of more than {MOST_POINTS:,} values so many are shown, drawn at random.</p>'] if cut else []
