@@ -26,7 +26,7 @@ from mfbench.show.words import level_label
 
 NONE = pd.DataFrame({"low": [], "high": [], "gap": []}, dtype=float)
 
-OF_CASE = ""  # the dataset, or level, that is the case's
+OF_CASE = ""  # the dataset that is the case's, or its level where the data have it
 
 WIDTH = {"flex": "1 1 380px", "min-width": "0"}
 
@@ -200,8 +200,8 @@ class Data(View):
 
     def _draw(self, found: contents.Contents) -> None:
         held, levels = found.sample.structures, {level_label(name): name for name in found.sample.structures.levels}
-        self._offer("low", {f"the case’s ({level_label(found.low)})": OF_CASE, **levels})
-        self._offer("high", {f"the case’s ({level_label(found.high)})": OF_CASE, **levels})
+        self._offer("low", {f"usual: {level_label(found.low)}": OF_CASE, **levels})
+        self._offer("high", {f"usual: {level_label(found.high)}": OF_CASE, **levels})
         names = {name: "" if name == self._largest(found) else name for name in found.molecules["molecule"]}
         self._offer("molecule", names)
         self._offer_structures(found)
@@ -307,7 +307,11 @@ class Data(View):
 
         self.check.disabled = True
         self.checks.say("<p>Checking hashes, counts, units, forces and gaps ...</p>")
-        aside(work, then, lambda: self.checks.say(f"<p>Checking: {far[0]:,} of {far[1]:,} structures</p>"))
+        aside(work, then, lambda: self.checks.say(f"<p>Checking: {_far(*far)} ...</p>"))
+
+
+def _far(done: int, total: int) -> str:
+    return f"{done:,} of {total:,} structures" if done < total else f"fits to {total:,} structures"
 
 
 def _column(*parts: pn.viewable.Viewable | pn.viewable.Viewer) -> pn.Column:

@@ -2,11 +2,8 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from panels import served
 from tables import results_table
 
 pytest.importorskip("panel", reason="panel is not installed")
@@ -299,27 +297,9 @@ def test_it_never_loads_torch(runs: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "panel", "serve", str(PAGE), "--port", str(port)]
     log = tmp_path_factory.mktemp("server") / "log"
-    with open(log, "w") as out:
-        env = os.environ | {"MFBENCH_RUNS": str(runs)}
-        process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
-    address = f"http://localhost:{port}/data"
-    try:
-        for _ in range(240):
-            assert process.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(address, timeout=60).close()
-                break
-            except OSError:
-                time.sleep(0.25)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
+    with served(PAGE, log=log, environment={"MFBENCH_RUNS": str(runs)}) as address:
+        yield f"{address}/data"
 
 
 RANGES = """() => Bokeh.documents.flatMap(d => [...d._all_models.values()])
