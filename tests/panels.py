@@ -34,4 +34,4 @@ def served(*pages: Path, log: Path, environment: Mapping[str, str] | None = None
         yield address
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)  # a busy machine takes its time

@@ -24,6 +24,7 @@ COMMANDS = {
     "narrow_high": [*FEW, "--runs", "runs"],
     "baselines": [],
     "coverage": ["--studies", "10", "--bootstrap"],
+    "dashboards": ["--quick"],
 }
 
 

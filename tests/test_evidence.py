@@ -63,9 +63,9 @@ def test_the_best_arm_is_named_with_those_that_cannot_be_told_from_it() -> None:
 def test_few_seeds_call_no_arm_the_best() -> None:
     found = Evidence(results_table(["ani1x-tz"], seeds=range(2)), "ani1x-tz").best(50, "energy")
     assert found == Best("MF", (), ("SF-E",), 2)
-    assert best_text(found) == "MF has the lowest error; too few seeds to say more (2 seeds)."
+    assert best_text(found) == "MF is lowest (2 seeds: too few to tell)."
     alone = Evidence(results_table(["ani1x-tz"], arms=["MF"]), "ani1x-tz").best(50, "energy")
-    assert best_text(alone) == "MF has the lowest error; too few seeds to say more (1 seed)."
+    assert best_text(alone) == "MF is lowest (1 seed: too few to tell)."
     assert "No arm" in best_text(None)
 
 
@@ -76,7 +76,7 @@ def test_ratios_are_told_with_whether_they_are_more_than_the_spread_of_seeds() -
     assert "within the seeds’ spread" in ratio_text(own, 50, "energy", other="SF-EF")
     assert ratio_text(own, 50, "energy", other="delta") == "MF and delta have no seed in common here."
     few = Evidence(results_table(["ani1x-tz"], seeds=range(3)), "ani1x-tz")
-    assert "(0.292–0.292) times SF-E’s: in each of 3 seeds, too few" in ratio_text(few, 50, "energy")
+    assert "(0.292–0.292) times SF-E’s: in each of 3 seeds." in ratio_text(few, 50, "energy")
     assert "one seed" in ratio_text(Evidence(results_table(["ani1x-tz"]), "ani1x-tz"), 50, "energy")
 
 

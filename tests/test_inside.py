@@ -120,7 +120,7 @@ def test_parity_holds_every_labelled_value(runs: dict[str, Predictions]) -> None
     relative = parity.pairs(runs, LEVEL, "test", "energy_relative", "meV")
     assert len(relative) == 2 * COUNT
     assert parity.pairs(runs, LEVEL, "unseen", "energy").empty
-    plot = parity.parity(found, "force", level="the level", structure=11)
+    plot = parity.parity(found, "force", structure=11)
     kinds = [type(one).__name__ for one in plot]
     assert kinds == ["Curve", "RGB", "Points", "Points"]
     assert len(list(plot)[3]) == 2 * 9  # a ring about each component of one water
@@ -261,7 +261,7 @@ def test_a_point_or_a_row_chooses_the_structure(view: Any) -> None:
 def test_choices_change_what_is_shown(view: Any) -> None:
     view.body.get_root()
     values = len(view.parity.found)
-    view.quantity = "energy_relative"
+    view.predicted = "energy_relative"
     assert len(view.parity.found) == 3 * COUNT != values
     assert "forces alone" in view.grouping.object
     view.by = "molecule"
@@ -278,6 +278,21 @@ def test_choices_change_what_is_shown(view: Any) -> None:
     view.selection.level = LEVELS["ani1x-tz"][0]
     assert view.level == LEVELS["ani1x-tz"][0]
     assert view.structure == before
+
+
+def test_an_address_keeps_what_is_looked_at(view: Any, inside: ModuleType) -> None:
+    view.n_high = 50
+    view.param.update(predicted="energy", by="molecule", structure=13)
+    view.selection.system = "meV"
+    address = view.query()
+    again = inside.Inside(query=address)
+    again.follow(address)
+    assert (again.n_high, again.predicted, again.by, again.structure) == (50, "energy", "molecule", 13)
+    assert again.selection.system == "meV"
+    assert "structure 13" in again.place.object
+    again.follow("?n_high=7&structure=999&predicted=nothing")
+    assert again.n_high == 150
+    assert again.structure in view.worst.found["structure"].to_numpy()
 
 
 def test_a_part_without_structures_and_a_folder_without_runs_say_so(
@@ -314,24 +329,19 @@ def test_the_page_never_loads_torch(folder: Path) -> None:
 
 # In a browser
 
-# A picture of WebGL can be read right after it was drawn: 3Dmol keeps it.
+# Of each molecule's canvas: how many pixels differ from its ground, and that ground.
 STAGES = """() => { const found = []; const walk = node => { for (const e of node.querySelectorAll('*')) {
-    if (e.tagName == 'CANVAS' && e.parentElement?.classList.contains('stage')) {
+    if (e.tagName == 'CANVAS' && e.width && e.height && e.parentElement?.classList.contains('stage')) {
         const copy = document.createElement('canvas'); [copy.width, copy.height] = [e.width, e.height];
         const context = copy.getContext('2d'); context.drawImage(e, 0, 0);
         const data = context.getImageData(0, 0, copy.width, copy.height).data;
-        const ground = [data[0], data[1], data[2]]; let inked = 0;
-        for (let i = 0; i < data.length; i += 4)
-            if (Math.abs(data[i] - ground[0]) + Math.abs(data[i + 1] - ground[1]) > 60) inked += 1;
-        found.push({inked, ground}); }
+        let inked = 0;
+        for (let i = 0; i < data.length; i += 4) if (Math.abs(data[i] - data[0]) > 40) inked += 1;
+        found.push([inked, data[0]]); }
     if (e.shadowRoot) walk(e.shadowRoot); } }; walk(document); return found; }"""
-SHOWN = """() => { const found = []; const walk = node => { for (const e of node.querySelectorAll('figcaption'))
-    found.push(e.innerText); for (const e of node.querySelectorAll('*')) if (e.shadowRoot) walk(e.shadowRoot); };
-    walk(document); return found; }"""
-PARITY = """() => Bokeh.documents.flatMap(d => [...d._all_models.values()]).filter(m => m.type == 'Figure')
-    .map(m => [m.below[0].axis_label, m.x_range.start, m.x_range.end]).filter(([label]) => label.includes('CCSD'))[0]
-    ?? Bokeh.documents.flatMap(d => [...d._all_models.values()]).filter(m => m.type == 'Figure')
-    .map(m => [m.below[0].axis_label, m.x_range.start, m.x_range.end])[0]"""
+X_RANGE = """() => { const model = Bokeh.documents.flatMap(d => [...d._all_models.values()])
+    .find(m => m.type == 'Figure' && m.below[0].axis_label.startsWith('Reference')); return [model.x_range.start,
+    model.x_range.end, model.below[0].axis_label]; }"""
 
 
 @pytest.fixture(scope="module")
@@ -339,3 +349,85 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     log = tmp_path_factory.mktemp("server") / "log"
     with served(PAGE, log=log, environment={"MFBENCH_RUNS": str(folder)}) as address:
         yield f"{address}/inside"
+
+
+def until(tab: Any, condition: str) -> None:
+    """Wait for a condition; not looked at in each frame, for to read pictures takes time."""
+    tab.wait_for_function(condition, polling=250)
+
+
+def opened(tab: Any, address: str, stages: int = 3) -> None:
+    """Wait until as many molecules are drawn."""
+    tab.set_default_timeout(60_000)
+    tab.goto(address)
+    until(tab, f"() => window.Bokeh && ({STAGES})().filter(([inked]) => inked > 500).length == {stages}")
+
+
+@pytest.mark.browser
+def test_a_chosen_point_or_row_shows_its_molecule(tab: Any, server: str, runs: dict[str, Predictions]) -> None:
+    opened(tab, server)
+    assert tab.locator("figcaption b").all_inner_texts() == ["SF-E", "MF", "SF-EF"]
+    tab.locator(".tabulator-row").nth(2).locator(".tabulator-cell").nth(1).click()
+    until(tab, "() => location.search.includes('structure=')")
+    wanted = tab.evaluate("new URLSearchParams(location.search).get('structure')")
+    tab.get_by_text(f"structure {wanted}").wait_for()
+    plot = tab.locator(".bk-CartesianFrame").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)  # where most points are
+    until(tab, f"() => !location.search.includes('structure={wanted}')")
+    until(tab, f"() => ({STAGES})().every(([inked]) => inked > 500)")
+    assert "structure=" in tab.evaluate("location.search")
+    assert tab.troubles == []
+
+
+@pytest.mark.browser
+def test_a_wheel_scrolls_and_a_box_zooms(tab: Any, server: str) -> None:
+    opened(tab, server)
+    left, right, label = tab.evaluate(X_RANGE)
+    box = tab.locator(".bk-CartesianFrame").first.bounding_box()
+    frame = tab.locator(".bk-CartesianFrame").first
+    for place in (box, tab.locator(".stage").first.bounding_box()):
+        tab.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        for turned, there in ((200, box["y"] - 200), (-200, box["y"])):
+            tab.mouse.wheel(0, turned)
+            for _ in range(100):
+                if abs(frame.bounding_box()["y"] - there) < 2:
+                    break
+                tab.wait_for_timeout(100)
+            assert frame.bounding_box()["y"] == pytest.approx(there, abs=2)
+    assert tab.evaluate(X_RANGE) == [left, right, label]
+    tab.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.3)
+    tab.mouse.down()
+    for part in (0.4, 0.5, 0.6):
+        tab.mouse.move(box["x"] + box["width"] * part, box["y"] + box["height"] * part)
+        tab.wait_for_timeout(100)
+    tab.mouse.up()
+    until(tab, f"() => {{ const [a, b] = ({X_RANGE})(); return b - a < {0.5 * (right - left)}; }}")
+    tab.get_by_role("button", name="Energy", exact=True).click()
+    until(tab, f"() => ({X_RANGE})()[2] == 'Reference (kcal/mol)'")
+    until(tab, f"() => {{ const [a, b] = ({X_RANGE})(); return b - a > 1000; }}")  # all of it, again
+    assert tab.troubles == []
+
+
+@pytest.mark.browser
+def test_molecules_are_dark_on_light_and_light_on_dark(tab: Any, server: str) -> None:
+    opened(tab, f"{server}?arms=%5B%22MF%22%5D", stages=1)
+    (_, light), *_ = tab.evaluate(STAGES)
+    tab.get_by_label("Toggle theme").click()
+    until(tab, f"() => {{ const [[inked, ground]] = ({STAGES})(); return inked > 500 && ground < 60; }}")
+    assert light > 200
+    tab.emulate_media(media="print")  # the still picture is printed
+    assert tab.locator(".still svg").is_visible()
+    assert tab.troubles == []
+
+
+@pytest.mark.browser
+def test_without_webgl_there_is_a_still_picture(chromium: str, browser: Any, server: str) -> None:
+    context = browser.new_context()
+    context.add_init_script("window.OffscreenCanvas = undefined")
+    page = context.new_page()
+    page.goto(server)
+    page.locator(".still svg").wait_for(timeout=60_000)
+    assert page.locator(".still svg").get_by_text("SF-E").count() >= 1
+    context.close()

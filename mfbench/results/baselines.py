@@ -10,9 +10,9 @@ def zero(errors: PairedErrors) -> dict[str, float]:
     """The error of forces of zero and of relative energies of zero (each molecule's mean energy), by quantity.
 
     From the references that a run stored beside its predictions, in internal units; of several splits, those of one.
-    Empty where no run's predictions are at hand.
+    Empty where predictions are not at hand, of no arm's first run.
     """
-    for run in {run.name: run for of_key in errors.runs.values() for run in of_key.values()}.values():
+    for run in {key.arm: next(iter(of_key.values())) for key, of_key in errors.runs.items()}.values():
         predictions = errors.stored(run.name)
         if predictions is None:
             continue

@@ -15,10 +15,10 @@ _NUMBER = ["level", "part", "quantity", "metric", "unit"]
 
 
 def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings by one name each: ``optimisation.steps``."""
+    """Nested settings by one name each: ``optimisation.steps``; where nothing is in one, nothing is said."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             found |= flat(value, f"{before}{name}.")
         else:
             found[f"{before}{name}"] = value

@@ -131,8 +131,12 @@ class PairedErrors:
     def _grouped(self, quantity: str, seeds: Sequence[Seed], runs: Sequence[Run]) -> LogErrors | None:
         if len(runs) < FEWEST or len({split for split, _ in seeds}) > 1:
             return None
-        there = [means for run in runs if (means := self._means_of(run)) is not None]
-        return log_errors([means[quantity] for means in there], self.metric) if len(there) == len(runs) else None
+        there = []
+        for run in runs:
+            if (means := self._means_of(run)) is None:
+                return None
+            there.append(means[quantity])
+        return log_errors(there, self.metric)
 
     def _means_of(self, run: Run) -> Mapping[str, GroupMeans] | None:
         key = run.name, run.level, self.part

@@ -37,7 +37,7 @@ def best_text(best: Best | None) -> str:
     if best is None:
         return "No arm has an error here."
     if best.seeds < FEWEST and (best.unknown or not best.alike):
-        return f"{best.arm} has the lowest error; too few seeds to say more ({seeds_of(best.seeds)})."
+        return f"{best.arm} is lowest ({seeds_of(best.seeds)}: too few to tell)."
     told = f"; {listed(best.alike)} cannot be told from it" if best.alike else ", and all others differ from it"
     unknown = f"; of {listed(best.unknown)} too few seeds are there" if best.unknown else ""
     return f"{best.arm} is best{told}{unknown} ({seeds_of(best.seeds)})."
@@ -70,7 +70,7 @@ def spread_verdict(row: Numbers) -> str:
     if row["seeds"] == 1:
         return "one seed: spread unknown"
     if row["least"] > 1 or row["most"] < 1:
-        return f"in each of {row['seeds']} seeds, too few for an interval"
+        return f"in each of {row['seeds']} seeds"
     return f"within the range of {seeds_of(row['seeds'])}"
 
 

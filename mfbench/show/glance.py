@@ -1,6 +1,8 @@
 """A case at a glance: what its arms' errors are to one another, in words, in numbers, and in one table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from html import escape
 from itertools import product
 from typing import Any
@@ -53,8 +55,10 @@ NOT_COMPARED = f"No {CLAIMED} and SF-E of one size and seed here."
 def recipe(facet: Facet) -> Recipe | None:
     """The (data, backbone, preset) with most runs and what it says; None of metrics of people's own."""
     found = facet.evidence
-    setup = max(found, key=lambda one: with_setup(facet.table, one)["run"].nunique(), default=None)
-    return None if setup is None else (setup, found[setup])
+    if not found:
+        return None
+    setup = setups_of(replace(facet.source, arms=()).recipe)[0]
+    return setup, found[setup]
 
 
 def zero(facet: Facet) -> dict[str, float]:
@@ -71,6 +75,7 @@ def size_of(evidence: Evidence, arm: str = CLAIMED) -> int | None:
     return min(sizes, default=None)
 
 
+@lru_cache(maxsize=64)
 def heading_html(facet: Facet) -> str:
     """Which runs are shown, and behind a ``?`` the case in plain words."""
     found = recipe(facet)
@@ -84,10 +89,11 @@ def heading_html(facet: Facet) -> str:
     return f'<div class="facts">{escape("; ".join(facts))}.{escape(also)}{plain}</div>'
 
 
+@lru_cache(maxsize=256)
 def card_html(facet: Facet, energy: str = "energy") -> str:
     """A case in three lines: its levels, and MF's errors over SF-E's with the fewest labels."""
     levels = levels_label(facet.source.library.table, facet.case)
-    head = f"<strong>{escape(facet.case)}</strong> <small>{escape(levels)}</small>"
+    head = f"<strong>{escape(facet.case)}</strong><small>{escape(levels)}</small>"
     found = recipe(facet)
     evidence = found and found[1]
     size = size_of(evidence) if evidence else None
@@ -96,13 +102,14 @@ def card_html(facet: Facet, energy: str = "energy") -> str:
     rows = {q: evidence.difference(size, q, CLAIMED, "SF-E") for q in (energy, "force")}
     told = [f"<b>{number(row['ratio'])} ×</b> {_short(q)}" for q, row in rows.items() if row is not None]
     seeds = seeds_of(int(min(row["seeds"] for row in rows.values() if row is not None)))
-    return f"{head}<span>{CLAIMED} / SF-E: {', '.join(told)}</span><small>{size:,} high-level labels, {seeds}</small>"
+    return f"{head}<span>{', '.join(told)}</span><small>{CLAIMED} / SF-E, {size:,} high-level labels, {seeds}</small>"
 
 
 def _short(quantity: str) -> str:
     return QUANTITIES[quantity].label.lower().removesuffix(" component")
 
 
+@lru_cache(maxsize=256)
 def claims_html(facet: Facet, quantity: str) -> str:
     """What is said of one quantity with the fewest labels: two ratios, the best arm, labels saved; each explained."""
     found = recipe(facet)
@@ -192,7 +199,7 @@ def heads_html(facet: Facet) -> str:
     """A badge for each arm whose numbers are of another level than its model."""
     title = "The level of these numbers and that of the model differ."
     return "".join(
-        f'<span class="badge" title="{title}">{escape(arm)}: {escape(text)}</span> '
+        f'<span class="badge" style="white-space:normal" title="{title}">{escape(arm)}: {escape(text)}</span> '
         for arm, text in foreign_heads(facet).items()
     )
 

@@ -23,7 +23,6 @@ class Shown:
     found: pd.DataFrame  # of ``parity.pairs``
     quantity: str = "force"
     system: str = "kcal/mol"
-    level: str = ""  # of the reference, as people call it
 
 
 class Live(pn.viewable.Viewer):
@@ -54,12 +53,12 @@ def _pane(plot: hv.DynamicMap) -> pn.pane.HoloViews:
 class ParityPlot(pn.viewable.Viewer):
     """Predicted against reference: it changes in place, can be zoomed into, and tells whose point was chosen."""
 
-    structure: Any = param.Integer(default=None, allow_None=True, doc="Index of what is marked, in the case's data.")
+    structure: Any = param.Integer(default=-1, doc="Index of what is marked, in the case's data; -1 for nothing.")
 
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
         self._shown = hv.streams.Pipe(data=Shown(parity.pairs({}, "", "", "force")))
-        self._marked = hv.streams.Pipe(data=None, rename={"data": "structure"})
+        self._marked = hv.streams.Pipe(data=-1, rename={"data": "structure"})
         self._window = hv.streams.RangeXY()
         image = hv.DynamicMap(self._image, streams=[self._shown, self._window])
         self._window.source = image
@@ -67,7 +66,7 @@ class ParityPlot(pn.viewable.Viewer):
         tap.add_subscriber(self._tapped)
         points = hv.DynamicMap(lambda data: parity.points(data.found), streams=[self._shown])
         frame = hv.DynamicMap(
-            lambda data: parity.diagonal(data.found, data.quantity, data.system, data.level), streams=[self._shown]
+            lambda data: parity.diagonal(data.found, data.quantity, data.system), streams=[self._shown]
         )
         ring = hv.DynamicMap(
             lambda data, structure: parity.ring(data.found, structure), streams=[self._shown, self._marked]
@@ -111,7 +110,7 @@ class ParityPlot(pn.viewable.Viewer):
 class WorstTable(pn.viewable.Viewer):
     """Structures, the worst first, with what each run makes of them; a row that is clicked is the one chosen."""
 
-    structure: Any = param.Integer(default=None, allow_None=True, doc="Index of the row that is chosen.")
+    structure: Any = param.Integer(default=-1, doc="Index of what is chosen, in the case's data; -1 for nothing.")
 
     TITLES: ClassVar = {
         "structure": "Structure",

@@ -124,6 +124,7 @@ def points(found: pd.DataFrame) -> hv.Points:
         size=6,
         alpha=0.55,
         line_color=None,
+        show_legend=False,
         default_tools=[],
         tools=["hover"],
         hover_tooltips=[
@@ -157,7 +158,7 @@ def _counted(found: pd.DataFrame, window: Window) -> NDArray[np.uint8]:
     return np.flipud(shaded.to_numpy()).view(np.uint8).reshape(PIXELS, PIXELS, 4)
 
 
-def ring(found: pd.DataFrame, structure: int | None) -> hv.Points:
+def ring(found: pd.DataFrame, structure: int) -> hv.Points:
     """A ring about each value of one structure."""
     return hv.Points(found.loc[found["structure"] == structure, AXES], AXES).opts(
         backend="bokeh",
@@ -170,17 +171,16 @@ def ring(found: pd.DataFrame, structure: int | None) -> hv.Points:
     )
 
 
-def diagonal(found: pd.DataFrame, quantity: str, system: str = "kcal/mol", level: str = "") -> hv.Curve:
+def diagonal(found: pd.DataFrame, quantity: str, system: str = "kcal/mol") -> hv.Curve:
     """Where predictions are right; it names the axes and sets what they span."""
     left, bottom, right, top = limits(found)
     unit = pretty_unit(QUANTITIES[quantity].shown[system])
-    name = QUANTITIES[quantity].label
     return hv.Curve([(left, left), (right, right)], *AXES).opts(
         backend="bokeh",
         color=GREY,
         line_width=1.5,
         line_dash="dashed",
-        xlabel=f"{name}, {level or 'reference'} ({unit})",
+        xlabel=f"Reference ({unit})",
         ylabel=f"Predicted ({unit})",
         xlim=(left, right),
         ylim=(bottom, top),
@@ -201,19 +201,17 @@ def lines(table: pd.DataFrame, x: str, y: str) -> hv.Segments:
         color="run",
         cmap={name: arm_style(name).color for name in drawn["run"].unique()},
         line_width=3,
+        show_legend=False,
         tools=["hover"],
     )
 
 
-def parity(
-    found: pd.DataFrame, quantity: str, system: str = "kcal/mol", level: str = "", structure: int | None = None
-) -> hv.Overlay:
+def parity(found: pd.DataFrame, quantity: str, system: str = "kcal/mol", structure: int = -1) -> hv.Overlay:
     """Predicted against reference, a colour and marker a run.
 
     Args:
         found: of ``pairs``.
-        level: what people call the level of the reference.
         structure: one that is marked.
     """
-    parts = [diagonal(found, quantity, system, level), image(found), points(found), ring(found, structure)]
-    return hv.Overlay(parts)
+    parts = [diagonal(found, quantity, system), image(found), points(found), ring(found, structure)]
+    return hv.Overlay(parts).opts(backend="bokeh", title=QUANTITIES[quantity].label)

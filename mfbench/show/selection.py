@@ -13,7 +13,7 @@ import panel_material_ui as pmui
 import param
 
 from mfbench.results.library import Library
-from mfbench.results.rows import SETUP, judged_at, setups_of
+from mfbench.results.rows import SETUP, judged_at, setups_of, with_setup
 from mfbench.results.rows import cases as cases_of
 from mfbench.results.schema import EXTERNAL, METRICS, QUANTITIES, UNIT_SYSTEMS, metrics_of
 from mfbench.show.styles import arm_order
@@ -54,6 +54,17 @@ class Chosen:
     def table(self) -> pd.DataFrame:
         """The chosen rows of the results table: of the case and data, all its parts, quantities and metrics."""
         return _rows(self)
+
+    @property
+    def recipe(self) -> pd.DataFrame:
+        """Of the chosen rows those of one (data, backbone, preset): the one with most runs."""
+        return _recipe(self)
+
+
+@lru_cache(maxsize=64)
+def _recipe(chosen: Chosen) -> pd.DataFrame:
+    each = [with_setup(chosen.table, setup) for setup in setups_of(chosen.table)]
+    return max(each, key=lambda one: one["run"].nunique(), default=chosen.table)
 
 
 @lru_cache(maxsize=64)
@@ -283,6 +294,6 @@ def parse_query(
             continue
         if isinstance(value, list):
             value = [one for one in value if isinstance(one, str | int)]
-        if usual is None or type(value) is type(usual):  # True is an int
+        if type(value) is type(usual):  # True is an int
             found[name] = value
     return found
