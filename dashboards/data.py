@@ -84,7 +84,7 @@ class Data(View):
             for pipe in (self.energy_plot, self.force_plot, self.atoms_plot, self.temperature_plot)
         ]
         energies, forces, atoms, temperatures = self.panes
-        self.slider = pmui.IntSlider(name="Structure", start=1, end=2, sizing_mode="stretch_width", margin=(0, 12))
+        self.slider = pmui.IntSlider(label="Structure", start=1, end=2, sizing_mode="stretch_width", margin=(0, 12))
         self.slider.param.watch(lambda event: self.param.update(structure=event.new), "value")
         steps = [
             pmui.Button(label=name, variant="text", on_click=partial(self._step, by), margin=(4, 0), sx=PLAIN)

@@ -35,18 +35,17 @@ class Inside(View):
     """Runs of one size and seed beside each other: all that they predict, and one structure's forces as arrows."""
 
     choices: ClassVar = ("source", "case", "data", "arms", "backbones", "presets", "level", "part", "system")
+    own: ClassVar = ("n_high", "seed", "first", "predicted", "by", "structure")
 
-    own: ClassVar = ("n_high", "seed", "first", "quantity", "by", "structure")
-
-    n_high: Any = param.Selector(objects=[0], label="High-level structures")
-    seed: Any = param.Selector(objects=[0], label="Seed")
-    first: Any = param.Selector(objects=[""], label="Worst first, of")
-    quantity: Any = param.Selector(
+    n_high: Any = param.Selector(objects=[0], check_on_set=False, label="High-level structures")
+    seed: Any = param.Selector(objects=[0], check_on_set=False, label="Seed")
+    first: Any = param.Selector(objects=[""], check_on_set=False, label="Worst first, of")
+    predicted: Any = param.Selector(
         default="force", objects={QUANTITIES[name].label: name for name in reversed(QUANTITIES)}, label=""
     )
     by: Any = param.Selector(default="element", objects={by.capitalize(): by for by in GROUPINGS}, label="")
     scan: Any = param.Selector(objects={"none": None}, label="Scan")
-    structure: Any = param.Integer(default=None, allow_None=True, doc="What is chosen: its index in the case's data.")
+    structure: Any = param.Integer(default=-1, doc="What is chosen: its index in the case's data; -1 for nothing.")
 
     def build(self) -> pn.viewable.Viewable:
         self._runs: Mapping[str, Predictions] = {}
@@ -57,7 +56,7 @@ class Inside(View):
         self.errors = Live(ecdf(pairs({}, "", "", "force"), "force"))
         self.groups = Live(dots(self._grouped(), "element", "force", "mae"))
         self.curves = Live(scan_curves({}, "", None))
-        self.param.watch(self._chosen, ["n_high", "seed", "first", "quantity", "by", "scan", "structure"])
+        self.param.watch(self._chosen, ["n_high", "seed", "first", "predicted", "by", "scan", "structure"])
         for part in (self.parity, self.worst):
             part.param.watch(lambda event: self.param.update(structure=event.new), "structure")
         self.on_change(self._follow)
@@ -70,7 +69,7 @@ class Inside(View):
         return pn.Column(
             self.said,
             _beside(
-                [_toggle(self.param.quantity), self.parity, takes[0]],
+                [_toggle(self.param.predicted), self.parity, takes[0]],
                 [self.place, self.molecules],
             ),
             pn.Column(
@@ -184,9 +183,9 @@ class Inside(View):
             return
         changed = {event.name for event in events}
         if changed & {"n_high", "seed"}:
-            self._load()
+            self._follow()
             return
-        if "quantity" in changed:
+        if "predicted" in changed:
             self._draw_values()
         elif "by" in changed:
             self._draw_groups()
@@ -198,18 +197,18 @@ class Inside(View):
             self._draw_structure()
 
     def _draw_values(self) -> None:
-        found = pairs(self._runs, self.level, self.part, self.quantity, self.system)
-        self.parity.draw(Shown(found, self.quantity, self.system, level_label(self.level)))
-        self.errors.draw(ecdf(found, self.quantity, self.system))
+        found = pairs(self._runs, self.level, self.part, self.predicted, self.system)
+        self.parity.draw(Shown(found, self.predicted, self.system, level_label(self.level)))
+        self.errors.draw(ecdf(found, self.predicted, self.system))
         self._draw_groups()
 
     def _grouped(self) -> pd.DataFrame:
-        return grouped(self._runs, self.by, self.level, self.part, self.quantity, self.metric, self.system)
+        return grouped(self._runs, self.by, self.level, self.part, self.predicted, self.metric, self.system)
 
     def _draw_groups(self) -> None:
         table = self._grouped()
         self.grouping.say(f'<p class="soft">{escape(table.attrs.get("reason", ""))}</p>' if table.empty else "")
-        self.groups.draw(dots(table, self.by, self.quantity, self.metric, self.system))
+        self.groups.draw(dots(table, self.by, self.predicted, self.metric, self.system))
 
     def _draw_worst(self) -> None:
         if not self._runs:
@@ -223,10 +222,10 @@ class Inside(View):
 
     def _offer_structure(self, table: pd.DataFrame) -> None:
         """Keep the structure that was chosen; else the worst whose positions are kept."""
-        if any(one.row(self.structure) is not None for one in self._runs.values() if self.structure is not None):
+        if any(one.row(self.structure) is not None for one in self._runs.values()):
             return
         there = table.loc[table["shown"].astype(bool), "structure"]
-        self.structure = int(there.iloc[0]) if len(there) else None
+        self.structure = int(there.iloc[0]) if len(there) else -1
 
     def _draw_scan(self) -> None:
         if not len(self.curves.plot) and self.scan is None:
@@ -235,7 +234,7 @@ class Inside(View):
 
     def _draw_structure(self) -> None:
         self.parity.structure = self.worst.structure = self.structure
-        if self.structure is None or not self._runs:
+        if self.structure < 0 or not self._runs:
             self.place.say("")
             self.molecules.draw(Scene())
             return

@@ -18,11 +18,12 @@ Experiments      ``experiment`` makes one (case x arm x network x sizes x seeds)
                  ``forecast`` says what one will take, ``prepare`` gives its data as it is split.
 Runs             ``run`` makes one's run folder, ``run_all`` those of many, in several processes if asked;
                  ``load_runs`` gives the results table of a folder of runs, ``summary`` its numbers over seeds with
-                 intervals, ``gap_closed`` how good an arm is, seed by seed.
+                 intervals, ``gap_closed`` how good an arm is, seed by seed; ``Library.of_folder`` gives all that a
+                 folder holds, unfinished and broken runs, histories and predictions included.
 Models           ``load`` rebuilds what a run trained; ``predict_file`` predicts a file of structures.
 Other codes      ``export`` writes what an arm may learn from, ``evaluate`` judges another code's predictions.
 Your own         ``register`` makes an arm, network, case, dataset or metric known; ``testing`` checks that it fits.
-To look at       the modules ``plots``, ``tables`` and ``html``; ``units`` for conversions.
+To look at       the modules ``plots``, ``tables`` and ``html``; ``units`` for conversions; ``dashboard`` gives a page.
 To take away     the modules ``figures`` (PDF, SVG, PNG) and ``sheets`` (CSV, LaTeX, Markdown).
 
 A folder is a ``str`` or a ``Path``. Bars show in terminals and notebooks (``progress=False``: none), and work goes to
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from mfbench.learning.optimisation import Optimisation as Optimisation
     from mfbench.learning.problem import Arm as Arm
     from mfbench.models.backbones.kinds import BackboneKind as BackboneKind
+    from mfbench.results.library import Library as Library
     from mfbench.results.metrics import Metric as Metric
     from mfbench.results.reference import reference_table as reference_table
     from mfbench.results.rows import gap_closed as gap_closed
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from mfbench.show import plots as plots
     from mfbench.show import sheets as sheets
     from mfbench.show import tables as tables
+    from mfbench.show.notebooks import dashboard as dashboard
     from mfbench.study.calculator import Prediction as Prediction
     from mfbench.study.calculator import Predictor as Predictor
     from mfbench.study.experiment import Experiment as Experiment
@@ -112,6 +115,7 @@ _OFFERED = {
     "Forecast": "mfbench.study.run",
     "LabelsMissing": "mfbench.errors",
     "LevelOfTheory": "mfbench.theory",
+    "Library": "mfbench.results.library",
     "Manifest": "mfbench.data.manifest",
     "Metric": "mfbench.results.metrics",
     "Outcome": "mfbench.study.grid",
@@ -123,6 +127,7 @@ _OFFERED = {
     "case": "mfbench.data.cases",
     "cases": "mfbench.data.overview",
     "comparison": "mfbench.study.grid",
+    "dashboard": "mfbench.show.notebooks",
     "datasets": "mfbench.data.overview",
     "evaluate": "mfbench.study.external",
     "experiment": "mfbench.study.experiment",

@@ -10,6 +10,7 @@ import holoviews as hv
 import panel as pn
 
 from mfbench.show.shell import Html, View, figure, serve
+from mfbench.show.still import curves_picture
 
 
 class Page(View):
@@ -22,6 +23,9 @@ class Page(View):
 
     def show(self):
         self.said.say(f"<p>NAME shows {escape(self.selection.chosen.system)}</p>")
+
+    def still(self):
+        return curves_picture(self.selection.chosen)
 
 
 if pn.state.served:

@@ -72,7 +72,7 @@ def predicted(count: int = 60, arm: str = "MF", case: str = "ani1x-tz", seed: in
 def write_predicted(
     folder: Path, count: int = 60, case: str = "ani1x-tz", scanned: bool = True, without: Collection[str] = ()
 ) -> Path:
-    """Run folders of all arms at two sizes, with what they predicted (but some arms); of the larger size, a scan."""
+    """Run folders of all arms at two sizes, with what they predicted (but ``without``) and, of the larger, a scan."""
     for run, rows in results_table(cases=[case]).groupby("run"):
         one = RunFolder(folder / str(run))
         one.path.mkdir(parents=True)

@@ -258,8 +258,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"words": words, "passwords": passwords, "address": address, "browser": browser})
 
     monkeypatch.setattr(serving, "_panel", record)
-    monkeypatch.setenv("MFBENCH_RUNS", "")  # as it was, afterwards
-    monkeypatch.delenv("MFBENCH_RUNS")
+    for name in ("MFBENCH_RUNS", "MFBENCH_MAY_DELETE"):
+        monkeypatch.setenv(name, "")  # as it was, afterwards
+        monkeypatch.delenv(name)
     return calls
 
 
@@ -295,6 +296,16 @@ def test_serve_tells_panel_what_to_serve(started: list[dict[str, Any]], capsys: 
     assert re.fullmatch(r"http://localhost:\d+/a/b/", started[2]["address"])
     assert "one for all would let any page" in refused([*SERVE, "--allow-websocket-origin", "*"], capsys)
     assert len(started) == 3
+
+
+def test_pages_may_delete_runs_where_nobody_else_sees_them(started: list[dict[str, Any]], capsys: Capture) -> None:
+    assert main(SERVE) == 0
+    assert os.environ["MFBENCH_MAY_DELETE"] == "0"
+    assert main([*SERVE, "--may-delete"]) == 0
+    assert os.environ["MFBENCH_MAY_DELETE"] == "1"
+    for others in (["--address", "0.0.0.0"], ["--prefix", "a"], ["--allow-websocket-origin", "hub.org"]):
+        assert "this machine alone shows" in refused([*SERVE, "--may-delete", *others], capsys)
+    assert len(started) == 2
 
 
 def test_serve_finds_the_runs_in_the_environment(

@@ -374,7 +374,7 @@ def test_the_page_in_a_browser(tab: Any, address: str) -> None:
     tab.wait_for_function(f"() => ({COLOURS})().every(colours => colours.includes('#D55E00'))")
 
     tab.get_by_label("Unit").click()
-    tab.get_by_role("option", name="meV").click()
+    tab.get_by_role("menuitem", name="meV").click()
     tab.wait_for_function(f"() => ({AXES})().includes('Force component MAE (meV/Å)')")
     tab.wait_for_function("() => location.search.includes('meV')")
     tab.mouse.move(900, 500)
@@ -401,6 +401,7 @@ def test_curves_are_within_the_window_in_light_and_dark(browser: Any, address: s
     tab.wait_for_function(f"() => ({boxes})().length == 6 && ({boxes})().every(box => box.right <= innerWidth)")
     columns = len({round(box["x"]) for box in tab.evaluate(boxes)})
     assert columns == (3 if width > 900 else 1)
-    ink = tab.evaluate("getComputedStyle(document.querySelector('main')).color")
-    assert (sum(map(int, ink[4:-1].split(",")[:3])) > 380) == (scheme == "dark") if ink.startswith("rgb(") else True
+    legend = tab.get_by_role("group", name="Arms")
+    bright = "e => getComputedStyle(e).color.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0) > 380"
+    assert legend.evaluate(bright) == (scheme == "dark")
     tab.close()

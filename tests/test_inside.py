@@ -261,7 +261,7 @@ def test_a_point_or_a_row_chooses_the_structure(view: Any) -> None:
 def test_choices_change_what_is_shown(view: Any) -> None:
     view.body.get_root()
     values = len(view.parity.found)
-    view.quantity = "energy_relative"
+    view.predicted = "energy_relative"
     assert len(view.parity.found) == 3 * COUNT != values
     assert "forces alone" in view.grouping.object
     view.by = "molecule"
@@ -278,6 +278,21 @@ def test_choices_change_what_is_shown(view: Any) -> None:
     view.selection.level = LEVELS["ani1x-tz"][0]
     assert view.level == LEVELS["ani1x-tz"][0]
     assert view.structure == before
+
+
+def test_an_address_keeps_what_is_looked_at(view: Any, inside: ModuleType) -> None:
+    view.n_high = 50
+    view.param.update(predicted="energy", by="molecule", structure=13)
+    view.selection.system = "meV"
+    address = view.query()
+    again = inside.Inside(query=address)
+    again.follow(address)
+    assert (again.n_high, again.predicted, again.by, again.structure) == (50, "energy", "molecule", 13)
+    assert again.selection.system == "meV"
+    assert "structure 13" in again.place.object
+    again.follow("?n_high=7&structure=999&predicted=nothing")
+    assert again.n_high == 150
+    assert again.structure in view.worst.found["structure"].to_numpy()
 
 
 def test_a_part_without_structures_and_a_folder_without_runs_say_so(

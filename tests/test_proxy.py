@@ -83,7 +83,7 @@ def test_pages_behind_jupyter(jupyter: str, tab: Any) -> None:
     tab.goto(f"{jupyter}/mfbench/?token={TOKEN}")
     tab.get_by_text("overview shows kcal/mol").wait_for()
     tab.get_by_role("combobox", name="Unit").click()
-    tab.get_by_role("option", name="meV").click()
+    tab.get_by_role("menuitem", name="meV").click()
     tab.get_by_text("overview shows meV").wait_for()
     assert "system=meV" in tab.url
     link = tab.get_by_role("link", name="Learning curves")

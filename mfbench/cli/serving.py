@@ -55,6 +55,9 @@ def add_serve(commands: "Commands") -> None:
         metavar="HOST[:PORT]",
         help="what the browser calls this server, where a proxy or tunnel has another name or port; may be repeated",
     )
+    serve.add_argument(
+        "--may-delete", action="store_true", help="let the page of runs delete them; for this machine's pages alone"
+    )
     serve.add_argument("--no-browser", action="store_true", help="only serve")
     add_runs(serve)
     serve.set_defaults(runs=Path(os.environ.get("MFBENCH_RUNS", "runs")))
@@ -65,15 +68,27 @@ def _serve(options: argparse.Namespace) -> None:
 
     if importlib.util.find_spec("panel") is None:
         raise UserError("the dashboards need Panel, which is not installed: pip install 'mfbench[dashboards]'")
-    port = options.port or _free_port(options.address)
+    port = options.port or free_port(options.address)
     origins = [*(f"{host}:{port}" for host in _hosts(options.address)), *map(_origin, options.allow_websocket_origin)]
     passwords = _passwords(options.basic_auth) if options.basic_auth else None
     os.environ["MFBENCH_RUNS"] = str(options.runs)
+    os.environ["MFBENCH_MAY_DELETE"] = str(int(_may_delete(options)))
     _read_ahead()
     words = ["--address", options.address, "--port", str(port), *_words(options.prefix.strip("/"), origins)]
     host = "localhost" if options.address in (LOCAL, "0.0.0.0", "::") else options.address
     address = f"http://{host}:{port}/{options.prefix.strip('/')}".rstrip("/") + "/"
     _panel(words, passwords, address, browser=not options.no_browser)
+
+
+def _may_delete(options: argparse.Namespace) -> bool:
+    """Whether pages may delete runs; raises UserError where others could: whoever sees the pages may."""
+    others = options.address not in (LOCAL, "localhost", "::1") or options.allow_websocket_origin or options.prefix
+    if options.may_delete and others:
+        raise UserError(
+            "--may-delete: expected pages that this machine alone shows, got --address, --prefix or "
+            "--allow-websocket-origin; delete runs with `mfbench runs rm`"
+        )
+    return bool(options.may_delete)
 
 
 def _words(prefix: str, origins: list[str]) -> list[str]:
@@ -159,7 +174,7 @@ def _origin(given: str) -> str:
     return host
 
 
-def _free_port(address: str) -> int:
+def free_port(address: str) -> int:
     """A port nobody listens on: it has to be known beforehand, as it is a piece of the pages' origin."""
     import socket
 

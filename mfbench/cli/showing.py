@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfbench.cli.options import add_command, add_report_file, add_runs, add_unit, check_unit
@@ -21,6 +22,12 @@ def add_report(commands: "Commands") -> None:
     )
     report.add_argument(
         "--reference", nargs="?", const="demo", metavar="NAME", help="results that ship: demo (default) or arms"
+    )
+    report.add_argument(
+        "--site",
+        type=Path,
+        metavar="FOLDER",
+        help="write a folder of pages instead, for a course site: no server needed",
     )
     add_report_file(report)
     add_runs(report)
@@ -54,6 +61,9 @@ def _report(options: argparse.Namespace) -> None:
     from mfbench.show.text import text_table
 
     check_unit(options.unit)
+    if options.site:
+        _site(options)
+        return
     if options.reference:
         table = reference_table(options.reference)
         provenance, stored = [reference(options.reference) / PROVENANCE_FILE], predictions_of([])
@@ -71,3 +81,11 @@ def _report(options: argparse.Namespace) -> None:
     publish(table, options.out, provenance, options.unit, stored)
     print(text_table(table, options.unit, stored))
     print(f"Report: {options.out.resolve().as_uri()}")
+
+
+def _site(options: argparse.Namespace) -> None:
+    from mfbench.cli.taking import library
+    from mfbench.show.site import write_site
+
+    first = write_site(library(options), options.site, options.unit)
+    print(f"Site: {first.resolve().as_uri()}")

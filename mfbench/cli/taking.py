@@ -67,7 +67,8 @@ class _Setup:
     suffix: str  # of names of files, where a case has several setups
 
 
-def _library(options: argparse.Namespace) -> "Library":
+def library(options: argparse.Namespace) -> "Library":
+    """The results that ``--runs`` or ``--reference`` name; raises UserError where there are none."""
     from mfbench.results.library import Library
 
     found = Library.shipped(options.reference) if options.reference else Library.of_folder(options.runs)
@@ -110,17 +111,17 @@ def _each[T](options: argparse.Namespace, known: Mapping[str, Callable[..., T]])
     check_unit(options.unit)
     if options.name not in known:
         raise unknown("name", options.name, known)
-    function, library = known[options.name], _library(options)
+    function, results = known[options.name], library(options)
     takes = signature(function).parameters
     given = {name: value for name in _CHOICES if (value := getattr(options, name, None)) is not None}
     if strange := [name for name in given if name not in takes and not (name in _OF_RUNS and "run" in takes)]:
         raise UserError(f"--{strange[0]}: {options.name} has no such choice")
     made, problems = list[tuple[T, str]](), list[str]()
-    for setup in _setups(options, library.table):
+    for setup in _setups(options, results.table):
         own = {name: value for name, value in given.items() if name in takes}
         own |= {"system": options.unit} if "system" in takes else {}
-        own |= {"stored": library.predictions} if "stored" in takes else {}
-        came = origin(library.provenance(run) for run in setup.rows["run"].unique())
+        own |= {"stored": results.predictions} if "stored" in takes else {}
+        came = origin(results.provenance(run) for run in setup.rows["run"].unique())
         try:
             what = _run(setup.rows, given) if "run" in takes else setup.case
             made.append((function(setup.rows, what, **own, origin=came), setup.suffix))

@@ -16,8 +16,8 @@ from mfbench.show.plots import dress
 from mfbench.show.scenes import INK, Arrows, Molecule, Scene
 from mfbench.show.words import level_label, number, pretty_unit
 
-# Of the low level, the high one, and what is between them (Paul Tol's bright set): no arm's colours.
-COLORS = {"low": "#4477AA", "high": "#EE6677", "gap": "#AA9A12"}
+# Of the low level, the high one, and what is between them: no arm’s colours, of different lightness.
+COLORS = {"low": "#4A98E0", "high": "#D23C55", "gap": "#AA9A12"}
 
 _FRAME = FRAME | {"frame_height": 200, "toolbar": "right", "active_tools": [], "hooks": [dress]}
 

@@ -54,12 +54,12 @@ def _pane(plot: hv.DynamicMap) -> pn.pane.HoloViews:
 class ParityPlot(pn.viewable.Viewer):
     """Predicted against reference: it changes in place, can be zoomed into, and tells whose point was chosen."""
 
-    structure: Any = param.Integer(default=None, allow_None=True, doc="Index of what is marked, in the case's data.")
+    structure: Any = param.Integer(default=-1, doc="Index of what is marked, in the case's data; -1 for nothing.")
 
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
         self._shown = hv.streams.Pipe(data=Shown(parity.pairs({}, "", "", "force")))
-        self._marked = hv.streams.Pipe(data=None, rename={"data": "structure"})
+        self._marked = hv.streams.Pipe(data=-1, rename={"data": "structure"})
         self._window = hv.streams.RangeXY()
         image = hv.DynamicMap(self._image, streams=[self._shown, self._window])
         self._window.source = image
@@ -111,7 +111,7 @@ class ParityPlot(pn.viewable.Viewer):
 class WorstTable(pn.viewable.Viewer):
     """Structures, the worst first, with what each run makes of them; a row that is clicked is the one chosen."""
 
-    structure: Any = param.Integer(default=None, allow_None=True, doc="Index of the row that is chosen.")
+    structure: Any = param.Integer(default=-1, doc="Index of what is chosen, in the case's data; -1 for nothing.")
 
     TITLES: ClassVar = {
         "structure": "Structure",

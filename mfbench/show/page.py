@@ -42,8 +42,8 @@ from mfbench.show.words import CLAIM, GAP_CONVENTION, INFERRED, PART_LABELS, n_l
 
 # The page
 
-_PAGE_STYLE = """
-html{background:#fff}
+PAGE_STYLE = """
+html{background:var(--paper,#fff)}
 body{margin:0}
 main{max-width:1320px;margin:0 auto;padding:28px 32px 56px}
 h1{font-size:30px;line-height:1.2;margin:0 0 .3em;letter-spacing:-.01em}
@@ -59,6 +59,28 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
  h1{font-size:25px}h2{font-size:20px}.mfb table{font-size:14px}.mfb th,.mfb td{padding:.3em .55em}}
 @media print{main{max-width:none;padding:0}.plots,.card{break-inside:avoid}}
 """
+
+
+class Plots:
+    """The plots of a page: each leaves its place in the text, where it comes to stand in the end."""
+
+    def __init__(self) -> None:
+        self._figures: dict[str, Any] = {}
+
+    def place(self, element: hv.Element) -> str:
+        """What stands for a plot until then; no text from elsewhere is like it, as that is escaped."""
+        name = f"<!--plot {len(self._figures)}-->"
+        self._figures[name] = hv.render(element, backend="bokeh")
+        return name
+
+    def embedded(self, text: str) -> str:
+        """The text with the plots in their places, and the script that draws them; BokehJS must be on the page."""
+        if not self._figures:
+            return text
+        script, divs = components(self._figures)
+        for name, div in divs.items():
+            text = text.replace(name, div)
+        return f"{text}\n{script}"
 
 
 def write_html(
@@ -82,40 +104,48 @@ def write_html(
     Raises:
         UserError: the table is empty or the unit system unknown.
     """
-    figures: dict[str, Any] = {}
-
-    def place(element: hv.Element) -> str:
-        name = f"figure{len(figures)}"
-        figures[name] = hv.render(element, backend="bokeh")
-        return f"{{{name}}}"
-
+    figures = Plots()
     found = sections(table)
-    evidence = _evidence(table, found, stored)
-    body = [_section(table, one, system, cases or {}, place, evidence[one]) for one in found]
-    script, divs = components(figures) if figures else ("", {})
-    text = "\n".join(body)
-    for name, div in divs.items():
-        text = text.replace(f"{{{name}}}", div)
-    page = "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            "<title>Multi-fidelity learning of interatomic potentials: results</title>",
-            # Without an icon of its own a browser asks the network for one.
-            '<link rel="icon" href="data:,">',
-            f"<style>{STYLE}{_PAGE_STYLE}</style>",
-            f"<script>{_bokeh_js()}</script>",
-            '</head>\n<body class="mfb">\n<main>',
-            _opening(table, evidence),
-            text,
-            _closing(evidence, provenance, system),
-            "</main>",
-            script,
-            "</body>\n</html>\n",
-        ]
+    evidence = evidence_of(table, found, stored)
+    body = [section_html(table, one, system, cases or {}, figures.place, evidence[one]) for one in found]
+    page = document(
+        "Multi-fidelity learning of interatomic potentials: results",
+        f"<style>{STYLE}{PAGE_STYLE}</style><script>{bokeh_js()}</script>",
+        figures.embedded(
+            "\n".join(
+                [
+                    "<main>",
+                    opening_html(table, evidence),
+                    *body,
+                    gap_html(evidence, system),
+                    closing_html(provenance),
+                    "</main>",
+                ]
+            )
+        ),
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def document(title: str, head: str, body: str) -> str:
+    """A whole page.
+
+    Args:
+        title: plain text.
+        head, body: HTML.
+    """
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title>",
+            # Without an icon of its own a browser asks the network for one.
+            '<link rel="icon" href="data:,">',
+            head,
+            f'</head>\n<body class="mfb">\n{body}\n</body>\n</html>\n',
+        ]
+    )
 
 
 def publish(
@@ -126,17 +156,22 @@ def publish(
     stored: Stored = nothing_stored,
 ) -> None:
     """``write_html`` with the texts of the case files and what the provenance files of the runs say."""
+    came = origin(RunFolder(file.parent).provenance() for file in provenance)
+    write_html(table, path, came, system, case_texts(table), stored)
+
+
+def case_texts(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Titles and bases of the cases in a table, as their files have them."""
     texts: dict[str, tuple[str, str]] = {}
     for name in set(table["case"]):
         try:
             texts[name] = (find_case(name).title, find_case(name).basis)
         except UserError:  # a case of somebody's own, whose file is not at hand: its name is all there is
             continue
-    came = origin(RunFolder(file.parent).provenance() for file in provenance)
-    write_html(table, path, came, system, texts, stored)
+    return texts
 
 
-def _bokeh_js() -> str:
+def bokeh_js() -> str:
     """BokehJS itself. Not ``bokeh.resources``: once Panel is imported, that adds links to its own server."""
     code = (bokehjs_path() / "js" / "bokeh.min.js").read_text(encoding="utf-8")
     # It would fetch MathJax for a text between dollar signs: nothing here is one, and the page stays offline.
@@ -144,10 +179,10 @@ def _bokeh_js() -> str:
     return code.replace("</script", "<\\/script")
 
 
-_Section = tuple[str, tuple[str, ...]]  # a case, and its (data, backbone, preset)
+Section = tuple[str, tuple[str, ...]]  # a case, and its (data, backbone, preset)
 
 
-def _evidence(table: pd.DataFrame, found: Sequence[_Section], stored: Stored) -> dict[_Section, dict[str, Evidence]]:
+def evidence_of(table: pd.DataFrame, found: Sequence[Section], stored: Stored) -> dict[Section, dict[str, Evidence]]:
     """What each part of each section says."""
     rows = {(case, setup): with_setup(case_rows(table, case), setup) for case, setup in found}
     return {
@@ -156,14 +191,14 @@ def _evidence(table: pd.DataFrame, found: Sequence[_Section], stored: Stored) ->
     }
 
 
-def _titles(found: Iterable[_Section]) -> dict[_Section, str]:
+def titles(found: Iterable[Section]) -> dict[Section, str]:
     """Section titles: the case alone where that is unique, else with its setup."""
     found = list(found)
     names = [case for case, _ in found]
     return {(c, s): c if names.count(c) == 1 else f"{c} ({', '.join(s)})" for c, s in found}
 
 
-def _opening(table: pd.DataFrame, evidence: Mapping[_Section, Mapping[str, Evidence]]) -> str:
+def opening_html(table: pd.DataFrame, evidence: Mapping[Section, Mapping[str, Evidence]]) -> str:
     seeds = table["seed"].nunique()
     spread = (
         "These are results of <strong>one seed</strong>: they say nothing of the spread over seeds."
@@ -184,9 +219,9 @@ def _opening(table: pd.DataFrame, evidence: Mapping[_Section, Mapping[str, Evide
     )
 
 
-def _section(
+def section_html(
     table: pd.DataFrame,
-    section: _Section,
+    section: Section,
     system: str,
     cases: Mapping[str, tuple[str, str]],
     place: Callable[[hv.Element], str],
@@ -234,17 +269,22 @@ def _panel(found: Curves, place: Callable[[hv.Element], str]) -> str:
     return f"<div>{plot}{notes_html(plots.notes(found))}</div>"
 
 
-def _closing(evidence: Mapping[_Section, Mapping[str, Evidence]], provenance: Mapping[str, str], system: str) -> str:
+def gap_html(evidence: Mapping[Section, Mapping[str, Evidence]], system: str) -> str:
+    """The gap closed in all cases and parts."""
     gaps = [
         (title if part == "test" else f"{title}, {part}", gap_rows(own.summary, system))
-        for section, title in _titles(evidence).items()
+        for section, title in titles(evidence).items()
         for part, own in evidence[section].items()
     ]
     gap = gaps_html(gaps, system) or '<p class="soft">No arm beside SF-E and SF-EF yet.</p>'
+    return f"<section><h2>Gap closed</h2><p>{escape(GAP_CONVENTION)}</p>{gap}</section>"
+
+
+def closing_html(provenance: Mapping[str, str]) -> str:
+    """How the numbers are made, and where they come from."""
     written = {"page written": datetime.now().astimezone().isoformat(timespec="seconds"), **provenance}
     items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in written.items())
     return (
-        f"<section><h2>Gap closed</h2><p>{escape(GAP_CONVENTION)}</p>{gap}</section>"
         f"<section><h2>How the numbers are made</h2><p>{escape(CONVENTION)} n<sub>high</sub> counts every "
         "high-level structure an arm used, validation included; n<sub>low</sub> the low-level structures "
         "trained on. n = 0 says that there was nothing to train on or to compare with.</p></section>"

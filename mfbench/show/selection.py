@@ -294,6 +294,6 @@ def parse_query(
             continue
         if isinstance(value, list):
             value = [one for one in value if isinstance(one, str | int)]
-        if usual is None or type(value) is type(usual):  # True is an int
+        if type(value) is type(usual):  # True is an int
             found[name] = value
     return found

@@ -127,6 +127,8 @@ FORMATS: dict[str, Callable[[Sheet], str]] = {
     "latex": as_latex,
 }
 
+ENDINGS = {"csv": "csv", "md": "md", "latex": "tex"}  # of files in these formats
+
 _LATEX = {
     **{one: f"\\{one}" for one in "&%$#_{}"},
     "\\": r"\textbackslash{}",

@@ -22,6 +22,7 @@ from mfbench.results.reference import REFERENCES
 from mfbench.results.runs import Told
 from mfbench.show.html import STYLE
 from mfbench.show.selection import Selection, parse_query
+from mfbench.show.still import with_picture
 from mfbench.show.styles import INK
 
 # Pages by the name of their file, in the order of the navigation.
@@ -83,10 +84,8 @@ class View(pn.viewable.Viewer):
     def __init__(self, selection: Selection | None = None, query: str = "", **params: Any) -> None:
         """``query``: of an address, for what is the view's own; what is no such value is left out."""
         super().__init__(selection=selection or Selection(libraries()), **params)
-        said = parse_query(query, type(self), self.own)
-        self._choose_own(said)
+        self._choose_own(parse_query(query, type(self), self.own))
         self.body = self.build()
-        self._choose_own(said)  # what there is to choose from, some views know when they are built
 
     def build(self) -> pn.viewable.Viewable:
         """What is shown, beside the choices."""
@@ -118,6 +117,17 @@ class View(pn.viewable.Viewer):
                 with suppress(ValueError):
                     setattr(self, name, value)
 
+    def still(self) -> bytes | None:
+        """A picture (PNG) of what is shown, for where nothing is alive; None where there is none."""
+        return None
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        shown = super()._repr_mimebundle_(include, exclude)
+        if not isinstance(shown, tuple) or (picture := self.still()) is None:
+            return shown
+        data, metadata = shown
+        return with_picture(data, picture), metadata
+
     def __panel__(self) -> pn.viewable.Viewable:
         return pn.Row(
             pn.Column(*self.controls(), width=SIDEBAR, stylesheets=[STYLE]), self.body, sizing_mode="stretch_width"
@@ -132,10 +142,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("MFBENCH_RUNS", "runs")).expanduser()
 
 
-def libraries() -> Mapping[str, Callable[[], Library]]:
-    """What can be shown by its name: the folder of runs, and this project's own results that ship with this copy."""
+def libraries(folder: str | Path | None = None) -> Mapping[str, Callable[[], Library]]:
+    """What can be shown by its name: a folder of runs, and this project's own results that ship with this copy."""
     there = [name for name in REFERENCES if (resources.references() / name / METRICS_FILE).is_file()]
-    return {RUNS: partial(Library.of_folder, runs_folder()), **{name: partial(Library.shipped, name) for name in there}}
+    of_folder = partial(Library.of_folder, runs_folder() if folder is None else folder)
+    return {RUNS: of_folder, **{name: partial(Library.shipped, name) for name in there}}
 
 
 def open_runs(told: Told) -> Library:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 
-_KINDS = {  # format: its button, what that does, MIME type, how files of it end
-    "png": ("PNG", "The figure as a picture", "image/png", "png"),
-    "svg": ("SVG", "The figure as a drawing, which can be scaled", "image/svg+xml", "svg"),
-    "csv": ("CSV", "The numbers in full", "text/csv", "csv"),
-    "md": ("Markdown", "The table as Markdown", "text/markdown", "md"),
-    "latex": ("LaTeX", "The table as LaTeX", "text/x-tex", "tex"),
+_KINDS = {  # format: its button, what that does, MIME type
+    "png": ("PNG", "The figure as a picture", "image/png"),
+    "svg": ("SVG", "The figure as a drawing, which can be scaled", "image/svg+xml"),
+    "csv": ("CSV", "The numbers in full", "text/csv"),
+    "md": ("Markdown", "The table as Markdown", "text/markdown"),
+    "latex": ("LaTeX", "The table as LaTeX", "text/x-tex"),
 }
 
 
@@ -71,7 +71,7 @@ class TakeAway(JSComponent):
         if format not in (known := [one["format"] for one in self.formats]):
             raise unknown("format", format, known)
         name, content = self._made(format)
-        return f"{sheets.file_name(name)}.{_KINDS[format][3]}", content
+        return f"{sheets.file_name(name)}.{sheets.ENDINGS.get(format, format)}", content
 
     def _made(self, format: str) -> tuple[str, bytes]:
         if format == "csv" and self._data is not None:

@@ -244,7 +244,7 @@ def entries_text(entries: pd.DataFrame) -> str:
             "at work" if row["running"] else row["state"],
             row["arm"],
             *("" if pd.isna(row[name]) else str(row[name]) for name in ("n_high", "seed")),
-            "" if pd.isna(row["step"]) else f"{row['step']:,}" + progress_text(row["step"], row["steps"]),
+            steps_text(row["step"], row["steps"]),
             "" if pd.isna(row["seconds"]) else f"{row['seconds']:,.0f} s",
             row["finished"].partition("+")[0].replace("T", " "),
         ]
@@ -257,9 +257,11 @@ def entries_text(entries: pd.DataFrame) -> str:
     return "\n".join([*lines, *problems, f"{len(entries):,} runs{': ' * bool(said)}{said}"])
 
 
-def progress_text(step: int, steps: Any) -> str:
-    """`` of 3,000``, where a training has steps before it."""
-    return "" if pd.isna(steps) or step == steps else f" of {steps:,}"
+def steps_text(step: Any, steps: Any) -> str:
+    """``3,000``, or ``1,920 of 3,000`` where a training has steps before it; empty where that is not known."""
+    if pd.isna(step):
+        return ""
+    return f"{step:,}" if pd.isna(steps) or step == steps else f"{step:,} of {steps:,}"
 
 
 def facts_text(facts: Mapping[str, Any]) -> str:
