@@ -150,6 +150,7 @@ class Visitor:
             pass
         visitor._learn(message[1]["doc"])
         visitor._listening = asyncio.ensure_future(visitor._listen())
+        await visitor._send("PATCH-DOC", {"events": [_event("document_ready")]})  # Panel begins with its work then
         await visitor._settled(time.perf_counter(), needed=False)
         return visitor
 
@@ -194,10 +195,9 @@ class Visitor:
             start, end = (float(span["attributes"][name]) for name in ("start", "end"))
             middle, half = (start + end) / 2, part * (end - start) / 2
             ends |= {f"{axis}0": middle - half, f"{axis}1": middle + half}
+            span["attributes"] |= {"start": middle - half, "end": middle + half}
             events += [_set(span["id"], "start", middle - half), _set(span["id"], "end", middle + half)]
-        entries = [["model", {"id": plots[0]["id"]}], *([name, value] for name, value in ends.items())]
-        told = {"type": "event", "name": "rangesupdate", "values": {"type": "map", "entries": entries}}
-        return await self.answer(*events, {"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": told})
+        return await self.answer(*events, _event("rangesupdate", model={"id": plots[0]["id"]}, **ends))
 
     async def _send(self, kind: str, content: dict[str, Any]) -> None:
         for part in ({"msgid": uuid.uuid4().hex, "msgtype": kind}, {}, content):
@@ -245,6 +245,15 @@ class Visitor:
 
 def _set(model: str, attribute: str, value: Any) -> dict[str, Any]:
     return {"kind": "ModelChanged", "model": {"id": model}, "attr": attribute, "new": value}
+
+
+def _event(name: str, **values: Any) -> dict[str, Any]:
+    said = {"type": "map", "entries": [[key, value] for key, value in values.items()]}
+    return {
+        "kind": "MessageSent",
+        "msg_type": "bokeh_event",
+        "msg_data": {"type": "event", "name": name, "values": said},
+    }
 
 
 def _options(attributes: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -333,6 +334,17 @@ def test_serve_to_those_who_log_in(started: list[dict[str, Any]], tmp_path: Path
         assert "users.json" in refused(command, capsys)
     assert "cannot read" in refused([*SERVE, "--basic-auth", str(tmp_path / "none.json")], capsys)
     assert len(started) == 1
+
+
+def test_serve_as_the_docs_say(started: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "users.json").touch(0o600)
+    (tmp_path / "users.json").write_text('{"ada": "secret"}')
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "dashboards.md").read_text(), re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    for name, *words in commands:
+        assert name == "mfbench"
+        assert main(words) == 0
+    assert len(started) == len(commands) >= 4
 
 
 def test_serve_reads_the_runs_before_anybody_visits(
