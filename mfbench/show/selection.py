@@ -114,19 +114,20 @@ class Selection(param.Parameterized):
         self._libraries, self._settling = libraries, False
         self.param.source.objects = list(libraries)
         wanted = parse_query(query)
-        source = wanted.pop("source", None)
-        names = [source] if source in libraries else list(libraries)
-        for name in names:
-            self.library = libraries[name]()
-            if len(self.library.entries):
-                break
-        else:
-            name, self.library = names[0], libraries[names[0]]()
-        self.source = name
+        self._open(wanted.pop("source", None))
         self._settle(wanted)
         self.param.watch(self._changed, [*self.ORDER, "system", "source"])
 
     # Choices
+
+    def _open(self, source: Any) -> None:
+        """Open the results of that name; where there are none, the first that hold a run."""
+        names = [source] if source in self._libraries else list(self._libraries)
+        found = ((name, self._libraries[name]()) for name in names)
+        first = names[0], self._libraries[names[0]]()
+        name, self.library = next((one for one in found if len(one[1].entries)), first)
+        self._settling = True
+        self.source = name
 
     def _changed(self, *events: Any) -> None:
         if self._settling:
@@ -253,10 +254,7 @@ class Selection(param.Parameterized):
     def follow(self, query: str) -> None:
         """Choose what an address says."""
         wanted = parse_query(query)
-        if (source := wanted.pop("source", next(iter(self._libraries)))) != self.source and source in self._libraries:
-            self.library = self._libraries[source]()
-            self._settling = True
-            self.source = source
+        self._open(wanted.pop("source", None))
         usual = {name: self.param[name].default for name in (*self.ORDER, "system")}
         self._settle({**usual, **wanted})
 

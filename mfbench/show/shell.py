@@ -1,6 +1,5 @@
 """The page around a view: navigation, choices, light and dark, a switch for lectures, the state in the address."""
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from mfbench.results.folder import METRICS_FILE
 from mfbench.results.library import Library
 from mfbench.results.reference import REFERENCES
 from mfbench.results.runs import Told
+from mfbench.show.aside import aside
 from mfbench.show.html import STYLE
 from mfbench.show.selection import Selection, parse_query
 from mfbench.show.still import with_picture
@@ -234,24 +234,31 @@ def serve(view: type[View], name: str) -> None:
 _read: set[Path] = set()  # folders that this process has read: to look at them again takes no time
 
 
-async def _fill_later(fill: Callable[[], None], said: Html) -> None:
+def _fill_later(fill: Callable[[], None], said: Html) -> None:
     """Open the results beside the server's loop, saying how far that is, then fill the page."""
     progress = [0, 0]
 
     def told(done: int, total: int) -> None:
         progress[:] = done, total
 
-    opening = asyncio.ensure_future(asyncio.to_thread(open_runs, told))
-    while not opening.done():
-        await asyncio.wait([opening], timeout=0.3)
+    def work() -> str:
+        try:
+            open_runs(told)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def tell() -> None:
         if progress[1]:
             said.say(f"<p>Reading the runs: {progress[0]:,} of {progress[1]:,}</p>")
-    try:
-        await opening
-    except UserError as error:
-        said.say(f"<h2>These results cannot be read</h2><p>{escape(str(error))}</p>")
-        return
-    fill()
+
+    def then(problem: str) -> None:
+        if problem:
+            said.say(f"<h2>These results cannot be read</h2><p>{escape(problem)}</p>")
+        else:
+            fill()
+
+    aside(work, then, tell)
 
 
 def _forget_busy(page: pmui.Page) -> None:
