@@ -40,7 +40,7 @@ class LearningCurves(View):
 
     def build(self) -> pn.viewable.Viewable:
         self.legend, self.grid, self.numbers = ArmSwitches(sizing_mode="stretch_width"), CurvesGrid(), Html()
-        self.away = TakeAway("learning curves", figure=self.figure, data=self.points)
+        self.away = TakeAway("learning curves", figure=self.figure, data=self.points, margin=(0, 8, 12, 8))
         against, beside, over, arm, other = (
             pmui.Select.from_param(self.param[name], size="small", width=width, margin=(6, 4))
             for name, width in (("against", 220), ("beside", 150), ("over", 190), ("arm", 190), ("other", 190))

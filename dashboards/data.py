@@ -26,7 +26,7 @@ from mfbench.show.words import level_label
 
 NONE = pd.DataFrame({"low": [], "high": [], "gap": []}, dtype=float)
 
-OF_CASE = ""  # the dataset, or level, that is the case's
+OF_CASE = ""  # the dataset that is the case's, or its level where the data have it
 
 WIDTH = {"flex": "1 1 380px", "min-width": "0"}
 
@@ -94,7 +94,7 @@ class Data(View):
         ]
         self.steps = pn.Row(steps[0], self.slider, steps[1], sizing_mode="stretch_width")
         self.check = pmui.Button(label="Check these data", variant="outlined", on_click=self._check)
-        self.browser = pn.Column(
+        self.browser = _column(
             pn.FlexBox(
                 self._select("molecule", width=150),
                 pmui.RadioButtonGroup.from_param(self.param.look, label="", size="small", margin=(6, 4), sx=PLAIN),
@@ -103,15 +103,9 @@ class Data(View):
             self.steps,
             self.molecules,
             self.place,
-            sizing_mode="stretch_width",
         )
-        self.first = _beside([self.browser], [self.gap, energies, forces])
-        self.wide: Any = self.first[0]
-        self.further = pn.Column(
-            Html("<h2>Molecules</h2>"),
-            _beside([self.sizes], [atoms, temperatures]),
-            sizing_mode="stretch_width",
-        )
+        self.first = _beside(self.browser, _column(self.gap, energies, forces))
+        self.further = _column(Html("<h2>Molecules</h2>"), _beside(_column(self.sizes), _column(atoms, temperatures)))
         self.param.watch(self._chosen, ["dataset", "low", "high", "molecule", "structure", "look"])
         self.on_change(self._load)
         return pn.Column(
@@ -206,8 +200,8 @@ class Data(View):
 
     def _draw(self, found: contents.Contents) -> None:
         held, levels = found.sample.structures, {level_label(name): name for name in found.sample.structures.levels}
-        self._offer("low", {f"the case’s ({level_label(found.low)})": OF_CASE, **levels})
-        self._offer("high", {f"the case’s ({level_label(found.high)})": OF_CASE, **levels})
+        self._offer("low", {f"usual: {level_label(found.low)}": OF_CASE, **levels})
+        self._offer("high", {f"usual: {level_label(found.high)}": OF_CASE, **levels})
         names = {name: "" if name == self._largest(found) else name for name in found.molecules["molecule"]}
         self._offer("molecule", names)
         self._offer_structures(found)
@@ -270,7 +264,9 @@ class Data(View):
         colors = {name: labels.COLORS[role] for role, name in (("low", found.low), ("high", found.high))}
         levels = held.levels if self.look == "all" else both
         over = self.look == "over"
-        self.wide.styles = WIDTH | {"flex": f"1 1 {380 if over else 700}px"}  # molecules beside each other need a line
+        self.browser.styles = WIDTH | {
+            "flex": f"1 1 {380 if over else 700}px"
+        }  # molecules beside each other need a line
         self.molecules.draw(labels.labels_scene(held, geometry, levels, colors, over, self.system))
         row = next(iter(contents.of_geometry(held, geometry).values()), None)
         at = "" if row is None else held.where(row) + (f", {t:g} K" if (t := held.temperature[row]) > 0 else "")
@@ -311,13 +307,20 @@ class Data(View):
 
         self.check.disabled = True
         self.checks.say("<p>Checking hashes, counts, units, forces and gaps ...</p>")
-        aside(work, then, lambda: self.checks.say(f"<p>Checking: {far[0]:,} of {far[1]:,} structures</p>"))
+        aside(work, then, lambda: self.checks.say(f"<p>Checking: {_far(*far)} ...</p>"))
 
 
-def _beside(*columns: Sequence[Any]) -> pn.FlexBox:
+def _far(done: int, total: int) -> str:
+    return f"{done:,} of {total:,} structures" if done < total else f"fits to {total:,} structures"
+
+
+def _column(*parts: pn.viewable.Viewable | pn.viewable.Viewer) -> pn.Column:
+    return pn.Column(*parts, sizing_mode="stretch_width", styles=WIDTH)
+
+
+def _beside(*columns: pn.Column) -> pn.FlexBox:
     """Columns beside each other, below each other on a phone."""
-    made = (pn.Column(*one, sizing_mode="stretch_width", styles=WIDTH) for one in columns)
-    return pn.FlexBox(*made, gap="8px 24px")
+    return pn.FlexBox(*columns, gap="8px 24px")
 
 
 if pn.state.served:

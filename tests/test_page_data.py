@@ -2,12 +2,8 @@
 
 import importlib.util
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from panels import served
 from tables import results_table
 
 pytest.importorskip("panel", reason="panel is not installed")
@@ -299,55 +296,10 @@ def test_it_never_loads_torch(runs: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on PATH")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(params=["light"])
-def tab(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
-    """A page that notes errors of its console and requests to anywhere but this machine."""
-    tab = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme=request.param)
-    tab.set_default_timeout(60_000)
-    tab.troubles = []
-    tab.on("console", lambda m: tab.troubles.append(m.text) if m.type == "error" else None)
-    tab.on("pageerror", lambda e: tab.troubles.append(str(e)))
-    local = ("http://localhost:", "ws://localhost:", "data:", "blob:")
-    tab.on("request", lambda r: None if r.url.startswith(local) else tab.troubles.append(r.url))
-    yield tab
-    assert tab.troubles == []
-    tab.close()
-
-
-@pytest.fixture(scope="module")
 def server(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "panel", "serve", str(PAGE), "--port", str(port)]
     log = tmp_path_factory.mktemp("server") / "log"
-    with open(log, "w") as out:
-        env = os.environ | {"MFBENCH_RUNS": str(runs)}
-        process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
-    address = f"http://localhost:{port}/data"
-    try:
-        for _ in range(240):
-            assert process.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(address, timeout=60).close()
-                break
-            except OSError:
-                time.sleep(0.25)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
+    with served(PAGE, log=log, environment={"MFBENCH_RUNS": str(runs)}) as address:
+        yield f"{address}/data"
 
 
 RANGES = """() => Bokeh.documents.flatMap(d => [...d._all_models.values()])
@@ -357,6 +309,7 @@ LOG_AXES = """() => window.Bokeh ? Bokeh.documents.flatMap(d => [...d._all_model
 
 
 def opened(tab: Any, address: str) -> None:
+    tab.set_default_timeout(60_000)
     tab.goto(address)
     tab.wait_for_function(f"() => ({LOG_AXES})() >= 2")
     tab.get_by_text("Drag to turn").wait_for()
@@ -379,11 +332,13 @@ def test_page_in_a_browser(tab: Any, server: str) -> None:
     tab.get_by_role("button", name="side by side").click()
     tab.wait_for_url("**look=beside**")
     tab.get_by_text("forces of").nth(1).wait_for()
+    assert tab.troubles == []
 
 
 @pytest.mark.browser
 def test_a_link_restores_it_and_the_wheel_scrolls(tab: Any, server: str) -> None:
-    opened(tab, f"{server}?case=rmd17-cc&structure=7&look=beside")
+    tab.set_viewport_size({"width": 1280, "height": 720})
+    opened(tab, f"{server}?case=rmd17-cc&structure=7")
     tab.get_by_text("Structure 7 of 1,200").wait_for()
     assert tab.get_by_role("combobox", name="Case").inner_text() == "rmd17-cc"
     before = tab.evaluate(RANGES)
@@ -394,19 +349,22 @@ def test_a_link_restores_it_and_the_wheel_scrolls(tab: Any, server: str) -> None
     tab.wait_for_timeout(500)
     assert place.bounding_box()["y"] < top - 100
     assert tab.evaluate(RANGES) == before
+    assert tab.troubles == []
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("tab", ["light", "dark"], indirect=True)
-def test_light_and_dark(tab: Any, server: str) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark(tab: Any, server: str, scheme: str) -> None:
+    tab.emulate_media(color_scheme=scheme)
     opened(tab, server)
     ink = tab.get_by_role("heading", name="Labels").evaluate("e => getComputedStyle(e).color")
     light = sum(map(int, ink.removeprefix("rgba(").removeprefix("rgb(").rstrip(")").split(",")[:3])) > 384
-    assert light == tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert light == (scheme == "dark")
 
 
 @pytest.mark.browser
 def test_commands_and_citations_are_copied(tab: Any, server: str) -> None:
+    tab.set_default_timeout(60_000)
     tab.goto(f"{server}?dataset=rmd17")
     tab.get_by_text("mfbench data pull rmd17").first.wait_for()
     for copied in (0, 1):  # a command, and a citation

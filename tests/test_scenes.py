@@ -78,7 +78,7 @@ def test_the_still_picture_holds_no_markup_of_ours() -> None:
     root = ElementTree.fromstring(made)
     texts = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[:2] == ["<script>", "a & b"]
-    assert {"reference", "1 eV/Å", "H", "O"} <= set(texts)
+    assert {"reference", "2 eV/Å", "H", "O"} <= set(texts)
     assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 6 + 2
     assert "currentColor" in made
     assert picture(Scene(message="nothing")) == ""

@@ -44,7 +44,7 @@ def ecdf(found: pd.DataFrame, quantity: str, system: str = "kcal/mol") -> hv.Seg
         xformatter=LOG,
         xlim=_span(table["error"].to_numpy(float)),
         ylim=(0, 100),
-        xlabel=f"Error of {QUANTITIES[quantity].label.lower()} ({unit})",
+        xlabel=f"Error ({unit})",
         ylabel="Values with less (%)",
         hover_tooltips=[
             ("", "@run"),
@@ -120,7 +120,7 @@ def dots(table: pd.DataFrame, by: By, quantity: str, metric: str, system: str = 
         logx=True,
         xformatter=LOG,
         xlim=_span(table["value"].to_numpy(float)),
-        xlabel=f"{QUANTITIES[quantity].label} {METRIC_LABELS[metric]} ({unit})",
+        xlabel=f"{METRIC_LABELS[metric]} ({unit})",
         ylabel=GROUPINGS[by],
         tools=["hover"],
         hover_tooltips=[("", "@run"), ("", "@group"), (METRIC_LABELS[metric], f"@value{{0.[000]}} {unit}")],

@@ -262,4 +262,6 @@ def _key(made: dict[str, Any], per_angstrom: float) -> str:
         parts.append(f'<circle cx="{x + 6:.1f}" cy="{y - 5}" r="6" fill="{one["color"]}" stroke="#3e4c59"/>')
         parts.append(f'<text x="{x + 16:.1f}" y="{y}">{escape(one["name"])}</text>')
         x += 40
+    if made["cut"]:
+        parts.append(f'<text x="{x:.1f}" y="{y}">{escape(made["cut"])}</text>')
     return "".join(parts)
