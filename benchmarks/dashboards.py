@@ -317,21 +317,23 @@ async def zoom(address: str, pages: list[str], scale: Scale) -> dict[str, Any]:
 
 
 async def visitors(address: str, pages: list[str], scale: Scale) -> dict[str, Any]:
-    """Answers to many at once, each of whom changes a widget now and then, beginning at times of their own."""
+    """Answers to many who are there at once, each of whom changes a widget now and then, at times of their own."""
     rng = np.random.default_rng(0)
+    there = [await Visitor.visit(f"{address}/{pages[k % len(pages)]}") for k in range(scale.visitors)]
     seconds: list[float] = []
-    began = time.perf_counter()
+    end = time.perf_counter() + scale.seconds
 
-    async def one(number: int, wait: float) -> None:
+    async def stay(visitor: Visitor, wait: float) -> None:
         await asyncio.sleep(wait)
-        visitor = await Visitor.visit(f"{address}/{pages[number % len(pages)]}")
-        while time.perf_counter() - began < scale.seconds:
+        while True:
             due = time.perf_counter() + scale.every
             seconds.append(await visitor.toggle())
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if due > end:
+                break
+            await asyncio.sleep(due - time.perf_counter())
         await visitor.leave()
 
-    await asyncio.gather(*(one(k, float(rng.uniform(0, scale.every))) for k in range(scale.visitors)))
+    await asyncio.gather(*(stay(one, float(rng.uniform(0, scale.every))) for one in there))
     return {"visitors": scale.visitors, "seconds": scale.seconds, "every": scale.every, **summary(seconds)}
 
 

@@ -53,21 +53,26 @@ class Chosen:
     @property
     def table(self) -> pd.DataFrame:
         """The chosen rows of the results table: of the case and data, all its parts, quantities and metrics."""
-        return _rows(self)
+        return _rows(self._of_rows)
 
     @property
     def recipe(self) -> pd.DataFrame:
         """Of the chosen rows those of one (data, backbone, preset): the one with most runs."""
-        return _recipe(self)
+        return _recipe(self._of_rows)
+
+    @property
+    def _of_rows(self) -> "Chosen":
+        """The same, but for what rows do not depend on: tables are large, and kept once."""
+        return replace(self, part="", quantity="", metric="", system="")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _recipe(chosen: Chosen) -> pd.DataFrame:
     each = [with_setup(chosen.table, setup) for setup in setups_of(chosen.table)]
     return max(each, key=lambda one: one["run"].nunique(), default=chosen.table)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _rows(chosen: Chosen) -> pd.DataFrame:
     rows = chosen.library.table
     keep = (rows["case"] == chosen.case) & (rows["data"] == chosen.data)

@@ -29,7 +29,7 @@ def curves_picture(chosen: Chosen) -> bytes | None:
     quantities = (chosen.quantity, "force")
     try:
         figure = learning_curve(
-            chosen.table, chosen.case, chosen.part, chosen.metric, chosen.system, quantities, chosen.arms
+            chosen.recipe, chosen.case, chosen.part, chosen.metric, chosen.system, quantities, chosen.arms
         )
         return as_bytes(figure, "png", "7in", 9.0)
     except UserError:
