@@ -14,11 +14,8 @@ import param
 from holoviews.plotting.bokeh.callbacks import Callback
 from panel.custom import JSComponent
 
-from mfbench import resources
 from mfbench.errors import UserError
-from mfbench.results.folder import METRICS_FILE
 from mfbench.results.library import Library
-from mfbench.results.reference import REFERENCES
 from mfbench.results.runs import Told
 from mfbench.show.aside import aside
 from mfbench.show.html import STYLE
@@ -145,9 +142,8 @@ def runs_folder() -> Path:
 
 def libraries(folder: str | Path | None = None) -> Mapping[str, Callable[[], Library]]:
     """What can be shown by its name: a folder of runs, and this project's own results that ship with this copy."""
-    there = [name for name in REFERENCES if (resources.references() / name / METRICS_FILE).is_file()]
     of_folder = partial(Library.of_folder, runs_folder() if folder is None else folder)
-    return {RUNS: of_folder, **{name: partial(Library.shipped, name) for name in there}}
+    return {RUNS: of_folder, **{name: partial(Library.shipped, name) for name in references()}}
 
 
 def open_runs(told: Told) -> Library:
