@@ -16,6 +16,7 @@ from panel.custom import JSComponent
 
 from mfbench.errors import UserError
 from mfbench.results.library import Library
+from mfbench.results.reference import references
 from mfbench.results.runs import Told
 from mfbench.show.aside import aside
 from mfbench.show.html import STYLE
