@@ -201,16 +201,17 @@ def test_a_run_is_there_once_by_whatever_links(runs: Path, tmp_path: Path, monke
     (runs / "stopped").mkdir()
     write_json(runs / "stopped" / "settings.json", KNOWN)
     aims = {"alias": "one", "also": "stopped", "far": tmp_path / "far", "near": tmp_path / "far", "none": "no run"}
-    for name, aim in (aims | {"a copy": tmp_path / "other" / "one"}).items():
+    aims |= {"a copy": tmp_path / "other" / "one", "a far one": tmp_path / "far", "gone": tmp_path / "nowhere"}
+    for name, aim in aims.items():
         (runs / name).symlink_to(runs / aim)
     library = Library.of_folder(runs)
-    repeated = {"alias": "one", "also": "stopped", "near": "far", "a copy": "one"}
+    repeated = {"alias": "one", "also": "stopped", "near": "far", "a far one": "far", "a copy": "one"}
     states = library.entries.set_index("run")["state"].to_dict()
     assert states == {
         "one": "finished",
         "far": "finished",
         "stopped": "unfinished",
-        **dict.fromkeys(repeated, "broken"),
+        **dict.fromkeys([*repeated, "gone"], "broken"),
     }
     assert len(library.entries) == len(states)
     for name, stays in repeated.items():

@@ -77,7 +77,7 @@ def look(root: Path, before: Reading | None = None, told: Told = silent) -> Read
     links = _entries(root)
     names = sorted(links)
     states = {name: state(f"{root}/{name}")[0] for name in names}
-    repeated = _repeated(root, [name for name in names if states[name]], links)
+    repeated = _repeated(root, links, [name for name in names if states[name]])
     kept = {
         name: one
         for name, one in before.records.items()
@@ -100,20 +100,27 @@ def look(root: Path, before: Reading | None = None, told: Told = silent) -> Read
     return replace(now, unsaved=0)
 
 
-def _repeated(root: Path, names: Sequence[str], links: Mapping[str, bool]) -> dict[str, str]:
-    """Links to runs that are there already, by sorted names, and what is wrong: of links alone, the first one stays."""
+def _repeated(root: Path, links: Mapping[str, bool], names: Sequence[str]) -> dict[str, str]:
+    """Links to runs that are there already, and what is wrong with each.
+
+    A folder stays before a link, a link of the run's own name before another, and then the first by name.
+
+    Args:
+        links: whether each entry is a link.
+        names: of those that hold files of runs, sorted.
+    """
     if not any(links[name] for name in names):
         return {}
-    own = [name for name in names if not links[name]]
     place = os.path.realpath(root)
-    taken = {f"{place}/{name}": name for name in own} | {name: name for name in own}  # places and runs
+    taken = {f"{place}/{name}": name for name in names if not links[name]}  # places, and names of runs
+    taken |= {name: name for name, link in links.items() if link} | {name: name for name in names}
     problems = dict[str, str]()
     for name in names:
         if not links[name]:
             continue
         path = root / name
         keys = (os.path.realpath(path), _run_of(RunFolder(path)))
-        first = next((taken[key] for key in keys if key in taken), "")
+        first = next((taken[key] for key in keys if taken.get(key, name) != name), "")
         if first:
             problems[name] = f"{path}: expected a run that is not there yet, got a link to the same run as {first}"
         else:
