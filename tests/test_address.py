@@ -1,5 +1,7 @@
 """What an address says: of the view itself, beside the choice of results."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -9,6 +11,9 @@ pytest.importorskip("panel", reason="panel is not installed")
 import panel as pn
 import param
 
+from mfbench.errors import UserError
+from mfbench.results.library import Library
+from mfbench.show import shell
 from mfbench.show.selection import Selection
 from mfbench.show.shell import View, _keep_in_address, libraries
 
@@ -44,6 +49,56 @@ def test_a_view_is_built_with_what_its_address_says(selection: Selection) -> Non
 @pytest.mark.parametrize("query", ["look=elsewhere", "row=10", "row=true", "row=x", f"row={'[' * 9999}", "other=1"])
 def test_what_is_no_such_value_is_left_out(selection: Selection, query: str) -> None:
     assert Example(selection, f"?{query}").query() == "?source=arms"
+
+
+@pytest.fixture
+def unreadable(tmp_path: Path) -> Mapping[str, Callable[[], Library]]:
+    """Results beside a folder of runs that is none."""
+    (tmp_path / "<b>").write_text("")
+    return libraries(tmp_path / "<b>")
+
+
+@pytest.mark.parametrize("query", ["", "?source=runs"])
+def test_an_unreadable_folder_hides_no_other_results(
+    query: str, unreadable: Mapping[str, Callable[[], Library]]
+) -> None:
+    selection = Selection(unreadable, query)
+    first = list(unreadable)[1]
+    assert (selection.source, selection.library) == (first, Library.shipped(first))
+    assert len(selection.chosen.table)
+    assert "Cannot be read, so not shown: " in selection.status()
+    assert "Not a directory" in selection.status()
+
+
+def test_choosing_an_unreadable_folder_shows_what_can_be_read(
+    unreadable: Mapping[str, Callable[[], Library]],
+) -> None:
+    said: list[str] = []
+    selection = Selection(unreadable, f"?source={list(unreadable)[1]}")
+    assert "Cannot be read" not in selection.status()
+    selection.param.watch(lambda _event: said.append(selection.status()), "chosen")
+    selection.source = "runs"
+    assert selection.library.label.startswith("Shipped")
+    assert selection.source == list(unreadable)[1]
+    assert "Not a directory" in said[-1]
+    with pytest.raises(UserError, match="Not a directory"):
+        Selection({"runs": unreadable["runs"]})
+
+
+def test_a_page_shows_other_results_than_an_unreadable_folder(
+    unreadable: Mapping[str, Callable[[], Library]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "libraries", lambda: unreadable)
+    monkeypatch.setattr(shell, "_read", {shell.runs_folder()})
+    pages: list[Any] = []
+    monkeypatch.setattr(shell.pmui.Page, "servable", lambda page: pages.append(page))
+    shell.serve(Example, "overview")
+    assert "Cannot be read, so not shown: " in pages[0].main[0][-1].object
+    assert "/&lt;b&gt;: " in pages[0].main[0][-1].object
+    monkeypatch.setattr(shell, "libraries", lambda: {"runs": unreadable["runs"]})
+    shell.serve(Example, "overview")
+    assert "These results cannot be read" in pages[1].main[0][-1].object
+    assert "<b>" not in pages[1].main[0][-1].object
 
 
 def test_view_and_address_follow_each_other(selection: Selection) -> None:

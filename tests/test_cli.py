@@ -295,17 +295,24 @@ def test_serve_tells_panel_what_to_serve(started: list[dict[str, Any]], capsys: 
     assert after(started[2]["words"], "--prefix") == ["a/b"]
     assert "hub.org" in started[2]["words"]
     assert re.fullmatch(r"http://localhost:\d+/a/b/", started[2]["address"])
-    assert "one for all would let any page" in refused([*SERVE, "--allow-websocket-origin", "*"], capsys)
+    for every in ("*", "*:*", "*:5006", "*.*", "*.hub.org", "https://*"):
+        assert "one for all would let any page" in refused([*SERVE, "--allow-websocket-origin", every], capsys)
     assert len(started) == 3
 
 
-def test_pages_may_delete_runs_where_nobody_else_sees_them(started: list[dict[str, Any]], capsys: Capture) -> None:
+def test_pages_may_delete_runs_where_nobody_else_sees_them(
+    started: list[dict[str, Any]], tmp_path: Path, capsys: Capture
+) -> None:
     assert main(SERVE) == 0
     assert os.environ["MFBENCH_MAY_DELETE"] == "0"
     assert main([*SERVE, "--may-delete"]) == 0
     assert os.environ["MFBENCH_MAY_DELETE"] == "1"
-    for others in (["--address", "0.0.0.0"], ["--prefix", "a"], ["--allow-websocket-origin", "hub.org"]):
-        assert "this machine alone shows" in refused([*SERVE, "--may-delete", *others], capsys)
+    users = tmp_path / "users.json"
+    users.touch(0o600)
+    users.write_text('{"ada": "secret"}')
+    several = ["--address 0.0.0.0", "--prefix a", "--allow-websocket-origin hub.org", f"--basic-auth {users}"]
+    for others in several:
+        assert "this machine alone shows" in refused([*SERVE, "--may-delete", *others.split(" ", 1)], capsys)
     assert len(started) == 2
 
 

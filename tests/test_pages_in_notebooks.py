@@ -38,6 +38,9 @@ def test_a_page_by_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert type(page) is type(dashboard("curves", str(folder / "runs")))
     with pytest.raises(mfbench.UserError, match="unknown page 'curve'"):
         dashboard("curve")
+    (folder / "file").write_text("")
+    with pytest.raises(mfbench.UserError, match="Not a directory"):  # nothing else is shown in its place
+        dashboard("curves", folder / "file")
     monkeypatch.setenv("MFBENCH_RUNS", str(folder / "runs"))
     assert dashboard("overview").selection.library.label == str(folder / "runs")
 

@@ -82,10 +82,10 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _may_delete(options: argparse.Namespace) -> bool:
     """Whether pages may delete runs; raises UserError where others could: whoever sees the pages may."""
-    others = options.address not in (LOCAL, "localhost", "::1") or options.allow_websocket_origin or options.prefix
-    if options.may_delete and others:
+    elsewhere = options.address not in (LOCAL, "localhost", "::1") or options.allow_websocket_origin or options.prefix
+    if options.may_delete and (elsewhere or options.basic_auth):
         raise UserError(
-            "--may-delete: expected pages that this machine alone shows, got --address, --prefix or "
+            "--may-delete: expected pages that this machine alone shows, got --address, --prefix, --basic-auth or "
             "--allow-websocket-origin; delete runs with `mfbench runs rm`"
         )
     return bool(options.may_delete)
@@ -161,7 +161,7 @@ def _passwords(path: Path) -> dict[str, str]:
 def _origin(given: str) -> str:
     """Host and port, of what may be copied from a browser's address line; raises UserError."""
     host = given.partition("://")[2].partition("/")[0] if "://" in given else given.rstrip("/")
-    if host == "*" or "/" in host or not host:
+    if "*" in host or "/" in host or not host:
         raise UserError(
             f"--allow-websocket-origin: expected a host, with its port if the address line shows one, got {given!r}; "
             "one for all would let any page on the web read the runs"

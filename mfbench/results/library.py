@@ -66,6 +66,8 @@ class Library(ABC):
     def of_folder(path: str | Path, told: Told = silent) -> "Library":
         """The library of a folder of run folders: one a process, for whoever asks.
 
+        It is looked at when it is opened, but for some seconds after the last look: who needs the newest refreshes it.
+
         Args:
             told: called with how many runs are read and how many there are, while it is read for the first time.
 
@@ -288,7 +290,7 @@ def _as_entries(frame: pd.DataFrame) -> pd.DataFrame:
 
 _MOST_FOLDERS = 8  # that are kept in memory
 
-_OPENED = 1.0  # s for which one that was looked at is not looked at again when somebody else opens it
+_OPENED = 2.0  # s for which one that was looked at is not looked at again when somebody else opens it
 
 _folders: OrderedDict[Path, _Folder] = OrderedDict()
 _folders_lock = threading.Lock()

@@ -74,11 +74,18 @@ def look(root: Path, before: Reading | None = None, told: Told = silent) -> Read
     """
     if before is None:
         before = Reading(root, *read_index(root))
-    names = sorted(_entries(root))
+    links = _entries(root)
+    names = sorted(links)
     states = {name: state(f"{root}/{name}")[0] for name in names}
-    kept = {name: one for name, one in before.records.items() if one.state and states.get(name) == one.state}
-    fresh, tables = dict[str, Record](), list[pd.DataFrame]()
-    for records, table in _read([root / name for name in names if name not in kept], told):
+    repeated = _repeated(root, links, [name for name in names if states[name]])
+    kept = {
+        name: one
+        for name, one in before.records.items()
+        if one.state and states.get(name) == one.state and name not in repeated
+    }
+    fresh = {name: _broken(RunFolder(root / name), problem) for name, problem in repeated.items()}
+    tables = list[pd.DataFrame]()
+    for records, table in _read([root / name for name in names if name not in kept and name not in repeated], told):
         fresh |= records
         tables.append(table)
     found = kept | fresh
@@ -91,6 +98,44 @@ def look(root: Path, before: Reading | None = None, told: Told = silent) -> Read
         return now
     _save(now)
     return replace(now, unsaved=0)
+
+
+def _repeated(root: Path, links: Mapping[str, bool], names: Sequence[str]) -> dict[str, str]:
+    """Links to runs that are there already, and what is wrong with each.
+
+    A folder stays before a link, a link of the run's own name before another, and then the first by name.
+
+    Args:
+        links: whether each entry is a link.
+        names: of those that hold files of runs, sorted.
+    """
+    if not any(links[name] for name in names):
+        return {}
+    place = os.path.realpath(root)
+    taken = {f"{place}/{name}": name for name in names if not links[name]}  # places, and names of runs
+    taken |= {name: name for name, link in links.items() if link} | {name: name for name in names}
+    problems = dict[str, str]()
+    for name in names:
+        if not links[name]:
+            continue
+        path = root / name
+        keys = (os.path.realpath(path), _run_of(RunFolder(path)))
+        first = next((taken[key] for key in keys if taken.get(key, name) != name), "")
+        if first:
+            problems[name] = f"{path}: expected a run that is not there yet, got a link to the same run as {first}"
+        else:
+            taken |= dict.fromkeys(keys, name)
+    return problems
+
+
+def _run_of(folder: RunFolder) -> str:
+    """The run that the rows in a folder, which may be a link, are of."""
+    if not folder.finished:
+        return folder.path.name
+    with suppress(UserError):
+        if (seal := folder.seal()) is not None:
+            return seal.run
+    return folder.name
 
 
 def _joined(
@@ -310,14 +355,18 @@ def load_runs(folders: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     return runs.table
 
 
-def _entries(root: Path) -> list[str]:
-    """Names of what may be run folders in a folder; none where it does not exist."""
+def _entries(root: Path) -> dict[str, bool]:
+    """Names of what may be run folders in a folder, and whether each is a link; none where it does not exist."""
     try:
         with os.scandir(root) as entries:
-            return [one.name for one in entries if one.name[0] != "." and (one.is_dir() or one.is_symlink())]
+            return {
+                one.name: one.is_symlink()
+                for one in entries
+                if one.name[0] != "." and (one.is_dir() or one.is_symlink())
+            }
     except FileNotFoundError as error:
         if not root.is_symlink():
-            return []
+            return {}
         raise UserError(f"{root}: expected a folder, got a link to {os.readlink(root)}, which is not there") from error
     except OSError as error:
         raise UserError(f"{root}: expected a folder of runs, cannot read it: {error.strerror}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from mfbench import resources
 from mfbench.errors import unknown
 from mfbench.show.selection import Selection
-from mfbench.show.shell import PAGES, View, libraries
+from mfbench.show.shell import PAGES, RUNS, View, libraries
 
 
 def dashboard(name: str, runs: str | Path | None = None, query: str = "") -> View:
@@ -28,7 +28,10 @@ def dashboard(name: str, runs: str | Path | None = None, query: str = "") -> Vie
     pages = {path.stem: path for path in resources.dashboards().glob("*.py")}
     if name not in pages:
         raise unknown("page", name, [one for one in PAGES if one in pages])
-    return _view(pages[name])(Selection(libraries(runs), query), query)
+    found = libraries(runs)
+    if runs is not None:
+        found[RUNS]()  # what was asked for by name is not replaced by other results
+    return _view(pages[name])(Selection(found, query), query)
 
 
 @lru_cache

@@ -12,6 +12,7 @@ import panel as pn
 import panel_material_ui as pmui
 import param
 
+from mfbench.errors import UserError
 from mfbench.results.library import Library
 from mfbench.results.rows import SETUP, judged_at, setups_of, with_setup
 from mfbench.results.rows import cases as cases_of
@@ -112,8 +113,11 @@ class Selection(param.Parameterized):
         """
         Args:
             libraries: results by what people call them; each is opened when it is chosen. The first is shown, or the
-                next that holds any.
+                next that holds any. One that cannot be read is not shown, and ``status`` says so.
             query: of a page's address (see ``query``); what of it there is not, is left out.
+
+        Raises:
+            UserError: none can be read.
         """
         super().__init__()
         self._libraries, self._settling = libraries, False
@@ -126,11 +130,21 @@ class Selection(param.Parameterized):
     # Choices
 
     def _open(self, source: Any) -> None:
-        """Open the results of that name; where there are none, the first that hold a run."""
-        names = [source] if source in self._libraries else list(self._libraries)
-        found = ((name, self._libraries[name]()) for name in names)
-        first = names[0], self._libraries[names[0]]()
-        name, self.library = next((one for one in found if len(one[1].entries)), first)
+        """Open the results of that name; where there are none that can be read, the first that hold a run."""
+        opened, unread = dict[str, Library](), list[str]()
+        for name in sorted(self._libraries, key=lambda one: one != source):
+            try:
+                opened[name] = self._libraries[name]()
+            except UserError as error:
+                unread.append(str(error))
+                continue
+            if name == source or len(opened[name].entries):
+                break
+        else:
+            if not opened:
+                raise UserError("; ".join(unread))
+            name = next(iter(opened))
+        self.library, self._unread = opened[name], unread
         self._settling = True
         self.source = name
 
@@ -138,7 +152,7 @@ class Selection(param.Parameterized):
         if self._settling:
             return
         if any(event.name == "source" for event in events):
-            self.library = self._libraries[self.source]()
+            self._open(self.source)
         self._settle({})
 
     def _settle(self, wanted: Mapping[str, Any]) -> None:
@@ -229,7 +243,8 @@ class Selection(param.Parameterized):
         said += [f"{' and '.join(others)}: see Runs."] if others else []
         if shown["seed"].nunique() == 1:
             said.append("One seed, so nothing is known of the spread.")
-        return " ".join([*said, *([found] if (found := self.not_shown()) else [])])
+        said += [found] if (found := self.not_shown()) else []
+        return " ".join([*said, *(f"Cannot be read, so not shown: {problem}." for problem in self._unread)])
 
     def not_shown(self) -> str:
         """What else these results hold of the case and data, in a sentence; empty where all is shown."""

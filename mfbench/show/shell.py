@@ -212,7 +212,11 @@ def serve(view: type[View], name: str) -> None:
 
     def fill() -> None:
         query = location.search if location else ""
-        selection = Selection(libraries(), query)
+        try:
+            selection = Selection(libraries(), query)
+        except UserError as error:
+            main[:] = [Html(f"<h2>These results cannot be read</h2><p>{escape(str(error))}</p>")]
+            return
         shown = view(selection, query)
         page.sidebar = shown.controls()
         status = Html()
@@ -240,24 +244,15 @@ def _fill_later(fill: Callable[[], None], said: Html) -> None:
     def told(done: int, total: int) -> None:
         progress[:] = done, total
 
-    def work() -> str:
-        try:
+    def work() -> None:
+        with suppress(UserError):  # the selection tells of it, and shows other results
             open_runs(told)
-        except UserError as error:
-            return str(error)
-        return ""
 
     def tell() -> None:
         if progress[1]:
             said.say(f"<p>Reading the runs: {progress[0]:,} of {progress[1]:,}</p>")
 
-    def then(problem: str) -> None:
-        if problem:
-            said.say(f"<h2>These results cannot be read</h2><p>{escape(problem)}</p>")
-        else:
-            fill()
-
-    aside(work, then, tell)
+    aside(work, lambda _none: fill(), tell)
 
 
 def _forget_busy(page: pmui.Page) -> None:
