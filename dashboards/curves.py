@@ -15,6 +15,7 @@ from mfbench.show.facets import BESIDE, Facet, facets, settings_that_differ
 from mfbench.show.legend import ArmSwitches
 from mfbench.show.panels import CurvesGrid
 from mfbench.show.shell import Html, View, later, serve
+from mfbench.show.still import curves_picture
 from mfbench.show.styles import arm_order
 from mfbench.show.takeaway import TakeAway
 
@@ -67,6 +68,12 @@ class LearningCurves(View):
         left_out = [arm for arm in every if chosen.arms and arm not in (*chosen.arms, NOTHING)]
         arms = [arm for arm in every if arm not in left_out]
         self.param.arm.objects = self.param.other.objects = [arm for arm in arms if arm != NOTHING]
+        offered = self.param.arm.objects
+        lost = [name for name in ("arm", "other") if offered and getattr(self, name) not in offered]
+        if lost:  # an address, or the case before, named what is not here
+            usual = {name: self.param[name].default for name in lost}
+            self.param.update({name: one if one in offered else offered[0] for name, one in usual.items()})
+            return  # having told it again
         self.param.over.objects = {"errors": "error", f"errors over {self.other}’s": "ratio"}
         self.param.beside.objects = {**BESIDE, **{name: name for name in settings_that_differ(chosen)}}
         self.shown = [[one.without([*self.hidden, *left_out]) for one in pair] for pair in panels]
@@ -90,6 +97,10 @@ class LearningCurves(View):
             for one in pair
         ]
         return pd.concat(told, ignore_index=True)
+
+    def still(self) -> bytes | None:
+        """The chosen case's curves."""
+        return curves_picture(self.selection.chosen)
 
     def figure(self) -> "Figure":
         """The chosen case for a paper."""

@@ -56,13 +56,13 @@ class Data(View):
     """What data hold: those of the chosen case, or one dataset."""
 
     choices: ClassVar = ("case", "data", "system")
-    own: ClassVar = ("dataset", "low", "high", "molecule", "structure", "look")
+    own: ClassVar = ("dataset", "low", "high", "molecule", "number", "look")
 
     dataset: Any = param.Selector(default=OF_CASE, objects=[OF_CASE], check_on_set=False, label="Dataset")
     low: Any = param.Selector(default=OF_CASE, objects=[OF_CASE], check_on_set=False, label="Low level")
     high: Any = param.Selector(default=OF_CASE, objects=[OF_CASE], check_on_set=False, label="High level")
     molecule: Any = param.Selector(default="", objects=[""], check_on_set=False, label="Molecule")
-    structure: Any = param.Integer(default=1, bounds=(1, None), label="Structure")
+    number: Any = param.Integer(default=1, bounds=(1, None), label="Structure")
     look: Any = param.Selector(default="over", objects=LOOKS, label="Forces")
 
     def build(self) -> pn.viewable.Viewable:
@@ -87,7 +87,7 @@ class Data(View):
         ]
         energies, forces, atoms, temperatures = self.panes
         self.slider = pmui.IntSlider(label="Structure", start=1, end=2, sizing_mode="stretch_width", margin=(0, 12))
-        self.slider.param.watch(lambda event: self.param.update(structure=event.new), "value")
+        self.slider.param.watch(lambda event: self.param.update(number=event.new), "value")
         steps = [
             pmui.Button(label=name, variant="text", on_click=partial(self._step, by), margin=(4, 0), sx=PLAIN)
             for name, by in (("Previous", -1), ("Next", 1))
@@ -106,7 +106,7 @@ class Data(View):
         )
         self.first = _beside(self.browser, _column(self.gap, energies, forces))
         self.further = _column(Html("<h2>Molecules</h2>"), _beside(_column(self.sizes), _column(atoms, temperatures)))
-        self.param.watch(self._chosen, ["dataset", "low", "high", "molecule", "structure", "look"])
+        self.param.watch(self._chosen, ["dataset", "low", "high", "molecule", "number", "look"])
         self.on_change(self._load)
         return pn.Column(
             self.head,
@@ -248,19 +248,19 @@ class Data(View):
         count = len(self._geometries(found))
         self._settling = True
         try:
-            self.structure = self.structure if self.structure <= count else 1
-            self.slider.param.update(start=1, end=max(2, count), value=self.structure)
+            self.number = self.number if self.number <= count else 1
+            self.slider.param.update(start=1, end=max(2, count), value=self.number)
             self.steps.visible = count > 1
         finally:
             self._settling = False
 
     def _step(self, by: int, _event: Any) -> None:
         if self.found is not None:
-            self.structure = (self.structure - 1 + by) % len(self._geometries(self.found)) + 1
+            self.number = (self.number - 1 + by) % len(self._geometries(self.found)) + 1
 
     def _draw_structure(self, found: contents.Contents) -> None:
         held, ids = found.sample.structures, self._geometries(found)
-        geometry, both = ids[self.structure - 1], (found.low, found.high)
+        geometry, both = ids[self.number - 1], (found.low, found.high)
         colors = {name: labels.COLORS[role] for role, name in (("low", found.low), ("high", found.high))}
         levels = held.levels if self.look == "all" else both
         over = self.look == "over"
@@ -270,7 +270,7 @@ class Data(View):
         self.molecules.draw(labels.labels_scene(held, geometry, levels, colors, over, self.system))
         row = next(iter(contents.of_geometry(held, geometry).values()), None)
         at = "" if row is None else held.where(row) + (f", {t:g} K" if (t := held.temperature[row]) > 0 else "")
-        place = f"Structure {self.structure:,} of {len(ids):,}: {at}"
+        place = f"Structure {self.number:,} of {len(ids):,}: {at}"
         table = labels.labels_table(held, geometry, found.low, self.system)
         self.place.say(manifests.structure_html(table, place, found.low, self.system))
 

@@ -8,7 +8,6 @@ import param
 
 from mfbench.results.curves import Curves
 from mfbench.results.rows import NOTHING
-from mfbench.results.schema import QUANTITIES
 from mfbench.show import glance
 from mfbench.show.cards import Cards
 from mfbench.show.facets import Facet, facets
@@ -17,6 +16,7 @@ from mfbench.show.legend import ArmSwitches
 from mfbench.show.panels import CurvesPanel
 from mfbench.show.plots import notes
 from mfbench.show.shell import Html, View, later, serve
+from mfbench.show.still import curves_picture
 from mfbench.show.styles import arm_order
 
 FRAME = 250  # px of a figure's height: what is claimed and the curves are on one screen
@@ -63,20 +63,16 @@ class Overview(View):
         self.heading.say(glance.heading_html(facet))
         for pane, quantity in zip(self.claims, self.quantities()):
             pane.say(glance.claims_html(facet, quantity))
-        self._draw([self.curves(facet, quantity) for quantity in self.quantities()])
+        self._draw([facet.curves(quantity, chosen.system, "n_high") for quantity in self.quantities()])
         later(lambda: self._tell(facet))
 
     def quantities(self) -> tuple[str, str]:
         """Energies as chosen, and forces."""
         return self.selection.chosen.quantity, "force"
 
-    def curves(self, facet: Facet, quantity: str) -> Curves:
-        """All arms, and what predicting nothing gives where that is known."""
-        system = self.selection.chosen.system
-        found, zero = facet.curves(quantity, system, "n_high"), glance.zero(facet).get(quantity)
-        if zero is None or found.runs.empty:
-            return found
-        return found.with_line(NOTHING, zero * QUANTITIES[quantity].factor(system))
+    def still(self) -> bytes | None:
+        """The chosen case's curves."""
+        return curves_picture(self.selection.chosen)
 
     def _draw(self, found: Sequence[Curves]) -> None:
         arms = arm_order(arm for one in found for arm in one.points["arm"])

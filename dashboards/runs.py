@@ -32,10 +32,10 @@ class Runs(View):
     """A table of all runs, and below it what is chosen there."""
 
     choices: ClassVar = ("source", "system")
-    own: ClassVar = ("run", "other")
+    own: ClassVar = ("run", "compared")
 
     run = param.String(doc="That is shown in full, or compared.")
-    other = param.String(doc="That it is compared with.")
+    compared = param.String(doc="That it is compared with.")
 
     def build(self) -> pn.viewable.Viewable:
         self.said, self.detail, self.command = Html(), Html(), Command(sizing_mode="stretch_width")
@@ -50,7 +50,7 @@ class Runs(View):
             label="Keep it", color="primary", variant="outlined", size="small", on_click=lambda _: self._ask(False)
         )
         self.asking = pn.Row(sure, keep, visible=False)
-        self.param.watch(lambda *_: self._show(), ["run", "other"])
+        self.param.watch(lambda *_: self._show(), ["run", "compared"])
         self.on_change(self._look)
         return pn.Column(
             pn.Row(self.said, again),
@@ -99,20 +99,20 @@ class Runs(View):
         self.said.say(f"<details><summary>{about}</summary><ul>{remarks}</ul></details>" if remarks else "")
         if self._seen != (library, library.entries_version):
             self._seen = (library, library.entries_version)
-            self.table.value = rows_of(library.entries, (self.run, self.other))
+            self.table.value = rows_of(library.entries, (self.run, self.compared))
         self._show()
 
     def choose(self, run: str) -> None:
         """Show a run, beside the one that is shown; or no longer."""
-        chosen = [one for one in (self.run, self.other) if one]
+        chosen = [one for one in (self.run, self.compared) if one]
         chosen = [one for one in chosen if one != run] if run in chosen else [*chosen[-1:], run]
-        self.param.update(run=chosen[0] if chosen else "", other=chosen[1] if len(chosen) > 1 else "")
+        self.param.update(run=chosen[0] if chosen else "", compared=chosen[1] if len(chosen) > 1 else "")
 
     def _show(self) -> None:
         library, system = self.selection.library, self.selection.system
         names = self.table.value["run"]
         there = set(names)
-        run, other = (one if one in there else "" for one in (self.run, self.other))
+        run, other = (one if one in there else "" for one in (self.run, self.compared))
         self._mark((run, other))
         self.detail.say(
             apart_html(library, run, other, system) if run and other else run_html(library, run, system) if run else HOW

@@ -217,25 +217,25 @@ def test_widgets_change_what_is_shown(view: Any) -> None:
     assert view.energy_plot.data is not before[1]
     view.look = "all"
     assert len(view.molecules.drawing["molecules"]) == 5
-    view.molecule, view.structure = "CH4", 7
+    view.molecule, view.number = "CH4", 7
     assert "Structure 7 of 48: CH4" in view.place.object
     view._step(1, None)
-    assert view.slider.value == view.structure == 8
+    assert view.slider.value == view.number == 8
     view.slider.value = 3
     assert "Structure 3 of 48" in view.place.object
     view.selection.system = "meV"
     assert "meV/Å" in view.gap.object
-    assert view.query() == "?system=meV&high=wb97x%2Fdef2-tzvpp&molecule=CH4&structure=3&look=all"
+    assert view.query() == "?system=meV&high=wb97x%2Fdef2-tzvpp&molecule=CH4&number=3&look=all"
 
 
 def test_an_address_brings_it_back(page: Any, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MFBENCH_RUNS", str(runs))
-    query = "?dataset=mini-ani1x&low=gfn2-xtb&molecule=H2O&structure=9&look=beside"
+    query = "?dataset=mini-ani1x&low=gfn2-xtb&molecule=H2O&number=9&look=beside"
     view = page.Data(query=query)
     assert view.query() == query
     assert "Structure 9 of 48: H2O" in view.place.object
     assert "From GFN2-xTB" in view.gap.object
-    view.follow("?case=ani1x-tz&structure=5000&molecule=XYZ&dataset=nowhere&low=none")
+    view.follow("?case=ani1x-tz&number=5000&molecule=XYZ&dataset=nowhere&low=none")
     assert view.query() == "?case=ani1x-tz"
     assert "Structure 1 of 48" in view.place.object
 
@@ -323,7 +323,7 @@ def test_page_in_a_browser(tab: Any, server: str) -> None:
     tab.get_by_text("Structure 1 of 48: C2H6").wait_for()
     tab.get_by_role("button", name="Next").click()
     tab.get_by_text("Structure 2 of 48: C2H6").wait_for()
-    tab.wait_for_url("**structure=2**")
+    tab.wait_for_url("**number=2**")
     before = tab.evaluate(RANGES)
     tab.get_by_role("combobox", name="High level").click()
     tab.get_by_role("menuitem", name="ωB97X/def2-TZVPP", exact=True).click()
@@ -338,7 +338,7 @@ def test_page_in_a_browser(tab: Any, server: str) -> None:
 @pytest.mark.browser
 def test_a_link_restores_it_and_the_wheel_scrolls(tab: Any, server: str) -> None:
     tab.set_viewport_size({"width": 1280, "height": 720})
-    opened(tab, f"{server}?case=rmd17-cc&structure=7")
+    opened(tab, f"{server}?case=rmd17-cc&number=7")
     tab.get_by_text("Structure 7 of 1,200").wait_for()
     assert tab.get_by_role("combobox", name="Case").inner_text() == "rmd17-cc"
     before = tab.evaluate(RANGES)

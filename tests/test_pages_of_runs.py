@@ -141,21 +141,21 @@ def test_what_is_chosen_is_shown_and_compared(three: Path) -> None:
     assert "<h2>one</h2>" in page.detail.object
     assert page.making.visible
     page.choose("two")
-    assert (page.run, page.other) == ("one", "two")
+    assert (page.run, page.compared) == ("one", "two")
     assert "3.00" in page.detail.object  # 0.3 to 0.1
     assert "optimisation" not in page.detail.object.partition("Judged at")[0]  # where they are the same
     assert not page.making.visible
-    assert page.query() == "?run=one&other=two"
+    assert page.query() == "?run=one&compared=two"
     assert page.table.value["shown"].tolist() == ["", "", "①", "②"]
     page.choose("one")
-    assert (page.run, page.other) == ("two", "")
+    assert (page.run, page.compared) == ("two", "")
     page.choose("bad")
     page.choose("two")
     assert "metrics.parquet: expected sha256" in page.detail.object
     page.choose("bad")
     page.choose(EVIL)
     assert "<img" not in page.detail.object
-    again = load_page("runs").Runs(selection(three), "?run=one&other=../../etc")
+    again = load_page("runs").Runs(selection(three), "?run=one&compared=../../etc")
     assert "<h2>one</h2>" in again.detail.object
 
 

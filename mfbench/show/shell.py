@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import panel as pn
 import panel_material_ui as pmui
 import param
+from holoviews.plotting.bokeh.callbacks import Callback
 from panel.custom import JSComponent
 
 from mfbench import resources
@@ -210,6 +211,7 @@ def serve(view: type[View], name: str) -> None:
         busy_indicator=None,  # it would tell of all sessions' work
     )
     _forget_busy(page)
+    pn.state.on_session_destroyed(_forget_callbacks)
 
     def fill() -> None:
         query = location.search if location else ""
@@ -266,6 +268,13 @@ def _forget_busy(page: pmui.Page) -> None:
     for watcher in list(pn.state.param.watchers["busy"]["value"]):
         if getattr(getattr(watcher.fn, "__self__", None), "self", None) is page:
             pn.state.param.unwatch(watcher)
+
+
+def _forget_callbacks(context: Any) -> None:
+    """HoloViews keeps what answers to taps and zooms in a table of all sessions, and with it all of an ended one."""
+    held = Callback._callbacks
+    for key in [key for key, one in held.items() if one.plot.document is context._document]:
+        held.pop(key, None)
 
 
 def _keep_in_address(view: View, location: Any) -> None:
