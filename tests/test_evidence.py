@@ -133,6 +133,24 @@ def test_the_numbers_of_a_case_of_300_runs_take_a_tenth_of_a_second() -> None:
     assert min(taken) < 0.1
 
 
+def test_any_runs_at_all_can_be_reported() -> None:
+    """What a campaign at work looks like: runs finish in any order, and some never do."""
+    table = results_table(["ani1x-tz"], seeds=range(3)).assign(label_seconds=10.0)
+    table = table[table["part"] == "test"]
+    runs, rng = table["run"].unique(), np.random.default_rng(0)
+    for count in [1, 2, 3, 4, 5, 6, 8, 12] * 2:
+        some = table[table["run"].isin(rng.choice(runs, count, replace=False))]
+        assert text_table(some)
+        own = Evidence(some, "ani1x-tz")
+        frames = [own.summary, own.differences, own.slopes, own.crossings]
+        frames += [own.fewer(other, axis) for other in ("SF-E", "MF") for axis in ("labels", "cost")]
+        assert all((frame["seeds"] > 0).all() for frame in frames)
+        for arm in {*some["arm"]} - {"SF-low"}:
+            own.difference(50, "energy", arm, "SF-E")
+        assert {*own.bests} <= {*zip(own.summary["n_high"], own.summary["quantity"])}
+        assert own.zero == {}
+
+
 def test_reports_say_them() -> None:
     table = mfbench.reference_table("arms")
     own = Evidence(table, "ani1x-tz")

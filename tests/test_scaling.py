@@ -74,6 +74,42 @@ def test_seeds_that_are_missing_at_one_size_leave_that_size_out() -> None:
     assert told["most_seen"] == 8
 
 
+def of_runs(**seeds: list[int]) -> PairedErrors:
+    """Of the runs of some seeds alone, by arm and size: ``SFE_50=[0, 1]``."""
+    table = results_table(["ani1x-tz"], sizes=SIZES, seeds=range(6))
+    own = table["arm"].str.replace("-", "") + "_" + table["n_high"].astype(str)
+    kept = [seed in seeds.get(name, []) for name, seed in zip(own, table["seed"])]
+    return of(table[kept])
+
+
+def test_arms_without_a_common_seed_are_not_compared() -> None:
+    errors = of_runs(SFE_50=[0], SFE_100=[0], MF_50=[1], MF_100=[1])
+    assert crossings(errors).empty
+    assert fewer(errors).empty
+    assert len(slopes(errors)) == 2 * 4  # of each arm its own
+
+
+def test_sizes_without_a_common_seed_have_no_slope() -> None:
+    assert slopes(of_runs(MF_50=[0], MF_200=[1])).empty
+    told = row(slopes(of_runs(MF_25=[0, 1, 2], MF_50=[1, 2, 3], MF_100=[2, 3, 4, 5])), quantity="energy")
+    assert (told["slope"], told["sizes"], told["seeds"]) == (pytest.approx(-0.5), 2, 2)  # 25 and 50, seeds 1 and 2
+
+
+def test_sizes_count_that_have_a_seed_in_common() -> None:
+    told = row(fewer(of_runs(MF_50=[0, 1], SFE_50=[0], SFE_200=[1])), quantity="energy")
+    assert (told["least_seen"], told["most_seen"], told["seeds"]) == (1, 1, 1)  # the first of what is as good
+    told = row(fewer(of_runs(MF_50=[0, 1], SFE_25=[0], SFE_50=[1], SFE_200=[1])), quantity="energy")
+    assert (told["least_seen"], told["most_seen"], told["seeds"]) == (1, 4, 1)  # two sizes over one
+
+
+def test_arms_cross_over_the_sizes_that_both_have_with_the_same_seeds() -> None:
+    told = row(
+        crossings(of_runs(SFE_25=[0, 1], MF_25=[1, 2], SFE_50=[1], MF_50=[0, 1], SFE_100=[0], MF_100=[0])),
+        quantity="energy",
+    )
+    assert (told["smallest"], told["largest"], told["seeds"]) == (25, 50, 1)
+
+
 def test_costs_are_compared_where_they_are_known() -> None:
     table = results_table(["ani1x-tz"], sizes=SIZES)
     assert fewer(of(table), axis="cost").empty

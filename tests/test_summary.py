@@ -99,6 +99,16 @@ def test_arms_are_paired_by_the_seeds_that_they_share() -> None:
     assert (found["pairs"] == 0).all()
 
 
+def test_an_arm_of_other_seeds_leaves_the_comparison_of_the_others() -> None:
+    table, _ = made({"SF-E": 3.0, "MF": 1.2, "delta": 1.2, "SF-EF": 1.0})
+    seeds = {"delta": [0, 1], "SF-EF": [2, 3]}
+    table = table[[seed in seeds.get(arm, range(6)) for arm, seed in zip(table["arm"], table["seed"])]]
+    found = summary(table, "ani1ccx").set_index(["arm", "quantity"])
+    assert found.loc[("SF-E", "energy"), "against_low"] < 3 / 1.2 < found.loc[("SF-E", "energy"), "against_high"]
+    assert found.loc[("SF-E", "energy"), "differs"]
+    assert found.loc[[("delta", "energy"), ("SF-EF", "energy")], "against"].isna().all()
+
+
 def test_other_metrics_have_no_statistics() -> None:
     table, _ = made({"MF": 1.0}, seeds=1)
     with pytest.raises(UserError, match="expected one of the metrics mae, rmse"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -96,6 +97,16 @@ class PairedErrors:
     def shared(self, keys: Sequence[Key]) -> list[Seed]:
         """The seeds that all have."""
         return sorted(set.intersection(*(set(self.runs[key]) for key in keys)))
+
+    def together(self, groups: Sequence[Sequence[Key]], fewest: int = 1) -> list[Sequence[Key]]:
+        """The groups to read over the same seeds: all that have the largest set of seeds that any ``fewest`` share.
+
+        Of such sets of one size that which the most groups have, then the first. Empty where no seed is shared.
+        """
+        of = [frozenset(self.shared(group)) for group in groups]
+        sets = (frozenset.intersection(*some) for some in combinations(of, fewest))
+        seeds = max(sets, key=lambda one: (len(one), sum(one <= own for own in of)), default=frozenset())
+        return [group for group, own in zip(groups, of) if seeds and seeds <= own]
 
     def logs(self, keys: Sequence[Key]) -> list[LogErrors]:
         """Log errors over the seeds that all have, by groups of test structures where these are known."""

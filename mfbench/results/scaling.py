@@ -5,7 +5,7 @@ Curves join the geometric means over paired seeds by straight lines in the logar
 """
 
 from collections.abc import Sequence
-from itertools import combinations, product
+from itertools import combinations
 from typing import Literal, get_args
 
 import numpy as np
@@ -56,7 +56,7 @@ CROSSINGS = {
     "high": "float64",
     "least": "float64",
     "most": "float64",
-    "smallest": "int64",  # sizes that both have
+    "smallest": "int64",  # sizes that both have, of those compared
     "largest": "int64",
     "seeds": "int64",
 }
@@ -72,7 +72,8 @@ def fewer(errors: PairedErrors, other: str = "SF-E", axis: Axis = "labels") -> p
     """How many times more labels, or what times the cost, another arm needs for the error of each arm at each size.
 
     The size at which the other arm's curve reaches the arm's error, over the arm's own; see ``statistics.crossing``.
-    Of the other arm's sizes those count for which the most seeds are there that the arm has, too.
+    Of the other arm's sizes those count that have the most seeds in common with the arm; see
+    ``PairedErrors.together``.
 
     Returns:
         The columns of ``FEWER``; no row of pairs of arms without a common seed, or, of costs, where these are not
@@ -84,12 +85,13 @@ def fewer(errors: PairedErrors, other: str = "SF-E", axis: Axis = "labels") -> p
     for quantity in errors.quantities():
         of = curves(errors, quantity)
         for key in (key for arm, keys in of.items() if arm != other for key in keys):
-            line = _fewer(errors, key, _most_shared(errors, [key], of.get(other, [])), axis)
+            line = _fewer(errors, key, of.get(other, []), axis)
             found += [(key.n_high, key.arm, key.n_low, quantity, other, *line)] if line else []
     return pd.DataFrame(found, columns=list(FEWER)).astype(FEWER)
 
 
 def _fewer(errors: PairedErrors, key: Key, others: Sequence[Key], axis: Axis) -> tuple[float, ...]:
+    others = [size for _, size in errors.together([(key, size) for size in others])]
     if not others:
         return ()
     own, *sizes = errors.cost([key, *others]) if axis == "cost" else [float(k.n_high) for k in (key, *others)]
@@ -107,13 +109,13 @@ def slopes(errors: PairedErrors) -> pd.DataFrame:
     """The power with which each arm's error falls with its number of high-level structures.
 
     Returns:
-        The columns of ``SLOPES``, a row for each arm and quantity with two sizes or more.
+        The columns of ``SLOPES``, a row for each arm and quantity with a seed at two sizes or more.
     """
     found = []
     for quantity in errors.quantities():
         for arm, keys in curves(errors, quantity).items():
-            keys = _most_shared(errors, [], keys)
-            if len(keys) < 2:
+            keys = [key for (key,) in errors.together([(key,) for key in keys], fewest=2)]
+            if not keys:
                 continue
             one = slope([key.n_high for key in keys], errors.logs(keys))
             numbers = one.value, one.low, one.high, one.seeds.min(), one.seeds.max(), len(keys), len(one.seeds)
@@ -122,10 +124,10 @@ def slopes(errors: PairedErrors) -> pd.DataFrame:
 
 
 def crossings(errors: PairedErrors) -> pd.DataFrame:
-    """Where the learning curves of each two arms first cross, of the sizes that both have.
+    """Where the learning curves of each two arms first cross, of the sizes that both have with the same seeds.
 
     Returns:
-        The columns of ``CROSSINGS``.
+        The columns of ``CROSSINGS``; no row of arms without a common seed at any size.
     """
     found = []
     for quantity in errors.quantities():
@@ -136,9 +138,8 @@ def crossings(errors: PairedErrors) -> pd.DataFrame:
 
 
 def _crossing(errors: PairedErrors, one: Sequence[Key], other: Sequence[Key]) -> tuple[object, ...]:
-    both = {key.n_high for key in one} & {key.n_high for key in other}
-    keys = _most_shared(errors, [], [key for key in (*one, *other) if key.n_high in both])
-    pairs = [pair for pair in product(one, other) if pair[0].n_high == pair[1].n_high and {*pair} <= {*keys}]
+    of_size = {key.n_high: key for key in other}
+    pairs = errors.together([(key, of_size[key.n_high]) for key in one if key.n_high in of_size])
     if not pairs:
         return ()
     logs = iter(errors.logs([key for pair in pairs for key in pair]))
@@ -152,9 +153,3 @@ def _crossing(errors: PairedErrors, one: Sequence[Key], other: Sequence[Key]) ->
     at = crossing(sizes, ratios)
     ends = at.value, at.low, at.high, at.seeds.min(), at.seeds.max(), sizes[0], sizes[-1], len(at.seeds)
     return lower, upper, *ends
-
-
-def _most_shared(errors: PairedErrors, one: Sequence[Key], sizes: Sequence[Key]) -> list[Key]:
-    """The sizes for which the most seeds are there, of those that one key has, if one is given."""
-    counts = [len(errors.shared([*one, key])) for key in sizes]
-    return [key for key, count in zip(sizes, counts) if count == max(counts) and count]

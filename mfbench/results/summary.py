@@ -108,15 +108,13 @@ class _Size:
         return max((key for key in self.keys if key.arm == arm), default=None)
 
     def _compared(self, other: Key | None) -> dict[Key, Comparison]:
-        """Each arm against one, over the seeds that all of them have."""
+        """Each arm against one, over the same two seeds or more; see ``PairedErrors.together``."""
         if other is None:
             return {}
-        keys = [key for key in self.keys if key == other or len(self.errors.shared([key, other])) >= 2]
-        logs = self.errors.logs(keys)
-        if len(keys) < 2 or not len(logs[0].values):
-            return {}
-        named = dict(zip(map(str, range(len(keys))), logs))
-        return {keys[int(one.arm)]: one for one in compare(named, str(keys.index(other)))}
+        pairs = [(key, other) for key in self.keys if key != other and len(self.errors.shared([key, other])) >= 2]
+        keys = [other, *(key for key, _ in self.errors.together(pairs))]
+        named = dict(zip(map(str, range(len(keys))), self.errors.logs(keys)))
+        return {keys[int(one.arm)]: one for one in compare(named, "0")}
 
 
 _NONE = Estimate(np.nan, np.nan, np.nan, np.zeros(0), np.nan, np.nan)
