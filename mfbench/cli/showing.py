@@ -21,7 +21,7 @@ def add_report(commands: "Commands") -> None:
         commands, "report", "print the results table and write it with its plots as one HTML page", _report
     )
     report.add_argument(
-        "--reference", nargs="?", const="demo", metavar="NAME", help="results that ship: demo (default) or arms"
+        "--reference", nargs="?", const="demo", metavar="NAME", help="results that ship: demo (default), cases or arms"
     )
     report.add_argument(
         "--site",
