@@ -341,6 +341,7 @@ def test_a_link_restores_it_and_the_wheel_scrolls(tab: Any, server: str) -> None
     opened(tab, f"{server}?case=rmd17-cc&number=7")
     tab.get_by_text("Structure 7 of 1,200").wait_for()
     assert tab.get_by_role("combobox", name="Case").inner_text() == "rmd17-cc"
+    tab.wait_for_function(f"() => !JSON.stringify(({RANGES})()).includes('[0.1,10]')")  # until there are data
     before = tab.evaluate(RANGES)
     place = tab.get_by_role("heading", name="From PBE/def2-SVP to CCSD/cc-pVDZ")
     top = place.bounding_box()["y"]
